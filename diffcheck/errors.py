@@ -1,0 +1,36 @@
+"""What can go wrong, each with its likely cause."""
+
+from __future__ import annotations
+
+
+class DiffcheckError(Exception):
+    """The root of what diffcheck raises on purpose."""
+
+
+class DeclarationError(DiffcheckError, ValueError):
+    """A case is declared in a way that can't be checked; the message shows how to write it."""
+
+
+class LoadError(DiffcheckError):
+    """A path or a file of cases can't be read."""
+
+
+class Unsupported(DiffcheckError):
+    """An operation has no rule, or leaves what a shadow can follow."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(f"{operation}: {reason}")
+        self.operation = operation
+        self.reason = reason
+
+
+class BudgetExceeded(DiffcheckError):
+    """A budget of time, operations, memory or precision ran out."""
+
+
+class CaseFailure(DiffcheckError):
+    """The case's own function misbehaved: it raised, returned no tensor, is random, or changed its inputs."""
+
+
+class RuleError(DiffcheckError):
+    """A rule's value is not what PyTorch's kernel computed: diffcheck's mistake, never the derivative's."""

@@ -1,0 +1,24 @@
+"""The tables: how every ATen operation acts on shadows, one file per family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from diffcheck.rules.registry import Rule
+
+
+@cache
+def table() -> Mapping[str, Rule]:
+    """All rules, by ATen name. Two families must not both claim an operation."""
+    from diffcheck.rules import indexing, layout, losses, matrix, normalization, pointwise, reduction
+
+    families = (pointwise, reduction, layout, indexing, matrix, normalization, losses)
+    merged: dict[str, Rule] = {}
+    for family in families:
+        twice = merged.keys() & family.RULES.keys()
+        if twice:
+            raise AssertionError(f"{family.__name__} repeats {sorted(twice)}")
+        merged |= family.RULES
+    return MappingProxyType(merged)

@@ -1,0 +1,535 @@
+"""Shadow memory: the dispatch mode that keeps an array of expressions beside every storage.
+
+The mode knows no operation. What it knows is storages and views (a view needs no rule: it is the same window on the
+shadow of its storage), writes, which parts are frozen, which conditions Python asked for, and where a rule is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from diffcheck import expr as graph
+from diffcheck.constants import scalar
+from diffcheck.errors import BudgetExceeded, Unsupported
+from diffcheck.expr import Expr
+from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
+
+MANTISSA_BITS: Final = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
+"""Bits of precision, the implicit one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one trace may spend."""
+
+    operations: int = 20_000
+    elements: int = 200_000
+    seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition that the path depended on: a selector, and the value it had."""
+
+    selector: Expr
+    value: bool
+
+
+@dataclass(slots=True)
+class _Storage:
+    """A storage's shadow, and the storage itself: its address must not be reused while the shadow is kept."""
+
+    shadow: Array
+    itemsize: int
+    keep: Any
+
+
+@dataclass(slots=True)
+class _State:
+    storages: dict[int, _Storage] = field(default_factory=dict)
+    frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    guards: list[Guard] = field(default_factory=list)
+    random: set[str] = field(default_factory=set)
+    operations: int = 0
+    phase: str = "forward"
+    inside_function: int = 0
+    inside_decomposition: int = 0
+    suspended: int = 0
+
+
+def exact_constants(tensor: Tensor) -> Array:
+    """A tensor's entries as exact constants."""
+    values = tensor.detach().resolve_conj().resolve_neg()
+    if values.dtype.is_complex:
+        raise Unsupported("complex numbers", "shadows hold real numbers")
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.double()
+    return elements(map(graph.constant, values.reshape(-1).tolist()), tuple(values.shape))
+
+
+class Shadows(TorchDispatchMode):
+    """Runs PyTorch operations and, beside them, their rules on shadows.
+
+    Args:
+        rules: ATen name to rule.
+        bits: The precision of the dtype under test; a result with fewer bits is marked as rounded.
+        budget: What the trace may spend.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], bits: int, budget: Budget | None = None) -> None:
+        super().__init__()
+        self._rules = rules
+        self._bits = bits
+        self._budget = budget or Budget()
+        self._state = _State()
+        self._deadline = time.monotonic() + self._budget.seconds
+        self._watch = _PythonWatch(self)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise the first operation imports torch._dynamo, which takes as long as importing torch.
+        return False
+
+    # -- what callers use ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Shadows:
+        self._watch.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        super().__exit__(*details)
+        self._watch.__exit__(*details)
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The conditions recorded so far."""
+        return tuple(self._state.guards)
+
+    @property
+    def random_operations(self) -> frozenset[str]:
+        """The operations that drew random numbers."""
+        return frozenset(self._state.random)
+
+    def begin_backward(self) -> None:
+        """From here on autograd works for itself: `detach` is an alias, and nothing is frozen."""
+        self._state.phase = "backward"
+
+    def attach(self, tensor: Tensor, shadow: Array) -> None:
+        """Puts a shadow beside a tensor."""
+        self._write(tensor, shadow)
+
+    def read(self, tensor: Tensor) -> Array:
+        """The tensor's shadow, shaped like it."""
+        shadow = self._window(tensor)
+        if self._state.phase == "forward" and not self._state.inside_function:
+            mark = self._state.frozen.get(id(tensor))
+            if mark is not None:
+                return elementwise(lambda e: graph.frozen(e, mark[1]), shadow)
+        return shadow
+
+    def record(self, selector: Expr, value: bool) -> None:
+        """Records a condition that the path depended on."""
+        if not graph.is_constant(selector) and not self._state.suspended:
+            self._state.guards.append(Guard(selector, value))
+
+    def decide_scalar(self, tensor: Tensor, value: bool | float) -> None:
+        """Records what Python learned when it asked for the value of a one-element tensor."""
+        (node,) = self.read(tensor).flat
+        if tensor.dtype == torch.bool:
+            self.record(node, bool(value))
+        else:
+            self.record(graph.equal(node, graph.constant(value)), True)
+
+    def is_live(self, tensor: Tensor) -> bool:
+        """Whether some element depends on the inputs."""
+        storage = self._state.storages.get(_address(tensor))
+        return storage is not None and any(not graph.is_constant(e) for e in self._window(tensor).flat)
+
+    @contextlib.contextmanager
+    def inside_function(self) -> Iterator[None]:
+        """Inside a custom Function's forward, where autograd is off and nothing is meant to be frozen by that."""
+        self._state.inside_function += 1
+        try:
+            yield
+        finally:
+            self._state.inside_function -= 1
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Looks at values without leaving a trace: printing."""
+        self._state.suspended += 1
+        try:
+            yield
+        finally:
+            self._state.suspended -= 1
+
+    # -- the dispatch ----------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._state.suspended:
+            return func(*args, **kwargs)
+        self._spend(func)
+        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)]
+        live = any(self.is_live(t) for t in tensors)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self._state.random.add(str(func))
+        # A rule reads its arguments as they were before the operation ran: in place, they change.
+        pending = self._prepare(func, args, kwargs) if live or not tensors else None
+        result = func(*args, **kwargs)
+        outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
+        self._check_size(func, outputs)
+        if torch.Tag.inplace_view in func.tags:
+            self._inherit_frozen(func, args, outputs)
+            return result
+        if not live:
+            self._keep_constants(func, args, kwargs, pending if not tensors else None, result)
+            return result
+        name = _packet(func)
+        if name in ("aten._local_scalar_dense", "aten.item", "aten.is_nonzero"):
+            self.decide_scalar(args[0], result)
+            return result
+        if self._is_view(func, tensors, outputs):
+            self._inherit_frozen(func, args, outputs)
+            return result
+        if not outputs and not _writes(func):
+            if result is None or _asks_only_about_layout(func):
+                return result
+            raise Unsupported(str(func), f"returns {type(result).__name__} computed from the differentiated inputs")
+        self._finish(func, args, kwargs, pending, result)
+        return result
+
+    def _keep_constants(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pending: Callable[[Any], Any] | None,
+        result: Any,
+    ) -> None:
+        """Nothing depends on the inputs: what was written is what the tensors hold now."""
+        if pending is not None:
+            # A factory with a rule keeps the number that was written: 0.1 is 1/10, not its nearest binary fraction.
+            self._finish(func, args, kwargs, pending, result)
+        elif _writes(func):
+            for target in _targets(func, args, kwargs, result):
+                if target is not None and _address(target) in self._state.storages:
+                    self._write(target, exact_constants(target))
+
+    def _spend(self, func: Any) -> None:
+        state = self._state
+        state.operations += 1
+        if state.operations > self._budget.operations:
+            raise BudgetExceeded(
+                f"it ran more than {self._budget.operations:,} operations, the last one {func}; does a loop never end?"
+            )
+        if time.monotonic() > self._deadline:
+            raise BudgetExceeded(f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {func}")
+
+    def _check_size(self, func: Any, outputs: Sequence[Tensor]) -> None:
+        for tensor in outputs:
+            if tensor.numel() > self._budget.elements:
+                raise BudgetExceeded(
+                    f"{func} made a tensor of {tensor.numel():,} elements; a trace follows up to {self._budget.elements:,}"
+                )
+
+    def _prepare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+        """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
+        rule = self._rules.get(_functional_name(func, full=True)) or self._rules.get(_functional_name(func, full=False))
+        if rule is None:
+            return None
+        read = tree_map(lambda a: self.read(a) if isinstance(a, Tensor) else a, (args, kwargs))
+        shadows, options = read[0], _without_outputs(func, read[1])
+        match rule.kind:
+            case "pointwise":
+                return lambda _: _apply_pointwise(rule, shadows, options)
+            case "array":
+                return lambda _: rule.apply(*shadows, **options)
+            case "guarded":
+                return lambda result: rule.apply(Decisions(args, result, self.record), *shadows, **options)
+
+    def _finish(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pending: Callable[[Any], Any] | None,
+        result: Any,
+    ) -> None:
+        """Computes and writes the shadows of what an operation returned or wrote to."""
+        targets = _targets(func, args, kwargs, result)
+        if pending is not None:
+            shadows = pending(result)
+            produced = list(shadows) if isinstance(shadows, (tuple, list)) else [shadows]
+        else:
+            produced = self._decompose(func, args, kwargs)
+        if len(produced) < len(targets):
+            raise Unsupported(str(func), f"its rule gives {len(produced)} of {len(targets)} results")
+        for target, shadow in zip(targets, produced, strict=False):
+            if target is None or shadow is None:
+                continue
+            if tuple(target.shape) != shadow.shape:
+                if tuple(target.shape) != np.broadcast_shapes(shadow.shape, tuple(target.shape)):
+                    raise Unsupported(str(func), f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
+                shadow = np.broadcast_to(shadow, tuple(target.shape))
+            self._write(target, self._mark(func, target, shadow))
+
+    def _mark(self, func: Any, target: Tensor, shadow: Array) -> Array:
+        bits = MANTISSA_BITS.get(target.dtype, self._bits)
+        if bits < self._bits:
+            shadow = elementwise(lambda e: graph.rounded(e, bits), shadow)
+        state = self._state
+        if (
+            state.phase == "forward"
+            and not torch.is_grad_enabled()
+            and not state.inside_function
+            and not state.inside_decomposition
+        ):
+            if _writes(func) and _address(target) in state.storages:
+                # Autograd does not see the write: to it the tensor still is what it was.
+                before = self._window(target)
+                return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
+            return elementwise(lambda e: graph.frozen(e, "no_grad"), shadow)
+        return shadow
+
+    def _decompose(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
+        from torch._decomp import decomposition_table
+
+        if _writes(func):
+            raise Unsupported(str(func), "it has no rule")
+        decomposition = decomposition_table.get(func)
+        composite = decomposition is None and func.has_kernel_for_dispatch_key(
+            torch._C.DispatchKey.CompositeImplicitAutograd
+        )
+        if decomposition is None and not composite:
+            raise Unsupported(str(func), "it has neither a rule nor a decomposition")
+        self._state.inside_decomposition += 1
+        super().__enter__()
+        try:
+            with torch.no_grad():
+                result = func.decompose(*args, **kwargs) if composite else decomposition(*args, **kwargs)
+        finally:
+            super().__exit__(None, None, None)
+            self._state.inside_decomposition -= 1
+        flat = result if isinstance(result, (tuple, list)) else [result]
+        return [self._window(t) if isinstance(t, Tensor) else None for t in flat]
+
+    # -- storages and views ----------------------------------------------------------------------------------------
+
+    def _window(self, tensor: Tensor) -> Array:
+        storage = self._state.storages.get(_address(tensor))
+        if storage is None:
+            return exact_constants(tensor)
+        return _strided(storage, tensor)
+
+    def _write(self, tensor: Tensor, shadow: Array) -> None:
+        address = _address(tensor)
+        storage = self._state.storages.get(address)
+        if storage is None:
+            keep = tensor.untyped_storage()
+            size = keep.nbytes() // max(tensor.element_size(), 1)
+            if _covers(tensor, size):
+                cells = elements([graph.ZERO] * size, (size,))
+            else:
+                flat = torch.as_strided(tensor.detach(), (size,), (1,), 0)
+                cells = exact_constants(flat)
+            storage = self._state.storages[address] = _Storage(cells, tensor.element_size(), keep)
+        _strided(storage, tensor)[...] = shadow
+
+    def _is_view(self, func: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+        if not outputs or _writes(func):
+            return False
+        known = {_address(t) for t in inputs}
+        return all(_address(t) in known for t in outputs)
+
+    def _inherit_frozen(self, func: Any, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
+        state = self._state
+        if state.phase != "forward" or state.inside_function or state.inside_decomposition:
+            return
+        source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
+        inherited = state.frozen.get(id(source))
+        if _packet(func) in ("aten.detach", "aten.detach_"):
+            kind: str | None = "detach"
+        elif inherited is not None:
+            kind = inherited[1]
+        else:
+            kind = None if torch.is_grad_enabled() else "no_grad"
+        if kind is not None:
+            for tensor in outputs:
+                state.frozen[id(tensor)] = (tensor, kind)
+
+
+class _PythonWatch(TorchFunctionMode):
+    """Sees what Python does to a tensor without an ATen operation: reading its memory, printing it, `.data`."""
+
+    def __init__(self, shadows: Shadows) -> None:
+        super().__init__()
+        self._shadows = shadows
+        self._apply: Any = None
+
+    def __enter__(self) -> _PythonWatch:
+        original = self._apply = torch.autograd.Function.__dict__["apply"]
+        shadows = self._shadows
+
+        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            with shadows.inside_function():
+                return original.__func__(cls, *args, **kwargs)
+
+        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
+        return super().__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(self, *details: Any) -> None:
+        torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
+        super().__exit__(*details)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        shadows = self._shadows
+        if func is _DATA_GETTER:
+            return args[0].detach()
+        if func in _PRINTING:
+            with shadows.suspended():
+                return func(*args, **kwargs)
+        if func in _LEAVING and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
+            if func is Tensor.tolist:
+                for element in args[0].reshape(-1):
+                    element.item()
+            elif not shadows._state.suspended:
+                raise Unsupported(
+                    f"Tensor.{func.__name__}", "the values leave PyTorch there, and no shadow can follow them"
+                )
+        return func(*args, **kwargs)
+
+
+_DATA_GETTER: Final = Tensor.data.__get__
+_PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
+_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading an operation's schema
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _packet(func: Any) -> str:
+    return str(func._overloadpacket)
+
+
+def _writes(func: Any) -> bool:
+    return bool(func._schema.is_mutable)
+
+
+def _functional_name(func: Any, *, full: bool) -> str:
+    """The name under which the rule stands: `aten.add_.Tensor` and `aten.add.out` are `aten.add`."""
+    packet = _packet(func)
+    namespace, _, name = packet.partition(".")
+    if _writes(func) and name.endswith("_") and not name.endswith("__"):
+        name = name[:-1]
+    elif name.startswith("__i") and name.endswith("__"):
+        name = f"__{name[3:]}"
+    base = f"{namespace}.{name}"
+    if not full:
+        return base
+    overload = "default" if func._overloadname in ("", "out") else func._overloadname
+    return f"{base}.{overload}"
+
+
+def _written(func: Any) -> list[tuple[int, str, bool]]:
+    """Position, name and keyword-only-ness of the arguments that the operation writes to."""
+    return [
+        (i, a.name, a.kwarg_only)
+        for i, a in enumerate(func._schema.arguments)
+        if a.alias_info is not None and a.alias_info.is_write
+    ]
+
+
+def _without_outputs(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments that mean something to a rule: not where to write, nor with which layout."""
+    outputs = {name for _, name, kwarg_only in _written(func) if kwarg_only}
+    ignored = {"layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"}
+    return {k: v for k, v in kwargs.items() if k not in outputs and k not in ignored}
+
+
+def _targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> list[Tensor | None]:
+    """The tensors that an operation's results stand in, in the order of the functional variant's results."""
+    written = _written(func)
+    if written:
+        targets: list[Tensor | None] = []
+        for position, name, _ in written:
+            value = args[position] if position < len(args) else kwargs.get(name)
+            targets.extend(value if isinstance(value, (list, tuple)) else [value])
+        return targets
+    flat = list(result) if isinstance(result, (tuple, list)) else [result]
+    return [t if isinstance(t, Tensor) else None for t in flat]
+
+
+def _asks_only_about_layout(func: Any) -> bool:
+    return _packet(func) in ("aten.is_same_size", "aten._has_same_storage_numel", "aten.sym_size", "aten.is_pinned")
+
+
+def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Array:
+    kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
+    spread = [a for a in args if isinstance(a, np.ndarray)]
+    shape = np.broadcast_shapes(*(a.shape for a in spread)) if spread else ()
+    columns = [np.broadcast_to(a, shape).flat if isinstance(a, np.ndarray) else None for a in args]
+    fixed = [None if c is not None else lift(a) for a, c in zip(args, columns, strict=True)]
+    size = int(np.prod(shape, dtype=int))
+    return elements(
+        (
+            rule.apply(*(f if c is None else c[i] for c, f in zip(columns, fixed, strict=True)), **kwargs)
+            for i in range(size)
+        ),
+        shape,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Storages
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _covers(tensor: Tensor, size: int) -> bool:
+    return tensor.numel() == size and tensor.is_contiguous()
+
+
+def _strided(storage: _Storage, tensor: Tensor) -> Array:
+    if storage.itemsize != tensor.element_size():
+        raise Unsupported("view(dtype)", "the same bytes are read as another type")
+    cells = storage.shadow
+    if tensor.numel() == 0:
+        return np.empty(tuple(tensor.shape), dtype=object)
+    return np.lib.stride_tricks.as_strided(
+        cells[tensor.storage_offset() :], tuple(tensor.shape), [s * cells.itemsize for s in tensor.stride()]
+    )
+
+
+def symbols_for(name: str, shape: Sequence[int]) -> Array:
+    """One variable per element: `x` for a number, `x0`, `x1`, … for a vector, `x0_1` for a matrix's entry."""
+    shape = tuple(shape)
+    return elements(
+        (graph.symbol(name + "_".join(map(str, index))) for index in np.ndindex(shape)),
+        shape,
+    )
+
+
+__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows", "exact_constants", "scalar", "symbols_for"]
