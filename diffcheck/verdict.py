@@ -1,0 +1,106 @@
+"""Verdict, Finding, Result: what a check says. Frozen data, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The outcome for one case, mode and dtype. Only `proved` and `agrees` pass."""
+
+    PROVED = "proved"
+    """The identity holds on every path met, and every drawn input agreed."""
+    AGREES = "agrees"
+    """Every drawn input agreed; the identity was not decided."""
+    INACCURATE = "inaccurate"
+    """The formula is right, and digits are lost beyond the bound."""
+    WRONG = "wrong"
+    """There is an input where the derivative is another one."""
+    UNDEFINED = "undefined"
+    """Nothing but kinks or points without a derivative could be drawn."""
+    UNDECIDED = "undecided"
+    """A budget of time, operations, memory or precision ran out."""
+    UNSUPPORTED = "unsupported"
+    """An operation has no rule, or PyTorch does not implement the mode."""
+    ERROR = "error"
+    """The case itself misbehaved: it raised, returned no tensor, is random, changed its inputs."""
+
+
+PASSING = frozenset({Verdict.PROVED, Verdict.AGREES})
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One tensor, exactly: its shape and its entries in row-major order."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """Without `torch.`: `float64`, `int64`, …"""
+    entries: tuple[float | int | bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One disagreement at one input, with everything needed to replay it."""
+
+    headline: str
+    """What is wrong, in one sentence."""
+    argument: str
+    """The input whose derivative disagrees; in forward mode, the output."""
+    index: tuple[int, ...]
+    inputs: tuple[Value, ...]
+    cotangents: tuple[Value, ...]
+    """What was propagated: cotangents of the outputs, in forward mode tangents of the inputs."""
+    autograd: float
+    """PyTorch's value (of `gradient=`, in mode `gradient`)."""
+    certified: str
+    """The certified value, in decimal, to every digit that its enclosure proves (at most 40)."""
+    certified_float: float
+    """The certified value rounded to the nearest float64."""
+    radius: float
+    """The radius of the certified enclosure."""
+    ulps: float
+    """The gap, in units in the last place of the dtype at the certified value."""
+    bounds: float
+    """The gap, in units of the derived bound."""
+    autograd_formula: str
+    """The formula that autograd executed, from the trace."""
+    reference_formula: str
+    """SymPy's derivative."""
+    replay: str
+    """The command that reproduces the finding."""
+    notes: tuple[str, ...] = ()
+    """What else is known: digits lost, the path, the other side of a kink."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome for one case, mode and dtype."""
+
+    id: str
+    """`cases/autograd.py::quadratic`."""
+    mode: str
+    """`reverse`, `forward`, `accumulate`, or `gradient` for the case's own `gradient=`."""
+    dtype: str
+    """`float64`, `float32`."""
+    verdict: Verdict
+    inputs: int = 0
+    """How many drawn inputs were compared."""
+    paths: int = 0
+    """How many different paths they took through the function."""
+    kinks: int = 0
+    """How many inputs were kinks, and judged by the adjacent branches."""
+    undefined: int = 0
+    """How many inputs had no derivative, and were left out."""
+    max_error_ulps: float = 0.0
+    max_error_bounds: float = 0.0
+    seconds: float = 0.0
+    gradient: str = ""
+    """The reference, in one line: the derivative of the sum of the outputs."""
+    finding: Finding | None = None
+    reason: str = ""
+    """Why there is no better verdict, in one sentence; empty if there is nothing to say."""
+    details: tuple[str, ...] = field(default=())
+    """Further lines of a report: a table, a loss per epoch."""
