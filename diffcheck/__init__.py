@@ -1,0 +1,66 @@
+"""Is this derivative right? PyTorch's autograd, proved against SymPy and certified by ball arithmetic.
+
+The public names are loaded when they are asked for: `import diffcheck` imports neither torch nor SymPy.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from diffcheck.errors import DeclarationError, DiffcheckError
+from diffcheck.verdict import Finding, Result, Value, Verdict
+
+if TYPE_CHECKING:
+    from diffcheck.case import Case, case
+    from diffcheck.check import Settings, check
+    from diffcheck.regression import linear_regression
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Case",
+    "DeclarationError",
+    "DiffcheckError",
+    "Finding",
+    "Result",
+    "Settings",
+    "Value",
+    "Verdict",
+    "case",
+    "check",
+    "linear_regression",
+]
+
+_LAZY: Final = {
+    "Case": "diffcheck.case",
+    "Settings": "diffcheck.check",
+    "case": "diffcheck.case",
+    "check": "diffcheck.check",
+    "linear_regression": "diffcheck.regression",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Importing the file `diffcheck/case.py` must not put the module in the place of the function `diffcheck.case`."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

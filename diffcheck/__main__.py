@@ -1,0 +1,7 @@
+"""`python -m diffcheck`."""
+
+import sys
+
+from diffcheck.cli import main
+
+sys.exit(main())
