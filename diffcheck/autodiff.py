@@ -51,3 +51,25 @@ def forward(
         duals = [forward_ad.make_dual(x, t) for x, t in zip(inputs, tangents, strict=True)]
         pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
     return [p.primal for p in pairs], [p.tangent for p in pairs]
+
+
+def accumulate(
+    first: Callable[[Sequence[Tensor]], Any],
+    second: Callable[[Sequence[Tensor]], Any],
+    inputs: Sequence[Tensor],
+    cotangents_for: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    *,
+    clear: bool,
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Two backward passes into the same `.grad`, cleared in between or not: both functions' outputs, and `.grad`."""
+    leaves = [x.requires_grad_() for x in inputs]
+    earlier = outputs_of(first(leaves))
+    outputs = outputs_of(second(leaves))
+    cotangents = cotangents_for([*earlier, *outputs])
+    torch.autograd.backward(earlier, list(cotangents[: len(earlier)]))
+    if clear:
+        for x in leaves:
+            if x.grad is not None:
+                x.grad.zero_()
+    torch.autograd.backward(outputs, list(cotangents[len(earlier) :]))
+    return [*earlier, *outputs], [x.grad for x in leaves]

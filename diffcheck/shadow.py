@@ -192,6 +192,8 @@ class Shadows(TorchDispatchMode):
         pending = self._prepare(func, args, kwargs) if live or not tensors else None
         result = func(*args, **kwargs)
         outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
+        if any(t.is_meta for t in (*tensors, *outputs)):
+            return result  # forward mode asks for shapes on tensors that have no values
         self._check_size(func, outputs)
         if torch.Tag.inplace_view in func.tags:
             self._inherit_frozen(func, args, outputs)
@@ -311,10 +313,8 @@ class Shadows(TorchDispatchMode):
 
         if _writes(func):
             raise Unsupported(str(func), "it has no rule")
-        decomposition = decomposition_table.get(func)
-        composite = decomposition is None and func.has_kernel_for_dispatch_key(
-            torch._C.DispatchKey.CompositeImplicitAutograd
-        )
+        composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+        decomposition = None if composite else decomposition_table.get(func)
         if decomposition is None and not composite:
             raise Unsupported(str(func), "it has neither a rule nor a decomposition")
         self._state.inside_decomposition += 1
@@ -524,10 +524,10 @@ def _strided(storage: _Storage, tensor: Tensor) -> Array:
 
 
 def symbols_for(name: str, shape: Sequence[int]) -> Array:
-    """One variable per element: `x` for a number, `x0`, `x1`, … for a vector, `x0_1` for a matrix's entry."""
+    """One variable per element: `x` for a number, `x[0]` for a vector's entry, `x[0,1]` for a matrix's."""
     shape = tuple(shape)
     return elements(
-        (graph.symbol(name + "_".join(map(str, index))) for index in np.ndindex(shape)),
+        (graph.symbol(f"{name}[{','.join(map(str, index))}]" if index else name) for index in np.ndindex(shape)),
         shape,
     )
 

@@ -1,0 +1,272 @@
+"""Enclosures of the reference, bounds from the dtype's precision, and the verdict on one computed number.
+
+The quick bound is the radius of the reference's ball at the precision of the dtype. What exceeds it is settled by the
+rounding of what was executed: the traced formula on balls of that precision, underflow and overflow included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from itertools import product
+from typing import Final
+
+import torch
+from flint import arb
+
+from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Arithmetic, Program, Selections, compile_graph
+from diffcheck.expr import Expr
+
+RADII: Final = 4.0
+"""How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their operations
+differently from the reference and fuse some; in `docs/how-it-works.md` stands what was measured."""
+LOST_BITS: Final = 10
+"""An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS."""
+_GUARD_BITS: Final = 43
+"""The reference is first evaluated with so many more bits than the dtype has."""
+_MOST_BITS: Final = 4096
+_MOST_FORCED: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A floating-point format."""
+
+    bits: int
+    smallest: float
+    """The smallest positive subnormal number."""
+    smallest_normal: float
+    largest: float
+
+    def ulp(self, value: float) -> float:
+        """The distance between neighbouring numbers of this format at a value."""
+        size = min(abs(value), self.largest)
+        if size < self.smallest_normal:
+            return self.smallest
+        return math.ldexp(1.0, math.frexp(size)[1] - self.bits)
+
+
+def format_of(dtype: torch.dtype, bits: int) -> Format:
+    """The format of a PyTorch dtype."""
+    info = torch.finfo(dtype)
+    return Format(bits, info.smallest_normal * 2.0 ** (1 - bits), info.smallest_normal, info.max)
+
+
+class Outcome(Enum):
+    """What became of one computed number."""
+
+    WITHIN = auto()
+    """Within the bound."""
+    INACCURATE = auto()
+    WRONG = auto()
+    UNDEFINED = auto()
+    """There is no derivative at this input."""
+    UNDECIDED = auto()
+    """Precision ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One number that is not plainly within the quick bound."""
+
+    outcome: Outcome
+    certified: arb
+    error: float
+    """An upper bound of the distance between the computed and the true value."""
+    bound: float
+    executed_bound: float = math.nan
+    """The radius of the executed formula's own ball."""
+    formula_differs: bool = False
+    """The executed formula has another value than the reference here, whatever the rounding."""
+    at_kink: bool = False
+
+
+@dataclass(slots=True)
+class Judgement:
+    """All numbers of one run, judged."""
+
+    max_ulps: float = 0.0
+    max_bounds: float = 0.0
+    kink: bool = False
+    undefined: int = 0
+    """How many numbers had no derivative to be compared with."""
+    failures: dict[int, Verdict] = field(default_factory=dict)
+    """By position: what is inaccurate, wrong or undecided."""
+
+
+class Certifier:
+    """A trace's reference and executed formula, compiled once, for one floating-point format.
+
+    Args:
+        variables: Names of the variables, in the order in which values will be given.
+        reference: An expression per number to be compared.
+        executed: The formula that was executed, per number.
+        fmt: The format in which PyTorch computed.
+    """
+
+    def __init__(
+        self, variables: Sequence[str], reference: Sequence[Expr], executed: Sequence[Expr], fmt: Format
+    ) -> None:
+        distinct = list(dict.fromkeys(reference))
+        position = {node: i for i, node in enumerate(distinct)}
+        self._slots = [position[node] for node in reference]
+        self._variables = tuple(variables)
+        self._executed = tuple(executed)
+        self._format = fmt
+        self._exact = compile_graph(distinct, variables, EXACT)
+        self._bounded = compile_graph(distinct, variables, BOUNDED)
+        self._first_precision = fmt.bits + _GUARD_BITS
+        self._rounding: Program | None = None
+        self._executed_exact: Program | None = None
+
+    def enclose(self, values: Sequence[float], precision: int | None = None) -> list[arb]:
+        """Enclosures of the reference at an input, one per number."""
+        found = self._exact([arb(v) for v in values], precision or self._first_precision, Selections())
+        return [found[slot] for slot in self._slots]
+
+    def judge(self, values: Sequence[float], computed: Sequence[float]) -> Judgement:
+        """Judges computed numbers at one input.
+
+        Args:
+            values: Of the variables.
+            computed: What PyTorch returned, per number.
+        """
+        point = [arb(v) for v in values]
+        selections = Selections()
+        true = self._exact(point, self._first_precision, selections)
+        judgement = Judgement()
+        if selections.boundary or selections.undecided:
+            self._judge_kink(point, computed, selections.boundary | selections.undecided, judgement)
+            return judgement
+        narrow = self._bounded(point, self._format.bits, Selections())
+        radii = [float(ball.rad()) for ball in narrow]
+        smallest = self._format.smallest
+        worst_bounds = worst_ulps = 0.0
+        for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):
+            error = float((arb(number) - true[slot]).abs_upper())
+            if error == 0.0:
+                continue
+            bound = radii[slot]
+            if error <= RADII * bound:
+                worst_bounds = max(worst_bounds, error / bound)
+                worst_ulps = max(worst_ulps, error / self._format.ulp(number))
+            elif error > smallest or not error <= smallest:
+                self._settle(position, number, point, true[slot], bound, judgement)
+        judgement.max_bounds = max(judgement.max_bounds, worst_bounds)
+        judgement.max_ulps = max(judgement.max_ulps, worst_ulps)
+        return judgement
+
+    # -- what the quick bound does not settle ----------------------------------------------------------------------
+
+    def _settle(
+        self, position: int, number: float, point: list[arb], true: arb, bound: float, judgement: Judgement
+    ) -> None:
+        verdict = self._verdict(position, number, point, true, bound)
+        if verdict.outcome is Outcome.UNDEFINED:
+            judgement.undefined += 1
+            return
+        if verdict.outcome is not Outcome.WITHIN:
+            judgement.failures[position] = verdict
+        if verdict.bound > 0 and math.isfinite(verdict.error):
+            judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
+        if math.isfinite(verdict.error):
+            judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(float(verdict.certified.mid())))
+
+    def _verdict(self, position: int, number: float, point: list[arb], true: arb, bound: float) -> Verdict:
+        true, decided = self._sharpened(position, point, true, bound)
+        fmt = self._format
+        if not true.is_finite():
+            return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
+        error = float((arb(number) - true).abs_upper())
+        if not decided:
+            return Verdict(Outcome.UNDECIDED, true, error, bound)
+        if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
+            return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
+        if error <= RADII * bound + fmt.smallest:
+            return Verdict(Outcome.WITHIN, true, error, max(bound, error / RADII))
+        differs, executed_bound = self._executed_rounding(position, point, true)
+        # Where the reference is exact, or nearly so, an ulp is what is at stake.
+        scale = max(bound, fmt.ulp(float(true.mid())))
+        if differs or not (error <= RADII * executed_bound) or not math.isfinite(number):
+            outcome = Outcome.WRONG
+        elif error > scale * 2.0**LOST_BITS:
+            outcome = Outcome.INACCURATE
+        else:
+            outcome = Outcome.WITHIN
+        shown = executed_bound if outcome is Outcome.WITHIN else bound
+        return Verdict(outcome, true, error, shown, executed_bound, differs)
+
+    def _sharpened(self, position: int, point: list[arb], true: arb, bound: float) -> tuple[arb, bool]:
+        """The enclosure at rising precision, until it is far narrower than the bound and than an ulp."""
+        fmt = self._format
+        precision = self._first_precision
+        while True:
+            if true.is_finite():
+                radius = float(true.rad())
+                scale = max(fmt.ulp(float(true.mid())), fmt.smallest)
+                if radius <= 2.0**-20 * scale or radius <= 2.0**-20 * bound:
+                    return true, True
+            if precision >= _MOST_BITS:
+                return true, False
+            precision *= 2
+            true = self._exact(point, precision, Selections())[self._slots[position]]
+
+    def _executed_rounding(self, position: int, point: list[arb], true: arb) -> tuple[bool, float]:
+        """Whether the executed formula is another one at this input, and how far rounding can take it."""
+        fmt = self._format
+        if self._executed_exact is None or self._rounding is None:
+            careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
+            self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
+            self._rounding = compile_graph(self._executed, self._variables, careful)
+        exact = self._executed_exact(point, 8 * self._first_precision, Selections())[position]
+        ball = self._rounding(point, fmt.bits, Selections())[position]
+        if not exact.is_finite():
+            return True, math.inf
+        gap = (exact - true).abs_lower()
+        radius = float(ball.rad()) if ball.is_finite() else math.inf
+        # PyTorch's constants are rounded: a formula whose value is off by less than an ulp is not another one.
+        allowed = max(fmt.ulp(float(true.mid())), 0.0 if math.isinf(radius) else radius * 2.0**-10)
+        return float(gap) > allowed, radius
+
+    # -- kinks -----------------------------------------------------------------------------------------------------
+
+    def _judge_kink(self, point: list[arb], computed: Sequence[float], at: set[int], judgement: Judgement) -> None:
+        """Judges by the hull of the adjacent branches: every selector on its boundary, both ways."""
+        judgement.kink = True
+        indices = sorted(at)
+        if len(indices) <= _MOST_FORCED:
+            forced = [dict(zip(indices, v, strict=True)) for v in product((ZERO, ONE), repeat=len(indices))]
+        else:
+            forced = [dict.fromkeys(indices, UNIT)]
+        branches = [self._exact(point, self._first_precision, Selections(f)) for f in forced]
+        bounds = [self._bounded(point, self._format.bits, Selections(f)) for f in forced]
+        for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):
+            sides = [b[slot] for b in branches if b[slot].is_finite()]
+            radii = [float(b[slot].rad()) for b in bounds if b[slot].is_finite()]
+            if not sides:
+                judgement.undefined += 1
+                continue
+            hull = sides[0]
+            for side in sides[1:]:
+                hull = hull.union(side)
+            slack = RADII * max(radii, default=0.0) + self._format.smallest
+            outside = float((arb(number) - hull.mid()).abs_upper()) - float(hull.rad()) * (1 + 2.0**-25)
+            if outside <= slack or math.isclose(outside, 0.0, abs_tol=self._format.ulp(number)):
+                continue
+            if len(sides) < len(branches) and not math.isfinite(number):
+                judgement.undefined += 1
+                continue
+            judgement.failures[position] = Verdict(
+                Outcome.WRONG, hull, outside, max(slack / RADII, 0.0), at_kink=len(sides) > 1
+            )
+
+
+def holds(guards: Program, expected: Sequence[bool], values: Sequence[float], precision: int) -> bool:
+    """Whether an input certainly takes the path that these guards describe."""
+    selections = Selections()
+    found = guards([arb(v) for v in values], precision, selections)
+    if selections.undecided:
+        return False
+    return all(value == (1 if want else 0) for value, want in zip(found, expected, strict=True))
