@@ -1,17 +1,289 @@
-"""Rules of single elements: arithmetic, elementary functions, comparisons."""
+"""Rules of single elements: arithmetic, elementary functions, comparisons, rounding."""
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from collections.abc import Callable
+from functools import reduce as fold
+from typing import Any, Final
+
+import numpy as np
+import torch
 
 from diffcheck.constants import scalar
-from diffcheck.expr import call, greater, where
-from diffcheck.rules.registry import Rule, pointwise
+from diffcheck.errors import Unsupported
+from diffcheck.expr import (
+    HALF,
+    MINUS_ONE,
+    NAN,
+    ONE,
+    PI,
+    TWO,
+    ZERO,
+    Expr,
+    call,
+    constant,
+    equal,
+    greater,
+    greater_equal,
+    is_constant,
+    logical_and,
+    logical_not,
+    logical_or,
+    multiply,
+    number,
+    positive,
+    power,
+    vanishes,
+    where,
+)
+from diffcheck.rules.registry import Array, Decisions, Rule, elementwise, guarded, lift, pointwise
+
+
+def larger(x: Expr, y: Expr) -> Expr:
+    """max(x, y)."""
+    return where(greater(x, y), x, y)
+
+
+def smaller(x: Expr, y: Expr) -> Expr:
+    """min(x, y)."""
+    return where(greater(x, y), y, x)
+
+
+def largest(values: list[Expr]) -> Expr:
+    """The maximum of some elements."""
+    return fold(larger, values)
+
+
+def smallest(values: list[Expr]) -> Expr:
+    """The minimum of some elements."""
+    return fold(smaller, values)
+
+
+def absolute(x: Expr) -> Expr:
+    """|x|."""
+    return where(greater_equal(x, ZERO), x, -x)
+
+
+def sign(x: Expr) -> Expr:
+    """-1, 0 or 1."""
+    return where(vanishes(x), ZERO, where(positive(x), ONE, MINUS_ONE))
+
+
+def floor(x: Expr) -> Expr:
+    """The largest integer that is not above x."""
+    value = number(x)
+    return call("floor", x) if value is None else constant(math.floor(value))
+
+
+def ceil(x: Expr) -> Expr:
+    """The smallest integer that is not below x."""
+    return -floor(-x)
+
+
+def trunc(x: Expr) -> Expr:
+    """The integer part."""
+    return where(greater_equal(x, ZERO), floor(x), ceil(x))
+
+
+def nearest(x: Expr, decimals: int = 0) -> Expr:
+    """The nearest integer, of two the even one; or the nearest multiple of a power of ten."""
+    unit = power(constant(10), constant(-decimals))
+    scaled = x / unit
+    up = floor(scaled + HALF)
+    is_odd = up - TWO * floor(up / TWO)
+    return (up - equal(up - scaled, HALF) * is_odd) * unit
+
+
+def quotient(x: Expr, y: Expr, rounding_mode: str | None = None) -> Expr:
+    """x / y, rounded as `torch.div` is asked to."""
+    match rounding_mode:
+        case "floor":
+            return floor(x / y)
+        case "trunc":
+            return trunc(x / y)
+        case _:
+            return x / y
+
+
+def clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
+    """x, held between two bounds; the upper one wins if they cross."""
+    raised = x if low is None else larger(x, low)
+    return raised if high is None else smaller(raised, high)
+
+
+def x_log_y(x: Expr, y: Expr) -> Expr:
+    """x · log y, which is 0 for x = 0 whatever y is."""
+    return where(vanishes(x), ZERO, x * y)
+
+
+def logit(x: Expr, eps: Expr | None = None) -> Expr:
+    """log(x / (1 - x)), after clamping to [eps, 1 - eps]."""
+    inside = x if eps is None else clamp(x, eps, ONE - eps)
+    return call("log", inside / (ONE - inside))
+
+
+def sinc(x: Expr) -> Expr:
+    """sin πx / πx, continued to 1 at 0."""
+    angle = PI * x
+    return where(vanishes(x), ONE, call("sin", angle) / angle)
+
+
+def entropy(x: Expr) -> Expr:
+    """-x · log x, continued to 0 at 0 and to -∞ below."""
+    return where(positive(x), -x * call("log", x), where(vanishes(x), ZERO, constant(-math.inf)))
+
+
+def is_nan(x: Expr) -> Expr:
+    """Whether a constant is NaN: everything that depends on the inputs is taken to be finite."""
+    return ONE if x is NAN else ZERO
+
+
+def is_infinite(x: Expr) -> Expr:
+    """Whether a constant is an infinity."""
+    return ONE if is_constant(x) and number(x) is None and x is not NAN else ZERO
+
+
+def nan_to_num(x: Expr, nan: Expr | None = None, posinf: Expr | None = None, neginf: Expr | None = None) -> Expr:
+    """A constant NaN or infinity replaced; the largest float of the dtype is not known here."""
+    if x is NAN:
+        return nan or ZERO
+    if is_infinite(x) is ZERO:
+        return x
+    replacement = posinf if greater(x, ZERO) is ONE else neginf
+    if replacement is None:
+        raise Unsupported("aten.nan_to_num", "it replaces an infinity by the largest float of the dtype")
+    return replacement
+
+
+def _function(head: str) -> Rule:
+    return pointwise(lambda x: call(head, x))
+
+
+def truth(x: Any, real: Any) -> Any:
+    """Selectors for "is not zero"; a boolean tensor's shadow holds selectors already."""
+    if not isinstance(x, np.ndarray):
+        return constant(int(bool(real)))
+    return x if real.dtype == torch.bool else elementwise(lambda e: logical_not(vanishes(e)), x)
+
+
+def _logical(function: Callable[..., Expr]) -> Rule:
+    def apply(decisions: Decisions, *args: Any) -> Array:
+        return elementwise(function, *(truth(x, real) for x, real in zip(args, decisions.arguments, strict=True)))
+
+    return guarded(apply)
+
+
+def _bitwise(function: Callable[..., Expr], operation: str) -> Rule:
+    def apply(decisions: Decisions, *args: Any) -> Array:
+        for real in decisions.arguments:
+            if (real.dtype if isinstance(real, torch.Tensor) else torch.tensor(real).dtype) != torch.bool:
+                raise Unsupported(operation, "bits of integers that are computed from the differentiated inputs")
+        return elementwise(function, *(truth(x, real) for x, real in zip(args, decisions.arguments, strict=True)))
+
+    return guarded(apply)
+
+
+def differ(x: Expr, y: Expr) -> Expr:
+    """[x ≠ y]."""
+    return logical_not(equal(x, y))
+
+
+_LOG_2: Final = call("log", TWO)
+_LOG_10: Final = call("log", constant(10))
 
 RULES: Final[dict[str, Rule]] = {
+    # Arithmetic
     "aten.add": pointwise(lambda x, y, alpha=1: x + scalar(alpha) * y),
-    "aten.mul": pointwise(lambda x, y: x * y),
-    "aten.exp": pointwise(lambda x: call("exp", x)),
-    "aten.threshold_backward": pointwise(lambda g, x, t: where(greater(x, t), g, 0)),
-    "aten.relu": pointwise(lambda x: where(greater(x, 0), x, 0)),
+    "aten.sub": pointwise(lambda x, y, alpha=1: x - scalar(alpha) * y),
+    "aten.rsub": pointwise(lambda x, y, alpha=1: y - lift(alpha) * x),
+    "aten.mul": pointwise(multiply),
+    "aten.div": pointwise(quotient),
+    "aten.floor_divide": pointwise(lambda x, y: floor(x / y)),
+    "aten.remainder": pointwise(lambda x, y: x - y * floor(x / y)),
+    "aten.fmod": pointwise(lambda x, y: x - y * trunc(x / y)),
+    "aten.neg": pointwise(lambda x: -x),
+    "aten.reciprocal": pointwise(lambda x: ONE / x),
+    "aten.square": pointwise(lambda x: x * x),
+    "aten.addcmul": pointwise(lambda x, y, z, value=1: x + scalar(value) * y * z),
+    "aten.addcdiv": pointwise(lambda x, y, z, value=1: x + scalar(value) * y / z),
+    "aten.lerp": pointwise(lambda x, y, weight: x + weight * (y - x)),
+    # Powers, exponentials and logarithms
+    "aten.pow": pointwise(power),
+    "aten.sqrt": _function("sqrt"),
+    "aten.rsqrt": pointwise(lambda x: ONE / call("sqrt", x)),
+    "aten.hypot": pointwise(lambda x, y: call("sqrt", x * x + y * y)),
+    "aten.exp": _function("exp"),
+    "aten.exp2": pointwise(lambda x: power(TWO, x)),
+    "aten.expm1": _function("expm1"),
+    "aten.log": _function("log"),
+    "aten.log1p": _function("log1p"),
+    "aten.log2": pointwise(lambda x: call("log", x) / _LOG_2),
+    "aten.log10": pointwise(lambda x: call("log", x) / _LOG_10),
+    "aten.logaddexp": pointwise(lambda x, y: call("log", call("exp", x) + call("exp", y))),
+    "aten.logaddexp2": pointwise(lambda x, y: call("log", power(TWO, x) + power(TWO, y)) / _LOG_2),
+    "aten.xlogy": pointwise(lambda x, y: x_log_y(x, call("log", y))),
+    "aten.special_xlog1py": pointwise(lambda x, y: x_log_y(x, call("log1p", y))),
+    "aten.special_entr": pointwise(entropy),
+    "aten.logit": pointwise(logit),
+    # Circular and hyperbolic functions
+    "aten.sin": _function("sin"),
+    "aten.cos": _function("cos"),
+    "aten.tan": _function("tan"),
+    "aten.asin": _function("asin"),
+    "aten.acos": _function("acos"),
+    "aten.atan": _function("atan"),
+    "aten.atan2": pointwise(lambda y, x: call("atan2", y, x)),
+    "aten.sinh": _function("sinh"),
+    "aten.cosh": _function("cosh"),
+    "aten.tanh": _function("tanh"),
+    "aten.asinh": _function("asinh"),
+    "aten.acosh": _function("acosh"),
+    "aten.atanh": _function("atanh"),
+    "aten.sinc": pointwise(sinc),
+    # Special functions
+    "aten.erf": _function("erf"),
+    "aten.erfc": _function("erfc"),
+    "aten.erfinv": _function("erfinv"),
+    "aten.lgamma": _function("lgamma"),
+    "aten.digamma": pointwise(lambda x: call("polygamma", ZERO, x)),
+    "aten.polygamma": pointwise(lambda n, x: call("polygamma", n, x)),
+    # Pieces
+    "aten.abs": pointwise(absolute),
+    "aten.sign": pointwise(sign),
+    "aten.sgn": pointwise(sign),
+    "aten.maximum": pointwise(larger),
+    "aten.minimum": pointwise(smaller),
+    "aten.fmax": pointwise(larger),
+    "aten.fmin": pointwise(smaller),
+    "aten.clamp": pointwise(clamp),
+    "aten.clamp_min": pointwise(larger),
+    "aten.clamp_max": pointwise(smaller),
+    "aten.where": pointwise(where),
+    "aten.masked_fill": pointwise(lambda x, mask, value: where(mask, value, x)),
+    "aten.heaviside": pointwise(lambda x, y: where(vanishes(x), y, positive(x))),
+    "aten.copysign": pointwise(lambda x, y: where(greater_equal(y, ZERO), absolute(x), -absolute(x))),
+    "aten.floor": pointwise(floor),
+    "aten.ceil": pointwise(ceil),
+    "aten.trunc": pointwise(trunc),
+    "aten.frac": pointwise(lambda x: x - trunc(x)),
+    "aten.round": pointwise(nearest),
+    # Comparisons and logic
+    "aten.eq": pointwise(equal),
+    "aten.ne": pointwise(differ),
+    "aten.gt": pointwise(greater),
+    "aten.ge": pointwise(greater_equal),
+    "aten.lt": pointwise(lambda x, y: greater(y, x)),
+    "aten.le": pointwise(lambda x, y: greater_equal(y, x)),
+    "aten.logical_and": _logical(logical_and),
+    "aten.logical_or": _logical(logical_or),
+    "aten.logical_xor": _logical(differ),
+    "aten.logical_not": _logical(logical_not),
+    "aten.bitwise_and": _bitwise(logical_and, "aten.bitwise_and"),
+    "aten.bitwise_or": _bitwise(logical_or, "aten.bitwise_or"),
+    "aten.bitwise_xor": _bitwise(differ, "aten.bitwise_xor"),
+    "aten.bitwise_not": _bitwise(logical_not, "aten.bitwise_not"),
+    "aten.isnan": pointwise(is_nan),
+    "aten.isinf": pointwise(is_infinite),
+    "aten.nan_to_num": pointwise(nan_to_num),
 }
