@@ -1,0 +1,368 @@
+"""One case → Results: draw, trace, prove, compare, shrink."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import hypothesis
+from hypothesis import Phase
+from hypothesis.errors import NoSuchExample, Unsatisfiable
+
+from diffcheck import draw
+from diffcheck import expr as graph
+from diffcheck.case import Case
+from diffcheck.certify import Outcome
+from diffcheck.domain import Shapes, size_assignments
+from diffcheck.draw import Drawn
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
+from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, evaluate
+from diffcheck.finding import finding_of
+from diffcheck.formula import gradient_line
+from diffcheck.identity import Status
+from diffcheck.trace import described
+from diffcheck.verdict import Result, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is asked to do."""
+
+    examples: int = 100
+    """Inputs drawn per case."""
+    seed: int | None = None
+    """Of Hypothesis; the same seed draws the same inputs."""
+    modes: tuple[str, ...] = ("reverse", "forward")
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    seconds: float = 60.0
+    """Per case; what is not done by then is undecided."""
+    database: bool = True
+    """Whether disagreements are kept in Hypothesis' example database and tried first next time."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """What is known so far of one case, mode and dtype."""
+
+    mode: str
+    dtype: str
+    inputs: int = 0
+    compared: int = 0
+    """Inputs at which some number was compared away from kinks."""
+    kinks: int = 0
+    undefined: int = 0
+    max_ulps: float = 0.0
+    max_bounds: float = 0.0
+    seconds: float = 0.0
+    paths: set[tuple[bool, ...]] = field(default_factory=set)
+    gradient: str = ""
+    undecided: str = ""
+    """Why some identity is not proved."""
+    broken: tuple[Outcome | str, Drawn] | None = None
+    """The first input that disagreed, or that could not be judged, and how."""
+
+
+_SEVERITY = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
+
+
+def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
+    """Checks a case in every mode and dtype asked for.
+
+    Args:
+        case: The case.
+        settings: How.
+        case_id: `cases/autograd.py::quadratic`, for the results.
+        location: What names the case on the command line, for replay commands.
+
+    Yields:
+        A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
+    """
+    started = time.perf_counter()
+    rows = [_Row(mode, dtype) for mode in _modes(case, settings) for dtype in settings.dtypes]
+    if case.gradient is not None and settings.dtypes:
+        rows.append(_Row(TEXTBOOK, "float64"))
+    memory = Memory()
+    assignments = size_assignments(case.arguments)
+    if not assignments:
+        for row in rows:
+            yield _result(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
+        return
+    strategy = draw.inputs(case.arguments, assignments, _special_values(case, rows, assignments, settings, memory))
+    deadline = started + settings.seconds
+
+    def visit(drawn: Drawn) -> bool:
+        for row in rows:
+            if row.broken is None or row.broken[0] is Outcome.INACCURATE:
+                _visit(case, row, drawn, memory)
+        return False
+
+    for row in rows:
+        _replay_known(case, row, strategy, settings, memory, case_id)
+    _draw(strategy, visit, settings, deadline)
+    for row in rows:
+        yield _conclude(case, row, strategy, settings, memory, case_id, location, deadline)
+
+
+def _modes(case: Case, settings: Settings) -> tuple[str, ...]:
+    if case.preceded_by is not None:
+        return ("accumulate",) if "reverse" in settings.modes else ()
+    return settings.modes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Drawing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _find(
+    strategy: Any,
+    condition: Callable[[Drawn], bool],
+    *,
+    examples: int,
+    seed: int | None,
+    phases: Sequence[Phase],
+    key: bytes | None = None,
+) -> Drawn | None:
+    """The smallest drawn input with a property, or None."""
+    settings = hypothesis.settings(
+        max_examples=examples,
+        phases=phases,
+        deadline=None,
+        derandomize=False,
+        **({} if key is not None else {"database": None}),
+    )
+    try:
+        found: Drawn = hypothesis.find(
+            strategy, condition, settings=settings, random=Random(seed) if seed is not None else None, database_key=key
+        )
+    except (NoSuchExample, Unsatisfiable):
+        return None
+    return found
+
+
+def _draw(strategy: Any, visit: Callable[[Drawn], bool], settings: Settings, deadline: float) -> None:
+    def until_deadline(drawn: Drawn) -> bool:
+        return time.perf_counter() < deadline and visit(drawn)
+
+    _find(strategy, until_deadline, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+
+
+def _special_values(
+    case: Case, rows: Sequence[_Row], assignments: Sequence[Shapes], settings: Settings, memory: Memory
+) -> tuple[float, ...]:
+    """Constants that the selectors of one trace compare with: where the kinks are."""
+    probe = _find(
+        draw.inputs(case.arguments, assignments[:1]),
+        lambda _: True,
+        examples=1,
+        seed=settings.seed,
+        phases=[Phase.generate],
+    )
+    if probe is None:
+        return ()
+    found: dict[float, None] = {}
+    row = rows[0] if rows else None
+    if row is None:
+        return ()
+    try:
+        evaluation = evaluate(case, row.mode, row.dtype, probe, memory)
+    except DiffcheckError:
+        return ()  # the same input, or one like it, is drawn again and reported
+    if evaluation is None:
+        return ()
+    for node in graph.topological(evaluation.path.trace.outputs):
+        if node.head in graph.SELECTORS:
+            for part in node.args[0].args:
+                value = graph.number(part)
+                if value is not None and abs(value) < 2**20:
+                    found[float(value)] = found[-float(value)] = None
+    return tuple(found)[:8]
+
+
+def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> None:
+    """Judges a row at one input and writes down what came of it."""
+    started = time.perf_counter()
+    try:
+        evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
+    except DiffcheckError as error:
+        row.broken = (type(error).__name__, drawn)
+        return
+    finally:
+        row.seconds += time.perf_counter() - started
+    if evaluation is None:
+        return
+    judgement = evaluation.judgement
+    row.inputs += 1
+    row.paths.add(evaluation.path.expected)
+    row.kinks += judgement.kink
+    row.undefined += judgement.undefined > 0
+    row.compared += not judgement.kink and judgement.undefined < len(evaluation.computed)
+    row.max_ulps = max(row.max_ulps, judgement.max_ulps)
+    row.max_bounds = max(row.max_bounds, judgement.max_bounds)
+    traced = evaluation.path.trace
+    if not row.gradient:
+        row.gradient = gradient_line(traced.variables, traced.unit_reference)
+    proof = evaluation.path.proof
+    if proof.status is not Status.PROVED and not row.undecided:
+        entry = traced.entries[proof.position or 0]
+        place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
+        row.undecided = (
+            f"the executed formula of {place} is another one than the reference, by less than rounding"
+            if proof.status is Status.REFUTED
+            else f"the identity for {place} was not decided by algebra ({proof.why})"
+        )
+    worst = _worst(evaluation)
+    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):  # type: ignore[call-overload]
+        row.broken = (worst, drawn)
+
+
+def _worst(evaluation: Evaluation) -> Outcome | None:
+    outcomes = [v.outcome for v in evaluation.judgement.failures.values()]
+    return max(outcomes, key=_SEVERITY.__getitem__, default=None)
+
+
+def _how_broken(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> Outcome | str | None:
+    try:
+        evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
+    except DiffcheckError as error:
+        return type(error).__name__
+    return None if evaluation is None else _worst(evaluation)
+
+
+def _key(row: _Row, case_id: str) -> bytes:
+    return f"diffcheck {case_id} {row.mode} {row.dtype}".encode()
+
+
+def _replay_known(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, case_id: str) -> None:
+    """Tries what disagreed in earlier runs first."""
+    if not settings.database:
+        return
+
+    def disagrees(drawn: Drawn) -> bool:
+        how = _how_broken(case, row, drawn, memory)
+        if how is not None:
+            row.broken = (how, drawn)
+        return how is not None
+
+    _find(strategy, disagrees, examples=10, seed=0, phases=[Phase.reuse], key=_key(row, case_id))
+
+
+def _smallest(
+    case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, case_id: str, deadline: float
+) -> Drawn:
+    """The smallest input that is broken in the same way."""
+    assert row.broken is not None
+    how, first = row.broken
+    slow = how == BudgetExceeded.__name__
+    stop = min(deadline, time.perf_counter() + (5.0 if slow else 20.0))
+    known: dict[str, bool] = {repr(first): True}
+
+    def same(drawn: Drawn) -> bool:
+        # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest input once more at the end.
+        key = repr(drawn)
+        if key not in known:
+            known[key] = time.perf_counter() < stop and _how_broken(case, row, drawn, memory) == how
+        return known[key]
+
+    found = _find(
+        strategy,
+        same,
+        examples=settings.examples + 20,
+        seed=settings.seed,
+        phases=[Phase.reuse, Phase.generate, Phase.shrink],
+        key=_key(row, case_id) if settings.database else None,
+    )
+    return found or first
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Concluding
+# ---------------------------------------------------------------------------------------------------------------------
+
+_VERDICT_OF = {
+    Outcome.WRONG: Verdict.WRONG,
+    Outcome.INACCURATE: Verdict.INACCURATE,
+    Outcome.UNDECIDED: Verdict.UNDECIDED,
+    CaseFailure.__name__: Verdict.ERROR,
+    Unsupported.__name__: Verdict.UNSUPPORTED,
+    RuleError.__name__: Verdict.UNSUPPORTED,
+    BudgetExceeded.__name__: Verdict.UNDECIDED,
+}
+
+
+def _conclude(
+    case: Case,
+    row: _Row,
+    strategy: Any,
+    settings: Settings,
+    memory: Memory,
+    case_id: str,
+    location: str,
+    deadline: float,
+) -> Result:
+    started = time.perf_counter()
+    if row.broken is not None:
+        drawn = _smallest(case, row, strategy, settings, memory, case_id, deadline)
+        verdict = _VERDICT_OF.get(row.broken[0], Verdict.ERROR)
+        try:
+            evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
+        except DiffcheckError as error:
+            row.seconds += time.perf_counter() - started
+            at = f" [smallest input: {_input_text(case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
+            return _result(case_id, row, verdict, f"{error}{at}")
+        if evaluation is not None and evaluation.judgement.failures:
+            row.seconds += time.perf_counter() - started
+            replay = replay_command(location, row.mode, row.dtype, settings)
+            finding = finding_of(case, row.mode, row.dtype, evaluation, replay)
+            reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
+            return _result(case_id, row, verdict, reason, finding)
+        return _result(case_id, row, Verdict.ERROR, "a disagreement did not happen again at the same input")
+    if time.perf_counter() > deadline:
+        return _result(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
+    if row.inputs == 0:
+        return _result(case_id, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
+    if row.compared == 0:
+        return _result(case_id, row, Verdict.UNDEFINED, "every input drawn was a kink or had no derivative")
+    if row.undecided:
+        return _result(case_id, row, Verdict.AGREES, row.undecided)
+    return _result(case_id, row, Verdict.PROVED)
+
+
+def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:
+    from diffcheck.evaluate import DTYPES
+
+    return described(draw.tensors(drawn, case.arguments, DTYPES[row.dtype]))
+
+
+def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> str:
+    """The command that draws the same inputs again, in the one mode and dtype."""
+    parts = ["diffcheck run", location]
+    if mode != TEXTBOOK:
+        parts.append(f"--mode {'reverse' if mode == 'accumulate' else mode} --dtype {dtype}")
+    if settings.examples != Settings().examples:
+        parts.append(f"--examples {settings.examples}")
+    if settings.seed is not None:
+        parts.append(f"--seed {settings.seed}")
+    return " ".join(parts)
+
+
+def _result(case_id: str, row: _Row, verdict: Verdict, reason: str = "", finding: Any = None) -> Result:
+    return Result(
+        id=case_id,
+        mode=row.mode,
+        dtype=row.dtype,
+        verdict=verdict,
+        inputs=row.inputs,
+        paths=len(row.paths),
+        kinks=row.kinks,
+        undefined=row.undefined,
+        max_error_ulps=row.max_ulps,
+        max_error_bounds=row.max_bounds,
+        seconds=row.seconds,
+        gradient=row.gradient,
+        finding=finding,
+        reason=reason,
+    )

@@ -1,0 +1,206 @@
+"""A case at one input: the trace that serves it (made if there is none), PyTorch's numbers, and their judgement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from flint import arb
+from torch import Tensor
+
+from diffcheck.case import Case
+from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
+from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
+from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
+from diffcheck.errors import CaseFailure, RuleError
+from diffcheck.identity import Proof, prove
+from diffcheck.shadow import MANTISSA_BITS, Budget
+from diffcheck.trace import Run, Trace, differentiate, textbook_gradients, time_limit, trace, trace_textbook
+
+DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
+TEXTBOOK: Final = "gradient"
+"""The mode under which a case's own `gradient=` is reported."""
+_VALUE_SLACK: Final = 64.0
+"""A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this check is not a bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A trace, its proof, and its compiled reference."""
+
+    trace: Trace
+    proof: Proof
+    certifier: Certifier
+    guards: Program
+    expected: tuple[bool, ...]
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the rows of one case share: paths by row and shape, proofs and compiled programs by formula."""
+
+    paths: dict[tuple[object, ...], list[Path]] = field(default_factory=dict)
+    proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict)
+    operations: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One input, judged."""
+
+    path: Path
+    judgement: Judgement
+    computed: tuple[float, ...]
+    point: tuple[float, ...]
+    """The values of the trace's variables: inputs, then cotangents or tangents."""
+    values: dict[str, Tensor]
+    seeds: tuple[Tensor, ...]
+
+
+def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> Evaluation | None:
+    """Lets PyTorch differentiate a case at a drawn input and judges the result; None if the input is not in the domain.
+
+    Raises:
+        CaseFailure, Unsupported, BudgetExceeded: As `diffcheck.trace.trace`.
+        RuleError: A rule's value is not the kernel's.
+    """
+    values = tensors(drawn, case.arguments, DTYPES[dtype])
+    if not _in_domain(case, drawn, values):
+        return None
+    key = (mode, dtype, *drawn.shapes.items(), *(drawn.entries[a.name] for a in case.arguments if not a.differentiated))
+    paths = memory.paths.setdefault(key, [])
+    path = _known_path(case, paths, values)
+    if path is None:
+        path = _new_path(case, mode, dtype, drawn, values, memory)
+        paths.insert(0, path)
+        return _at(case, mode, drawn, values, path, memory)
+    evaluation = _at(case, mode, drawn, values, path, memory)
+    if evaluation.judgement.failures:
+        # Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one.
+        fresh = _new_path(case, mode, dtype, drawn, values, memory)
+        return _at(case, mode, drawn, values, fresh, memory)
+    return evaluation
+
+
+def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:
+    try:
+        return admits(case.arguments, drawn.shapes, values, case.assume)
+    except Exception as error:  # a predicate is user code
+        raise CaseFailure(f"assume= or a Predicate of case {case.name!r} raises {type(error).__name__}: {error}") from error
+
+
+def _real_entries(case: Case, values: dict[str, Tensor]) -> list[float]:
+    return [v for a in case.arguments if a.differentiated for v in values[a.name].reshape(-1).tolist()]
+
+
+def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) -> Path | None:
+    if not paths:
+        return None
+    point = _real_entries(case, values)
+    for path in paths:
+        if not path.expected or holds(path.guards, path.expected, point, 128):
+            return path
+    return None
+
+
+def _seeds_for(drawn: Drawn, kept: list[Tensor]) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+    def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
+        kept[:] = taken_in_turn(drawn.seeds, like)
+        return list(kept)
+
+    return seeds
+
+
+def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+    kept: list[Tensor] = []
+    seeds_for = _seeds_for(drawn, kept)
+    if mode == TEXTBOOK:
+        base = "reverse" if case.preceded_by is None else "accumulate"
+        reference, _ = trace(case, base, values, seeds_for, memory.operations)
+        traced, run = trace_textbook(case, values, reference, memory.operations)
+        kept.clear()
+    else:
+        traced, run = trace(case, mode, values, seeds_for, memory.operations)
+    fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
+    point = _real_entries(case, values) + _flat(kept)
+    _check_values(traced, run, point, fmt)
+    formulas = (traced.executed, traced.reference)
+    proof = memory.proofs.get(formulas)
+    if proof is None:
+        proof = memory.proofs[formulas] = prove(*formulas)
+    inputs = traced.variables[: len(_real_entries(case, values))]
+    guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
+    return Path(
+        traced,
+        proof,
+        Certifier(traced.variables, traced.reference, traced.executed, fmt),
+        guards,
+        traced.path,
+    )
+
+
+def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
+    from diffcheck.expr import symbols
+
+    used = symbols(g.selector for g in traced.guards)
+    if not used <= set(inputs):
+        raise CaseFailure("a condition depends on the incoming cotangent; a derivative must be linear in it")
+    return inputs
+
+
+def _at(case: Case, mode: str, drawn: Drawn, values: dict[str, Tensor], path: Path, memory: Memory) -> Evaluation:
+    kept: list[Tensor] = []
+    fresh = {name: value.clone() for name, value in values.items()}
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+        if mode == TEXTBOOK:
+            assert case.gradient is not None
+            real = [fresh[a.name] for a in case.arguments if a.differentiated]
+            derivatives: Sequence[Tensor] = textbook_gradients(case, case.gradient(*fresh.values()), real)
+        else:
+            derivatives = differentiate(case, mode, fresh, _seeds_for(drawn, kept)).derivatives
+    computed = _flat(derivatives)
+    point = _real_entries(case, values) + _flat(kept)
+    if len(computed) != len(path.trace.entries):
+        raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
+    judgement = path.certifier.judge(point, computed)
+    return Evaluation(path, judgement, tuple(computed), tuple(point), values, tuple(kept))
+
+
+def _flat(parts: Sequence[Tensor]) -> list[float]:
+    flat: list[float] = []
+    for tensor in parts:
+        flat.extend(tensor.detach().reshape(-1).tolist())
+    return flat
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Values first: a wrong rule must never look like a wrong derivative
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
+    """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
+
+    Raises:
+        RuleError: They differ.
+    """
+    pairs: list[tuple[str, Any, float]] = []
+    outputs = [v for y in run.outputs for v in _flat([y])]
+    pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
+    derivatives = _flat(run.derivatives)
+    pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
+    careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
+    program = compile_graph([e for _, e, _ in pairs], traced.variables, careful)
+    balls = program([arb(v) for v in point], fmt.bits, Selections())
+    for (what, _, kernel), ball in zip(pairs, balls, strict=True):
+        if not math.isfinite(kernel) or not ball.is_finite():
+            continue
+        gap = float((arb(kernel) - ball.mid()).abs_upper())
+        if gap > _VALUE_SLACK * (float(ball.rad()) + fmt.ulp(kernel)):
+            raise RuleError(
+                f"{what} is {kernel!r} in PyTorch and {ball.str(17, radius=False)} by diffcheck's rules: "
+                "a rule is wrong, and no derivative was judged; please report it"
+            )

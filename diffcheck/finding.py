@@ -1,0 +1,94 @@
+"""A failed comparison → a Finding: everything that a person needs to see it and to replay it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from diffcheck import formula
+from diffcheck.case import Case
+from diffcheck.certify import Outcome, Verdict, format_of
+from diffcheck.evaluate import DTYPES, TEXTBOOK, Evaluation
+from diffcheck.identity import Status
+from diffcheck.shadow import MANTISSA_BITS
+from diffcheck.trace import Entry
+from diffcheck.verdict import Finding, Value
+
+_DIGITS = 40
+
+
+def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str) -> Finding:
+    """The finding for the worst number of an evaluation."""
+    failures = evaluation.judgement.failures
+    position = max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
+    verdict = failures[position]
+    trace = evaluation.path.trace
+    entry = trace.entries[position]
+    number = evaluation.computed[position]
+    torch_dtype = DTYPES[dtype]
+    fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
+    certified = float(verdict.certified.mid())
+    return Finding(
+        headline=_headline(case, mode, entry, verdict),
+        argument=entry.owner,
+        index=entry.index,
+        inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
+        cotangents=tuple(_value(n, v) for n, v in zip(_seed_names(case, mode, evaluation), evaluation.seeds, strict=False)),
+        autograd=number,
+        certified=verdict.certified.str(_DIGITS, radius=False),
+        certified_float=certified,
+        radius=float(verdict.certified.rad()),
+        ulps=_ratio(verdict.error, fmt.ulp(certified)),
+        bounds=_ratio(verdict.error, verdict.bound),
+        autograd_formula=formula.text(trace.executed[position]),
+        reference_formula=formula.text(trace.reference[position]),
+        replay=replay,
+        notes=tuple(_notes(verdict, evaluation, number, certified)),
+    )
+
+
+def _ratio(error: float, unit: float) -> float:
+    return error / unit if unit > 0 else math.inf if error > 0 else 0.0
+
+
+def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
+    place = entry.owner + (f"[{', '.join(map(str, entry.index))}]" if entry.index else "")
+    if mode == TEXTBOOK:
+        return f"gradient= of case {case.name!r} is not the gradient, at {place}"
+    what = f"the tangent of {place}" if mode == "forward" else f"the gradient of {place}"
+    if verdict.outcome is Outcome.INACCURATE:
+        return f"{what} loses digits: the formula is right, its rounding is not"
+    if verdict.at_kink:
+        return f"{what} is outside of what the adjacent branches give"
+    return f"{what} is wrong"
+
+
+def _notes(verdict: Verdict, evaluation: Evaluation, number: float, certified: float) -> list[str]:
+    notes = []
+    if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
+        notes.append(f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake")
+    if math.isnan(number) or math.isinf(number):
+        notes.append(f"PyTorch gives {number} where the derivative is finite")
+    if verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
+        notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
+    elif verdict.formula_differs:
+        notes.append("the executed formula has another value here than the derivative, whatever the rounding")
+    if verdict.at_kink:
+        notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
+    if certified and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
+        notes.append(f"PyTorch's value is {number / certified:.12g} times the certified one")
+    return notes
+
+
+def _value(name: str, tensor: Tensor) -> Value:
+    flat = tensor.detach().reshape(-1).tolist()
+    return Value(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tuple(flat))
+
+
+def _seed_names(case: Case, mode: str, evaluation: Evaluation) -> Sequence[str]:
+    if mode == "forward":
+        return [f"d{a.name}" for a in case.differentiated]
+    count = len(evaluation.seeds)
+    return ["dy"] if count == 1 else [f"dy{i}" for i in range(count)]

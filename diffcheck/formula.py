@@ -1,0 +1,67 @@
+"""Formulas as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from diffcheck import expr as graph
+from diffcheck import symbolic
+from diffcheck.expr import Expr
+
+_LARGEST: Final = 400
+"""Operations, counted without sharing, up to which a formula is written out."""
+
+
+def written_size(node: Expr) -> int:
+    """How many operations the formula has when it is written out."""
+    sizes: dict[Expr, int] = {}
+    for part in graph.topological([node]):
+        sizes[part] = 1 + sum(sizes[a] for a in part.args)
+    return sizes[node]
+
+
+def text(node: Expr) -> str:
+    """One expression in SymPy's notation, or its size if nobody would read it."""
+    size = written_size(node)
+    if size > _LARGEST:
+        return f"(a formula of {size:,} operations)"
+    return str(symbolic.to_sympy([node])[0])
+
+
+def latex(node: Expr) -> str:
+    """One expression in LaTeX."""
+    import sympy
+
+    size = written_size(node)
+    if size > _LARGEST:
+        return rf"\text{{(a formula of {size:,} operations)}}"
+    return str(sympy.latex(symbolic.to_sympy([node], reveal=True)[0]))
+
+
+def gradient_line(variables: Sequence[str], gradient: Sequence[Expr]) -> str:
+    """The gradient of the sum of the outputs in one line: once for all elements if they follow one pattern.
+
+    `4*x` stands for `[4*x[0], 4*x[1]]`; otherwise the first element is shown, named.
+    """
+    if not gradient:
+        return ""
+    first = text(gradient[0])
+    if len(gradient) == 1:
+        return first
+    owners = {name.partition("[")[0] for name in variables[: len(gradient)]}
+    if len(owners) == 1:
+        patterns = {_without_index(text(g), name) for g, name in zip(gradient, variables, strict=False)}
+        if len(patterns) == 1 and "[" not in next(iter(patterns)):
+            return patterns.pop()
+    return f"∂/∂{variables[0]} = {first}"
+
+
+def _without_index(formula: str, variable: str) -> str:
+    """`4*x[1]` as `4*x`, for the element x[1]."""
+    return formula.replace(variable, variable.partition("[")[0])
+
+
+def sympy_value(node: Expr) -> Any:
+    """The expression as a SymPy object."""
+    return symbolic.to_sympy([node])[0]
