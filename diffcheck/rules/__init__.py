@@ -12,9 +12,22 @@ from diffcheck.rules.registry import Rule
 @cache
 def table() -> Mapping[str, Rule]:
     """All rules, by ATen name. Two families must not both claim an operation."""
-    from diffcheck.rules import activation, indexing, layout, losses, matrix, normalization, pointwise, reduction
+    from diffcheck.rules import (
+        activation,
+        attention,
+        indexing,
+        layout,
+        losses,
+        matrix,
+        normalization,
+        pointwise,
+        reduction,
+        windows,
+    )
 
-    families = (pointwise, activation, reduction, layout, indexing, matrix, normalization, losses)
+    families = (
+        pointwise, activation, reduction, layout, indexing, matrix, windows, normalization, attention, losses,
+    )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:
         twice = merged.keys() & family.RULES.keys()

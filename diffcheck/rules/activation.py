@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+import torch
+
 from diffcheck.expr import (
     HALF,
     ONE,
@@ -19,7 +22,7 @@ from diffcheck.expr import (
     where,
 )
 from diffcheck.rules.pointwise import absolute, clamp
-from diffcheck.rules.registry import Rule, array, elementwise, pointwise
+from diffcheck.rules.registry import Array, Decisions, Rule, array, elementwise, guarded, pointwise
 
 _THREE: Final = constant(3)
 _SIX: Final = constant(6)
@@ -108,6 +111,25 @@ def log_sigmoid_backward(g: Expr, x: Expr, buffer: Expr) -> Expr:
     return where(greater(ZERO, x), g * (ONE - falling), g * falling)
 
 
+def hardsigmoid_backward(decisions: Decisions, g: Array, x: Array) -> Array:
+    """A sixth of g between -3 and 3."""
+    # PyTorch's kernel multiplies by 1.0f / 6.0f in double precision too, and is wrong in the eighth digit there.
+    is_double = decisions.arguments[0].dtype == torch.float64
+    sixth = constant(torch.tensor(1 / 6, dtype=torch.float32).item()) if is_double else ONE / _SIX
+    return elementwise(lambda c, e: where(between(e, -_THREE, _THREE), c * sixth, ZERO), g, x)
+
+
+def glu_jvp(y: Array, x: Array, dx: Array, dim: int) -> Array:
+    """The tangent of y = a · σ(b), x being a and b one after the other."""
+    (_, b), (da, db) = np.split(x, 2, axis=dim), np.split(dx, 2, axis=dim)
+
+    def tangent(y: Expr, b: Expr, da: Expr, db: Expr) -> Expr:
+        s = call("sigmoid", b)
+        return da * s + db * (y - s * y)
+
+    return elementwise(tangent, y, b, da, db)
+
+
 RULES: Final[dict[str, Rule]] = {
     "aten.relu": pointwise(lambda x: where(greater(x, ZERO), x, ZERO)),
     "aten.threshold": pointwise(lambda x, threshold, value: where(greater(x, threshold), x, value)),
@@ -125,6 +147,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.elu_backward": pointwise(elu_backward),
     "aten.gelu": pointwise(gelu),
     "aten.gelu_backward": pointwise(gelu_backward),
+    "aten.glu_jvp": array(glu_jvp),
     "aten.sigmoid": pointwise(lambda x: call("sigmoid", x)),
     "aten.sigmoid_backward": pointwise(lambda g, y: g * ((ONE - y) * y)),
     "aten.tanh_backward": pointwise(lambda g, y: g * (ONE - y * y)),
@@ -145,7 +168,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.hardtanh": pointwise(clamp),
     "aten.hardtanh_backward": pointwise(lambda g, x, low, high: where(between(x, low, high), g, ZERO)),
     "aten.hardsigmoid": pointwise(lambda x: clamp(x + _THREE, ZERO, _SIX) / _SIX),
-    "aten.hardsigmoid_backward": pointwise(lambda g, x: where(between(x, -_THREE, _THREE), g / _SIX, ZERO)),
+    "aten.hardsigmoid_backward": guarded(hardsigmoid_backward),
     "aten.hardswish": pointwise(lambda x: x * clamp(x + _THREE, ZERO, _SIX) / _SIX),
     "aten.hardswish_backward": pointwise(hardswish_backward),
     "aten.hardshrink": pointwise(lambda x, size=HALF: where(within(x, -size, size), ZERO, x)),

@@ -161,6 +161,9 @@ RULES: Final[dict[str, Rule]] = {
     "aten.empty_like": _filled_like(ZERO),
     "aten.new_zeros": _new(ZERO),
     "aten.new_ones": _new(ONE),
+    "aten._new_zeros_with_same_feature_meta": array(
+        lambda x, other, self_num_batch_dims=0: filled(x.shape[:self_num_batch_dims] + other.shape, ZERO)
+    ),
     "aten.new_full": array(lambda _, size, value, **__: filled(size, scalar(value))),
     "aten.new_empty": _new(ZERO),
     "aten.new_empty_strided": _new(ZERO),
