@@ -85,7 +85,7 @@ class Broken:
 
 
 def collect(paths: Sequence[str]) -> list[Loaded | Broken]:
-    """Import what the paths name, and gather its cases; each case once, in the order of the paths and of their files."""
+    """Import what the paths name, and gather its cases: each once, in the order of the paths and files."""
     contents: dict[Path, list[Loaded] | Broken] = {}
     found: dict[str, Loaded | Broken] = {}
     for file, name in [target for path in paths for target in _targets(path)]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _TOKEN: Final = re.compile(r"[()]|[^\s()]+")
 _OPERATORS: Final = frozenset({"and", "or", "not", "(", ")"})
+_NODES: Final = (ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.Name, ast.Load)
+"""What may be in a parsed expression: `a (b)` parses too, as a call."""
 
 
 def matcher(expression: str) -> Callable[[str], bool]:
@@ -29,29 +31,23 @@ def matcher(expression: str) -> Callable[[str], bool]:
         return lambda _id: True
     try:
         tree = ast.parse(" ".join(source), mode="eval").body
-        _holds(tree, words, "")  # names what is no such expression before anything runs
-    except (SyntaxError, _NoExpressionError) as error:
+    except SyntaxError:
+        tree = None
+    if tree is None or not all(isinstance(node, _NODES) for node in ast.walk(tree)):
         raise LoadError(
             f"-k {expression!r} is no expression of names, `and`, `or`, `not` and brackets; "
-            "write -k 'softmax and not forward'"
-        ) from error
+            "write for example -k 'softmax and not layer'"
+        )
     return lambda case_id: _holds(tree, words, case_id.lower())
 
 
-class _NoExpressionError(Exception):
-    """Python understands it, and `-k` doesn't: `a (b)` is a call."""
-
-
 def _holds(node: ast.expr, words: list[str], case_id: str) -> bool:
-    """Evaluate without short cuts, so that one evaluation has seen every node."""
+    """Evaluate an expression that has no other nodes than these."""
     match node:
-        case ast.Name(id=name):
-            return words[int(name[1:])] in case_id
         case ast.BoolOp(op=ast.And(), values=values):
-            return all([_holds(value, words, case_id) for value in values])
-        case ast.BoolOp(op=ast.Or(), values=values):
-            return any([_holds(value, words, case_id) for value in values])
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return all(_holds(value, words, case_id) for value in values)
+        case ast.BoolOp(values=values):
+            return any(_holds(value, words, case_id) for value in values)
+        case ast.UnaryOp(operand=operand):
             return not _holds(operand, words, case_id)
-        case _:
-            raise _NoExpressionError
+    return words[int(ast.unparse(node)[1:])] in case_id

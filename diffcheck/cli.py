@@ -1,0 +1,313 @@
+"""The commands. What takes time to import is imported by the command that needs it: `--help` is instant."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from diffcheck import __version__
+from diffcheck.errors import DiffcheckError, LoadError
+from diffcheck.report import files
+from diffcheck.report.summary import Exit, exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from diffcheck.load import Broken, Loaded
+    from diffcheck.verdict import Result
+
+MODES: Final = ("reverse", "forward")
+DTYPES: Final = ("float64", "float32")
+
+
+class Format(StrEnum):
+    """The forms of a report."""
+
+    text = "text"
+    json = "json"
+    junit = "junit"
+
+
+_SIGINT: Final = 130
+"""What typer returns after Ctrl-C."""
+
+app = typer.Typer(
+    name="diffcheck",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: it fits in any encoding
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if wanted:
+        typer.echo(f"diffcheck {__version__}")
+        raise typer.Exit
+
+
+def _choices(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
+    """Make the callback of an option that takes several of the known words, repeated or with commas between."""
+
+    def check(given: list[str] | None) -> list[str]:
+        words = [word.strip() for text in given or [] for word in text.split(",")]
+        for word in words:
+            if word not in known:
+                raise typer.BadParameter(f"{word!r} is not one of {', '.join(known)}")
+        return list(dict.fromkeys(words))
+
+    return check
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Refuse a file that can't be written, before anything is run."""
+    if path is not None and (problem := files.problem(path)):
+        raise typer.BadParameter(problem)
+    return path
+
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATH", help="Files, folders, or single cases as FILE.py::NAME.", show_default=False),
+]
+Keyword = Annotated[
+    str,
+    typer.Option(
+        "-k",
+        metavar="EXPR",
+        help="Only cases whose id matches, as in pytest: 'softmax and not layer'.",
+        show_default=False,
+    ),
+]
+
+
+@app.callback()
+def _diffcheck(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Is this derivative right? PyTorch's autograd, proved by algebra and checked against certified values.
+
+    Exit codes: 0 all passed, 1 something failed, 2 interrupted, 3 a mistake in diffcheck, 4 wrong usage, 5 no cases.
+    """
+
+
+@app.command(short_help="Prove and certify the derivatives of cases.")
+def run(  # noqa: PLR0913 - one parameter per option
+    paths: Paths,
+    *,
+    keyword: Keyword = "",
+    examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many inputs are drawn for each case.")] = 100,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Repeats the run that printed it, exactly.", show_default="random"),
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODE", help="Only some of reverse,forward.", show_default="all", callback=_choices(MODES)
+        ),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DTYPE", help="Only some of float64,float32.", show_default="all", callback=_choices(DTYPES)
+        ),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="What the report is written in.")] = Format.text,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Writes the report there, and text to the terminal.",
+            callback=_writable,
+            show_default=False,
+        ),
+    ] = None,
+    exit_first: Annotated[bool, typer.Option("-x", "--exitfirst", help="Stops at the first failure.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also whole formulas and tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only failures and the last line.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Only `proved` passes, `agrees` does not.")] = False,
+) -> int:
+    """Check cases: prove each derivative, and compare PyTorch's values with certified ones."""
+    if verbose and quiet:
+        raise typer.BadParameter("-v and -q exclude each other")
+    from diffcheck.load import Loaded
+    from diffcheck.report import json_, junit
+    from diffcheck.report.rows import layout
+    from diffcheck.report.terminal import Terminal, console_for, header, progress_on, text_of
+    from diffcheck.run import run_all
+
+    verbosity = verbose - quiet
+    found, items = _collect(paths, keyword)
+    with _kept_off_stdout():
+        from diffcheck.check import Settings
+    settings = Settings(
+        examples=examples,
+        seed=secrets.randbelow(2**32) if seed is None else seed,
+        modes=tuple(mode or MODES),
+        dtypes=tuple(dtype or DTYPES),
+    )
+    title = header(
+        version=__version__,
+        cases=sum(isinstance(item, Loaded) for item in items),
+        examples=examples,
+        seed=settings.seed,
+    )
+    console = console_for(sys.stdout)
+    shows_text = bool(items) and (form is Format.text or output is not None)
+    terminal = (
+        Terminal(console, layout(console, [item.id for item in items]), verbosity, strict) if shows_text else None
+    )
+    if terminal:
+        terminal.start(title)
+    bar = progress_on(console if console.is_terminal else console_for(sys.stderr))
+    task = bar.add_task("", total=len(items))
+
+    def end(results: Sequence[Result]) -> None:
+        if terminal:
+            terminal.case(results)
+        bar.advance(task)
+
+    with bar, _kept_off_stdout():
+        finished = run_all(
+            items,
+            settings,
+            strict=strict,
+            exit_first=exit_first,
+            deselected=found - len(items),
+            begin=lambda item: bar.update(task, description=item.id),
+            end=end,
+        )
+    if terminal:
+        terminal.finish(finished)
+    if form is Format.json:
+        _deliver(json_.dumps(finished), output)
+    elif form is Format.junit:
+        _deliver(junit.dumps(finished), output)
+    elif output is not None:
+        _deliver(text_of(finished, title, verbosity), output)
+    if not items:
+        _say(f"-k {keyword!r} matches none of {found} cases" if found else f"no cases in {' '.join(paths)}")
+    return exit_code(finished)
+
+
+def _collect(paths: Sequence[str], keyword: str) -> tuple[int, list[Loaded | Broken]]:
+    """Gather the cases, count them, and keep those that `-k` selects; a broken file is never deselected."""
+    from diffcheck.load import Broken, collect
+    from diffcheck.select import matcher
+
+    matches = matcher(keyword)
+    with _kept_off_stdout():
+        found = collect(paths)
+    return len(found), [item for item in found if isinstance(item, Broken) or matches(item.id)]
+
+
+def _kept_off_stdout() -> contextlib.AbstractContextManager[object]:
+    """Send what cases print to standard error: standard output belongs to the report."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def _deliver(report: str, output: Path | None) -> None:
+    """Put a report where it was asked for."""
+    if output is None:
+        sys.stdout.write(report)
+        return
+    try:
+        files.write(output, report)
+    except OSError as error:
+        raise LoadError(f"{output} can't be written: {error.strerror or error}") from error
+
+
+@app.command("list", short_help="List cases and their inputs.")
+def list_(paths: Paths, *, keyword: Keyword = "") -> int:
+    """List cases with their inputs, without checking them."""
+    from diffcheck.load import Broken
+    from diffcheck.report.listing import print_listing
+    from diffcheck.report.terminal import console_for
+
+    found, items = _collect(paths, keyword)
+    if not items:
+        _say(f"-k {keyword!r} matches none of {found} cases" if found else f"no cases in {' '.join(paths)}")
+        return Exit.NOTHING
+    print_listing(console_for(sys.stdout), items)
+    return Exit.FAILED if any(isinstance(item, Broken) for item in items) else Exit.PASSED
+
+
+@app.command(short_help="Show one function with its derivative.")
+def show(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="As FILE.py::NAME.", show_default=False)],
+    *,
+    latex: Annotated[bool, typer.Option("--latex", help="The formulas in LaTeX.")] = False,
+) -> int:
+    """Show a function, its derivative as a person writes it, and the formula that autograd executed."""
+    from diffcheck.load import Broken, importable
+    from diffcheck.report.terminal import console_for
+
+    _found, items = _collect([case], "")
+    if len(items) != 1:
+        names = ", ".join(item.id for item in items) or "none"
+        raise LoadError(f"show takes one case, as FILE.py::NAME; {case} has {names}")
+    (item,) = items
+    if isinstance(item, Broken):
+        _say(item.reason)
+        return Exit.FAILED
+    try:
+        with _kept_off_stdout(), importable(item.file.parent):
+            shown = item.case.show(latex=latex)
+    except DiffcheckError as error:
+        _say(f"{item.id} can't be shown: {error}")
+        return Exit.FAILED
+    console_for(sys.stdout).print(shown, soft_wrap=latex)
+    return Exit.PASSED
+
+
+def _say(message: str) -> None:
+    """Print one line about what went wrong."""
+    from diffcheck.report.terminal import console_for
+    from diffcheck.report.text import printable
+
+    console = console_for(sys.stderr)
+    console.print(f"diffcheck: {printable(message, console)}", soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, and turn whatever happens into an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        # typer gives 2 to wrong usage and ends the process; ours are pytest's codes.
+        code = app(args=arguments, prog_name="diffcheck", standalone_mode=False)
+        sys.stdout.flush()
+    except LoadError as error:
+        _say(f"error: {error}")
+        return Exit.USAGE
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "diffcheck")
+        if arguments:
+            _say(f"error: {error.format_message()}\nSee '{command} --help'.")
+        return Exit.USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at exit fails again
+        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001 - the last resort
+        from diffcheck.report.terminal import HOW_TO_REPORT
+
+        _say(f"internal error: {type(error).__name__}: {error}\n{HOW_TO_REPORT}")
+        if {"-v", "--verbose"} & set(arguments):
+            traceback.print_exc()
+        return Exit.INTERNAL
+    if code == _SIGINT:
+        _say("interrupted")
+        return Exit.INTERRUPTED
+    return int(code or 0)

@@ -1,0 +1,1 @@
+"""What people and programs read of a run: the terminal's text, JSON, JUnit. All wording lives here."""

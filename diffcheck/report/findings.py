@@ -1,0 +1,103 @@
+"""The details of a finding: where, at which input, what PyTorch says, what is certified, and how to see it again."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from rich.rule import Rule
+from rich.text import Text
+
+from diffcheck.report.rows import STYLES
+from diffcheck.report.text import bracketed, count, ellipsis, number, print_hanging, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.align import AlignMethod
+    from rich.console import Console
+
+    from diffcheck.verdict import Finding, Result, Value
+
+_ENTRIES: Final = 64
+"""How many entries of a tensor are written out; shrunk inputs are mostly smaller."""
+_FORMULA: Final = 2_000
+"""How many characters of a formula are written out."""
+
+
+def print_finding(console: Console, result: Result, finding: Finding) -> None:
+    """Print one finding."""
+    title = Text(f"{result.verdict.value}: {printable(result.id, console)}, {result.mode}, {result.dtype}")
+    title.stylize(STYLES[result.verdict], 0, len(result.verdict.value))
+    banner(console, title, "-" if console.options.ascii_only else "─", align="left")
+    print_hanging(console, Text("  "), Text(printable(finding.headline, console), style="bold"))
+    console.print()
+    lines = list(_lines(console, result, finding))
+    width = max(len(label) for label, _text in lines)
+    for label, text in lines:
+        print_hanging(console, Text(f"  {label:<{width}}  ", style="dim"), text)
+    # Not wrapped, whatever the width: it is there to be copied.
+    console.print(
+        Text.assemble((f"  {'replay':<{width}}  ", "dim"), printable(finding.replay, console)), soft_wrap=True
+    )
+    console.print()
+
+
+def banner(console: Console, title: Text, characters: str, *, align: AlignMethod) -> None:
+    """Print a title within a line, or alone if it fills the width: it must not be cut."""
+    if title.cell_len + 6 <= console.width:
+        console.print(Rule(title, align=align, characters=characters, style="dim"))
+    else:
+        console.print(title)
+
+
+def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple[str, str]]:
+    """Give the labelled lines of a finding."""
+    theirs, formula = ("gradient=", "gradient= says") if result.mode == "gradient" else ("PyTorch", "autograd ran")
+    propagated = "tangent" if result.mode.startswith("forward") else "cotangent"
+    yield ("at", _place(result, finding))
+    for value in finding.inputs:
+        yield ("input", _value(value, console))
+    for value in finding.cotangents:
+        yield (propagated, _value(value, console))
+    yield (theirs, repr(finding.autograd))
+    yield ("certified", finding.certified + _margin(finding.radius))
+    yield ("gap", f"{number(finding.ulps)} ulps of {result.dtype}, {number(finding.bounds)} times the derived bound")
+    if finding.autograd_formula:
+        yield (formula, _formula(finding.autograd_formula, console))
+    if finding.reference_formula:
+        yield ("reference", _formula(finding.reference_formula, console))
+    for note in finding.notes:
+        yield ("note", note)
+
+
+def _place(result: Result, finding: Finding) -> str:
+    """Name the entry that disagrees, as Python would index it."""
+    entry = finding.argument + (f"[{', '.join(map(str, finding.index))}]" if finding.index else "")
+    return f"the derivative of {entry}" if result.mode.startswith("forward") else f"the derivative in {entry}"
+
+
+def _margin(radius: float) -> str:
+    """Write the radius of an enclosure."""
+    if radius == 0:
+        return ", exactly"
+    return f" ± {radius:.1e}" if math.isfinite(radius) else ""
+
+
+def _value(value: Value, console: Console) -> str:
+    """Write a tensor as an assignment that Python reads back exactly: `x = [1.0, 2.0]  (float64)`."""
+    entries = [repr(entry) for entry in value.entries]
+    if not value.shape or len(entries) <= _ENTRIES:
+        text = bracketed(entries, value.shape)
+    else:
+        text = f"[{', '.join(entries[:_ENTRIES])}, {ellipsis(console)}] and {len(entries) - _ENTRIES} more, see JSON"
+    shape = f", {'×'.join(map(str, value.shape))}" if len(value.shape) > 1 or not value.entries else ""
+    return f"{value.name} = {text}  ({value.dtype}{shape})"
+
+
+def _formula(formula: str, console: Console) -> str:
+    """Write a formula, unless nobody would read it to the end."""
+    if len(formula) <= _FORMULA:
+        return formula
+    rest = count(len(formula) - _FORMULA, "more character")
+    return f"{formula[:_FORMULA]}{ellipsis(console)} and {rest}, see JSON"

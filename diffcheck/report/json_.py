@@ -1,0 +1,156 @@
+"""Results as JSON, and back: strict JSON, with every float to its last bit."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from diffcheck.report.summary import counts
+from diffcheck.report.text import nested
+from diffcheck.verdict import Finding, Result, Value, Verdict
+
+if TYPE_CHECKING:
+    from diffcheck.report.summary import Run
+
+VERSION: Final = 1
+"""Of the format; new keys may come without a new version."""
+
+
+def dumps(run: Run) -> str:
+    """Write a run as JSON."""
+    document = {
+        "version": VERSION,
+        "results": [_result(result) for result in run.results],
+        "summary": counts(run.results),
+        "seed": run.seed,
+        "seconds": _number(run.seconds),
+        "strict": run.strict,
+        "stopped": run.stopped,
+        "not_run": list(run.not_run),
+        "deselected": run.deselected,
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def loads(text: str) -> list[Result]:
+    """Read the results back, equal to those that were written."""
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.get("version") != VERSION:
+        raise ValueError(f"this is no report of diffcheck in version {VERSION} of the format")
+    return [_to_result(result) for result in document["results"]]
+
+
+def _number(value: float) -> float | str:
+    """Write a float that needn't be finite: JSON knows no NaN and no infinity."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _entry(value: float | bool) -> float | bool | str:  # noqa: FBT001 - an entry of a tensor, no switch
+    """Write a tensor's entry: a float in hexadecimal, exactly; integers and booleans as they are."""
+    return value.hex() if isinstance(value, float) else value
+
+
+def _to_entry(value: float | bool | str) -> float | bool:  # noqa: FBT001 - an entry of a tensor, no switch
+    """Read an entry back."""
+    return float.fromhex(value) if isinstance(value, str) else value
+
+
+def _value(value: Value) -> dict[str, Any]:
+    entries = [_entry(entry) for entry in value.entries]
+    return {
+        "name": value.name,
+        "shape": list(value.shape),
+        "dtype": value.dtype,
+        "entries": nested(entries, value.shape),
+    }
+
+
+def _to_value(data: dict[str, Any]) -> Value:
+    shape = tuple(data["shape"])
+    entries = [data["entries"]]
+    for _axis in shape:
+        entries = [entry for row in entries for entry in row]
+    return Value(data["name"], shape, data["dtype"], tuple(map(_to_entry, entries)))
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "headline": finding.headline,
+        "argument": finding.argument,
+        "index": list(finding.index),
+        "inputs": [_value(value) for value in finding.inputs],
+        "cotangents": [_value(value) for value in finding.cotangents],
+        "autograd": {"decimal": repr(finding.autograd), "hex": finding.autograd.hex()},
+        "certified": {
+            "decimal": finding.certified,
+            "hex": finding.certified_float.hex(),
+            "radius": _number(finding.radius),
+        },
+        "ulps": _number(finding.ulps),
+        "bounds": _number(finding.bounds),
+        "autograd_formula": finding.autograd_formula,
+        "reference_formula": finding.reference_formula,
+        "replay": finding.replay,
+        "notes": list(finding.notes),
+    }
+
+
+def _to_finding(data: dict[str, Any]) -> Finding:
+    return Finding(
+        headline=data["headline"],
+        argument=data["argument"],
+        index=tuple(data["index"]),
+        inputs=tuple(map(_to_value, data["inputs"])),
+        cotangents=tuple(map(_to_value, data["cotangents"])),
+        autograd=float.fromhex(data["autograd"]["hex"]),
+        certified=data["certified"]["decimal"],
+        certified_float=float.fromhex(data["certified"]["hex"]),
+        radius=float(data["certified"]["radius"]),
+        ulps=float(data["ulps"]),
+        bounds=float(data["bounds"]),
+        autograd_formula=data["autograd_formula"],
+        reference_formula=data["reference_formula"],
+        replay=data["replay"],
+        notes=tuple(data["notes"]),
+    )
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "mode": result.mode,
+        "dtype": result.dtype,
+        "verdict": result.verdict.value,
+        "inputs": result.inputs,
+        "paths": result.paths,
+        "kinks": result.kinks,
+        "undefined": result.undefined,
+        "max_error_ulps": _number(result.max_error_ulps),
+        "max_error_bounds": _number(result.max_error_bounds),
+        "seconds": _number(result.seconds),
+        "gradient": result.gradient,
+        "reason": result.reason,
+        "details": list(result.details),
+        "finding": None if result.finding is None else _finding(result.finding),
+    }
+
+
+def _to_result(data: dict[str, Any]) -> Result:
+    return Result(
+        id=data["id"],
+        mode=data["mode"],
+        dtype=data["dtype"],
+        verdict=Verdict(data["verdict"]),
+        inputs=data["inputs"],
+        paths=data["paths"],
+        kinks=data["kinks"],
+        undefined=data["undefined"],
+        max_error_ulps=float(data["max_error_ulps"]),
+        max_error_bounds=float(data["max_error_bounds"]),
+        seconds=float(data["seconds"]),
+        gradient=data["gradient"],
+        reason=data["reason"],
+        details=tuple(data["details"]),
+        finding=None if data["finding"] is None else _to_finding(data["finding"]),
+    )

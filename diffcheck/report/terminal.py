@@ -1,0 +1,189 @@
+"""The text of a run, for people: in colour on a terminal, plain in a pipe or a file."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from importlib.metadata import version as version_of
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from diffcheck.report.findings import banner, print_finding
+from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
+from diffcheck.report.summary import INTERNAL, Run, counts, is_internal, passes
+from diffcheck.report.text import count, duration, print_hanging, printable, short_dtype, shorten
+from diffcheck.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from diffcheck.verdict import Result
+
+PIPE_WIDTH: Final = 120
+"""The width where there is no terminal to ask; `COLUMNS` says otherwise."""
+
+HOW_TO_REPORT: Final = (
+    "This is a mistake in diffcheck, not in your case. Please report it, with the case and what -v prints."
+)
+
+
+def console_for(file: IO[str]) -> Console:
+    """Make the console for a stream; without colours where they are unwanted, also bold and dim ones."""
+    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(
+        file=file,
+        width=width,
+        color_system=None if plain else "auto",
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def progress_on(console: Console) -> Progress:
+    """Make the bar that shows while cases are checked, and leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or console.is_dumb_terminal,
+    )
+
+
+def header(*, version: str, cases: int, examples: int, seed: int | None) -> str:
+    """Write with what a run is made."""
+    made = f"diffcheck {version}, torch {version_of('torch')}"
+    return f"{made}: {count(cases, 'case')}, {count(examples, 'example')} each, seed {seed}"
+
+
+def text_of(run: Run, header: str, verbosity: int) -> str:
+    """Write a finished run as plain text, for a file."""
+    file = io.StringIO()
+    console = Console(file=file, width=PIPE_WIDTH, markup=False, highlight=False, emoji=False)
+    names = [result.id for result in run.results]
+    terminal = Terminal(console, layout(console, names), verbosity, run.strict)
+    terminal.start(header)
+    for _id, group in groupby(run.results, key=lambda result: result.id):
+        terminal.case(list(group))
+    terminal.finish(run)
+    return file.getvalue()
+
+
+@dataclass(slots=True)
+class Terminal:
+    """What is printed while a run goes on, and at its end; it remembers under which file it stands."""
+
+    console: Console
+    layout: Layout
+    verbosity: int = 0
+    """-1 with `-q`, 1 with `-v`."""
+    strict: bool = False
+    _file: str = field(default="", init=False)
+
+    def start(self, header: str) -> None:
+        """Print with what the run is made."""
+        if self.verbosity >= 0:
+            self.console.print(Text(header), soft_wrap=True)
+
+    def case(self, results: Sequence[Result]) -> None:
+        """Print the lines of one case: its rows, why they are no better, and its tables."""
+        if self.verbosity < 0:
+            results = [result for result in results if not passes(result, strict=self.strict)]
+        if not results:
+            return
+        self._enter(results[0].id.partition("::")[0])
+        rows = rows_of(results)
+        if not self.layout.in_line:
+            self._name(results)
+        for row in rows:
+            self.console.print(row_line(row, self.layout, self.console), soft_wrap=True)
+        margin = Text(" " * (self.layout.indent + 2))
+        for text in self._remarks(rows):
+            print_hanging(self.console, margin, text)
+        for detail in self._details(results):
+            self.console.print(margin + printable(detail, self.console), soft_wrap=True)  # wrapped, no table is one
+
+    def finish(self, run: Run) -> None:
+        """Print the findings and the last line."""
+        if run.results:
+            self.console.print()
+        for result in run.results:
+            if result.finding is not None:
+                print_finding(self.console, result, result.finding)
+        if any(map(is_internal, run.results)):
+            self.console.print(Text(HOW_TO_REPORT))
+            self.console.print()
+        banner(self.console, summary_line(run), "=", align="center")
+
+    def _enter(self, file: str) -> None:
+        """Print a file's name, once for all of its cases."""
+        if file != self._file:
+            self._file = file
+            self.console.print()
+            self.console.print(Text(printable(file, self.console), style="bold"), soft_wrap=True)
+            self.console.print(heading(self.layout), soft_wrap=True)
+
+    def _name(self, results: Sequence[Result]) -> None:
+        """Print the name and the formula above the rows, where these have no room for them."""
+        name = case_name(results[0].id)
+        if not name:
+            return
+        formula = next((result.gradient for result in results if result.gradient), "")
+        text = f"{name}: {formula}" if formula else name
+        self.console.print(Text("  " + shorten(text, self.console.width - 2, self.console)), soft_wrap=True)
+
+    def _remarks(self, rows: Sequence[Row]) -> Iterable[str]:
+        """Say why the rows are no better, each reason once, and more with `-v`."""
+        told = [row for row in rows if self.verbosity > 0 or row.first.verdict is not Verdict.PROVED]
+        results = [result for row in told for result in row.results if result.reason]
+        everything = sum(len(row.results) for row in rows)
+        for reason, group in groupby(sorted(results, key=lambda r: r.reason), key=lambda r: r.reason):
+            concerned = list(group)
+            where = ", ".join(f"{r.mode} {short_dtype(r.dtype)}" for r in concerned)
+            yield reason if len(concerned) == everything else f"{where}: {reason}"
+        if self.verbosity > 0 and rows[0].first.gradient:
+            yield f"gradient: {rows[0].first.gradient}"
+
+    def _details(self, results: Sequence[Result]) -> Iterable[str]:
+        """Give the tables of a case, each once; those of an error are a traceback, for `-v`."""
+        if self.verbosity >= 0:
+            shown = [r.details for r in results if self.verbosity > 0 or r.verdict is not Verdict.ERROR]
+            for details in dict.fromkeys(shown):
+                yield from details
+
+
+def summary_line(run: Run) -> Text:
+    """Write the last line: how it ended, how many of each verdict, and what repeats the run."""
+    failed = [result for result in run.results if not passes(result, strict=run.strict)]
+    if run.stopped == "interrupted":
+        word, style = "interrupted", "bold yellow"
+    elif any(map(is_internal, run.results)):
+        word, style = INTERNAL, "bold red"
+    else:
+        word, style = ("failed", "bold red") if failed else ("passed", "bold green")
+    title = Text(word, style=style)
+    tally = counts(run.results)
+    for index, (verdict, amount) in enumerate(tally.items()):
+        title.append(": " if index == 0 else ", ")
+        title.append(f"{amount} {verdict}", style=STYLES[Verdict(verdict)])
+    cases = len({result.id for result in run.results if case_name(result.id)})
+    parts = [f"{count(cases, 'case')} in {duration(run.seconds)}", f"seed {run.seed}"]
+    if run.strict:
+        parts.append("--strict: only proved passes")
+    if run.stopped == "first failure":
+        parts.append("-x: stopped at the first failure")
+    if run.not_run:
+        parts.append(f"{count(len(run.not_run), 'case')} not run")
+    if run.deselected:
+        parts.append(f"{count(run.deselected, 'case')} deselected by -k")
+    title.append(f" ({', '.join(parts)})", style="")
+    return title
