@@ -1,0 +1,66 @@
+"""Every rule's value is PyTorch's: forward, in reverse mode and in forward mode, at random and at special points."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from diffcheck.rules import table
+from diffcheck.rules.registry import pointwise
+from tests.rules import tracing
+from tests.rules.examples import EXAMPLES, Draw
+
+SEEDS = (0, 1, 2)
+
+# PyTorch says so itself, when its forward mode is first used and when kl_div takes a mean.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
+]
+
+
+def arguments(drawn: tuple[Any, ...], seed: int) -> tuple[list[torch.Tensor], list[Any]]:
+    """The drawn inputs, and what stands fixed behind them."""
+    draws = [a for a in drawn if isinstance(a, Draw)]
+    return [a.at(seed + 3 * i) for i, a in enumerate(draws)], list(drawn[len(draws) :])
+
+
+@cache
+def outcome(name: str) -> tuple[list[str], frozenset[str]]:
+    """What disagreed in one example, and which rules it used."""
+    function, *drawn = EXAMPLES[name]
+    wrong: list[str] = []
+    used: set[str] = set()
+    for seed in SEEDS:
+        inputs, fixed = arguments(tuple(drawn), seed)
+        call = lambda *xs: function(*xs, *fixed)  # noqa: B023, E731
+        traces = {"reverse": tracing.reverse(call, [x.clone() for x in inputs], seed=seed)}
+        try:
+            traces["forward"] = tracing.forward(call, inputs, seed=seed)
+        except NotImplementedError:
+            pass  # PyTorch has no forward mode for it
+        for mode, trace in traces.items():
+            wrong += [f"{mode}, seed {seed}, {text}" for text in trace.mismatches()]
+            used |= trace.used
+    return wrong, frozenset(used)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_traced_values_are_pytorchs(name: str) -> None:
+    wrong, _ = outcome(name)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_rule_has_an_example() -> None:
+    used = frozenset().union(*(outcome(name)[1] for name in EXAMPLES))
+    assert not sorted(table().keys() - used)
+
+
+def test_a_wrong_rule_is_noticed() -> None:
+    wrong = {**table(), "aten.mul": pointwise(lambda x, y: x * y + x)}
+    trace = tracing.reverse(lambda x: x.exp() * 2, [torch.randn(3, dtype=torch.float64)], rules=wrong)
+    assert any(text.startswith("output") for text in trace.mismatches())
+    assert any(text.startswith("gradient") for text in trace.mismatches())
