@@ -33,7 +33,7 @@ MANTISSA_BITS: Final = {torch.float64: 53, torch.float32: 24, torch.float16: 11,
 class Budget:
     """What one trace may spend."""
 
-    operations: int = 20_000
+    operations: int = 10_000
     elements: int = 200_000
     seconds: float = 30.0
 
@@ -71,6 +71,8 @@ class _State:
 def exact_constants(tensor: Tensor) -> Array:
     """A tensor's entries as exact constants."""
     values = tensor.detach().resolve_conj().resolve_neg()
+    if values._is_zerotensor():
+        return elements([graph.ZERO] * values.numel(), tuple(values.shape))
     if values.dtype.is_complex:
         raise Unsupported("complex numbers", "shadows hold real numbers")
     if values.dtype in (torch.float16, torch.bfloat16):
