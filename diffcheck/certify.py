@@ -172,7 +172,9 @@ class Certifier:
         if verdict.bound > 0 and math.isfinite(verdict.error):
             judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
         if math.isfinite(verdict.error):
-            judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(float(verdict.certified.mid())))
+            judgement.max_ulps = max(
+                judgement.max_ulps, verdict.error / self._format.ulp(float(verdict.certified.mid()))
+            )
 
     def _verdict(self, position: int, number: float, point: list[arb], true: arb, bound: float) -> Verdict:
         true, decided = self._sharpened(position, point, true, bound)
@@ -184,8 +186,10 @@ class Certifier:
             return Verdict(Outcome.UNDECIDED, true, error, bound)
         if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
             return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
-        if error <= RADII * bound + fmt.smallest:
-            return Verdict(Outcome.WITHIN, true, error, max(bound, error / RADII))
+        half_ulp = fmt.ulp(float(true.mid())) / 2
+        if error <= max(RADII * bound + fmt.smallest, half_ulp):
+            # No number of the format is closer to the true value than half an ulp.
+            return Verdict(Outcome.WITHIN, true, error, max(bound, half_ulp))
         differs, executed_bound = self._executed_rounding(position, point, true)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         scale = max(bound, fmt.ulp(float(true.mid())))
@@ -195,7 +199,7 @@ class Certifier:
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN
-        shown = executed_bound if outcome is Outcome.WITHIN else bound
+        shown = executed_bound if outcome is Outcome.WITHIN else max(bound, half_ulp)
         return Verdict(outcome, true, error, shown, executed_bound, differs)
 
     def _sharpened(self, position: int, point: list[arb], true: arb, bound: float) -> tuple[arb, bool]:

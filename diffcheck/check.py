@@ -59,6 +59,8 @@ class _Row:
     seconds: float = 0.0
     paths: set[tuple[bool, ...]] = field(default_factory=set)
     gradient: str = ""
+    shown: int = 0
+    """Of how many elements the gradient that is shown was one."""
     undecided: str = ""
     """Why some identity is not proved."""
     broken: tuple[Outcome | str, Drawn] | None = None
@@ -155,7 +157,7 @@ def _special_values(
 ) -> tuple[float, ...]:
     """Constants that the selectors of one trace compare with: where the kinks are."""
     probe = _find(
-        draw.inputs(case.arguments, assignments[:1]),
+        draw.inputs(case.arguments, assignments[-1:]),
         lambda _: True,
         examples=1,
         seed=settings.seed,
@@ -203,7 +205,8 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> None:
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace
-    if not row.gradient:
+    if len(traced.unit_reference) > row.shown:  # a formula for one element does not show the pattern
+        row.shown = len(traced.unit_reference)
         row.gradient = gradient_line(traced.variables, traced.unit_reference)
     proof = evaluation.path.proof
     if proof.status is not Status.PROVED and not row.undecided:

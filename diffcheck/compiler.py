@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Final
 
 from flint import arb, ctx, fmpq
@@ -106,9 +108,11 @@ def _sum_in_any_order(*terms: arb) -> arb:
     return total + arb(0, (size * (len(terms) - 1)).abs_upper() * 2.0 ** -int(ctx.prec))
 
 
-def _widened(x: arb, ulps: int) -> arb:
-    """x, with the error of a kernel that is so many ulps off (the ball itself covers the first)."""
-    return x + arb(0, abs(x).abs_upper() * ((ulps - 1) * 2.0 ** (1 - int(ctx.prec))))
+@dataclass(frozen=True, slots=True)
+class _Accuracy:
+    """The factor by which a kernel that is so many ulps off may miss: a ball around 1, at any precision."""
+
+    ulps: int
 
 
 def _rounded(x: arb, bits: int) -> arb:
@@ -135,7 +139,7 @@ class Program:
     inputs: tuple[str, ...]
     selectors: tuple[Expr, ...]
     """The selectors, by the index under which `Selections` knows them."""
-    constants: tuple[Expr, ...]
+    constants: tuple[Expr | _Accuracy, ...]
     size: int
     """How many outputs there are."""
     _run: Callable[[Sequence[arb], Sequence[arb], Selections], list[arb]]
@@ -150,7 +154,9 @@ class Program:
         return self._run(values, constants, selections)
 
 
-def _constant(node: Expr) -> arb:
+def _constant(node: Expr | _Accuracy) -> arb:
+    if isinstance(node, _Accuracy):
+        return arb(1, node.ulps * 2.0 ** (1 - int(ctx.prec)))
     value = node.payload
     if node.head == "pi":
         return arb.pi()
@@ -162,15 +168,20 @@ def _constant(node: Expr) -> arb:
 
 def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Arithmetic = EXACT) -> Program:
     """Compiles the outputs as a function of the named variables."""
+    outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
     scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "any_order": _sum_in_any_order, "widened": _widened, "rounded": _rounded,
+        "pick": pick, "polygamma": polygamma, "any_order": _sum_in_any_order, "rounded": _rounded,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
-    exec(compile(writer.source, "<diffcheck program>", "exec"), scope)
-    return Program(
-        tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), scope["program"], {}
-    )
+    exec(_code(writer.source), scope)
+    return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), scope["program"], {})
+
+
+@lru_cache(maxsize=1024)
+def _code(source: str) -> CodeType:
+    # The same formula in another dtype, or with other constants, is the same program.
+    return compile(source, "<diffcheck program>", "exec")
 
 
 class _Writer:
@@ -178,7 +189,8 @@ class _Writer:
 
     def __init__(self, outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Arithmetic) -> None:
         self.selectors: list[Expr] = []
-        self.constants: list[Expr] = []
+        self.constants: list[Expr | _Accuracy] = []
+        self._factors: dict[int, str] = {}
         self._arithmetic = arithmetic
         self._text: dict[Expr, str] = {}
         self._lines: list[str] = []
@@ -250,7 +262,13 @@ class _Writer:
             case name:
                 head = HEADS[name]
                 text = head.ball.format(*args)
-                return f"widened({text}, {head.ulps})" if rounding and head.ulps > 1 else text
+                return f"({text}*{self._accuracy(head.ulps)})" if rounding and head.ulps else text
+
+    def _accuracy(self, ulps: int) -> str:
+        if ulps not in self._factors:
+            self._factors[ulps] = f"k{len(self.constants)}"
+            self.constants.append(_Accuracy(ulps))
+        return self._factors[ulps]
 
     def _long_sum(self, args: list[str]) -> str:
         # Nested to the left, one expression of a thousand terms would be a thousand levels deep for Python's compiler.

@@ -46,12 +46,17 @@ def _recognise(value: float) -> Expr:
     if 0 < square < 10**6 and _is_rounding_of(abs(value), _root(square)):
         root = graph.call("sqrt", graph.constant(square))
         return root if value > 0 else -root
+    fourth = (exact**4).limit_denominator(_LARGEST_DENOMINATOR)
+    if 0 < fourth < 10**6 and _is_rounding_of(abs(value), _root(_root(fourth))):
+        # Attention scales queries and keys by the square root of 1/√d, each.
+        root = graph.call("sqrt", graph.call("sqrt", graph.constant(fourth)))
+        return root if value > 0 else -root
     return _transcendental().get(value, graph.constant(exact))
 
 
 def _root(square: Fraction) -> Fraction:
-    """√square, to 40 digits."""
-    scale = 10**40
+    """√square, to 60 digits."""
+    scale = 10**60
     return Fraction(isqrt(square.numerator * scale**2 // square.denominator), scale)
 
 

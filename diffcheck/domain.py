@@ -117,7 +117,7 @@ def argument(name: str, annotation: Any, *, case_name: str) -> Argument:
     if base is None:
         hint = ""
         if annotation in (float, int, bool):
-            hint = f"\nA number is a tensor without axes: {name}: Float[Tensor, \"\"]. Or give {name} a default."
+            hint = f'\nA number is a tensor without axes: {name}: Float[Tensor, ""]. Or give {name} a default.'
         raise DeclarationError(f"{where}: {annotation!r} does not say which shape to draw.{hint}\n{_HOW}")
     result = Argument(name, _kind(base, where), axes_of(base.dim_str, where))
     metadata = typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ()
@@ -154,7 +154,9 @@ def axes_of(text: str, where: str) -> tuple[Axis, ...]:
         try:
             _evaluate(bare, dict.fromkeys(axis.names, 3))
         except (SyntaxError, ValueError, DeclarationError) as error:
-            raise DeclarationError(f"{where}: the axis {word!r} is not a size, a name or arithmetic on names") from error
+            raise DeclarationError(
+                f"{where}: the axis {word!r} is not a size, a name or arithmetic on names"
+            ) from error
         axes.append(axis)
     return tuple(axes)
 
@@ -253,17 +255,16 @@ def _evaluate(text: str, sizes: Mapping[str, int]) -> int:
 
 
 def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
-    """A few assignments of sizes to axis names: pairwise different sizes first (a square hides a transpose), then 1."""
+    """A few assignments of sizes to axis names: all 1 first (the smallest to be shown), then pairwise different sizes.
+
+    Different, because a square hides a transpose.
+    """
     single = sorted({n for a in arguments for x in a.axes if not x.several for n in x.names})
     several = sorted({n for a in arguments for x in a.axes if x.several for n in x.names})
     assignments: list[Shapes] = []
     for turn in range(4):
-        if turn == 3:
-            sizes = dict.fromkeys(single, 1)
-        else:
-            rotated = single[turn:] + single[:turn] if single else []
-            sizes = {name: (2, 3, 4)[(i + turn) % 3] for i, name in enumerate(rotated)}
-        groups = {name: ((2,), (), (1, 2), (3,))[turn] for name in several}
+        sizes = {name: (2, 3, 4)[(i + turn) % 3] if turn else 1 for i, name in enumerate(single)}
+        groups = {name: ((), (2,), (1, 2), (3,))[turn] for name in several}
         shapes = _shapes(arguments, sizes, groups, narrow=turn == 2)
         if shapes is not None and shapes not in assignments:
             assignments.append(shapes)

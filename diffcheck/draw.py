@@ -64,17 +64,15 @@ def reals(known: Argument, special: Sequence[float] = ()) -> st.SearchStrategy[f
 def _entries(known: Argument, count: int, special: Sequence[float]) -> st.SearchStrategy[Entries]:
     lower, upper = known.lower, known.upper
     assert not isinstance(lower, str) and not isinstance(upper, str)
-    element: st.SearchStrategy[Any]
     if known.kind == "boolean":
-        element = st.booleans()
-    elif known.kind == "integer":
+        return _patterns(count, 0, 1).map(lambda drawn: tuple(map(bool, drawn)))
+    if known.kind == "integer":
         first = math.ceil(lower) + (known.lower_open and lower == math.ceil(lower)) if math.isfinite(lower) else None
         last = math.floor(upper) - (known.upper_open and upper == math.floor(upper)) if math.isfinite(upper) else None
         low = first if first is not None else (last - 2 * _MOST_INTEGER if last is not None else -_MOST_INTEGER)
         high = last if last is not None else low + 2 * _MOST_INTEGER
-        element = st.integers(low, high)
-    else:
-        element = reals(known, special)
+        return _patterns(count, low, high)
+    element = reals(known, special)
     each = st.lists(element, min_size=count, max_size=count).map(tuple)
     if count < 2:
         return each
@@ -83,6 +81,12 @@ def _entries(known: Argument, count: int, special: Sequence[float]) -> st.Search
         lambda drawn: tuple(drawn[0] if b else drawn[1] for b in drawn[2])
     )
     return st.one_of(each, each, each, repeated)
+
+
+def _patterns(count: int, low: int, high: int) -> st.SearchStrategy[Entries]:
+    """One of three patterns: a trace serves one set of integers only, and a trace for every draw would be slow."""
+    width = high - low + 1
+    return st.integers(0, 2).map(lambda k: tuple(low + (k + i * (k + 1)) % width for i in range(count)))
 
 
 def cotangent_numbers() -> st.SearchStrategy[tuple[float, ...]]:
@@ -99,14 +103,22 @@ def inputs(
 ) -> st.SearchStrategy[Drawn]:
     """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents."""
 
-    def of_shapes(shapes: Shapes) -> st.SearchStrategy[Drawn]:
-        columns = {
-            known.name: _entries(resolved(known, shapes, arguments), math.prod(shapes[known.name]), special)
-            for known in arguments
-        }
-        return st.builds(Drawn, st.just(shapes), st.fixed_dictionaries(columns), cotangent_numbers())
-
-    return st.sampled_from(list(assignments)).flatmap(of_shapes)
+    # Built once: Hypothesis validates a strategy when it first sees it, and that costs more than drawing from it.
+    per_shapes = [
+        st.builds(
+            Drawn,
+            st.just(shapes),
+            st.fixed_dictionaries(
+                {
+                    a.name: _entries(resolved(a, shapes, arguments), math.prod(shapes[a.name]), special)
+                    for a in arguments
+                }
+            ),
+            cotangent_numbers(),
+        )
+        for shapes in assignments
+    ]
+    return st.integers(0, len(per_shapes) - 1).flatmap(per_shapes.__getitem__)
 
 
 def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ Constructors fold exact constants and drop neutral elements; they never cancel, 
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -371,6 +372,35 @@ def rounded(a: Expr, bits: int) -> Expr:
     return a if is_constant(a) else _intern("rounded", (a,), bits)
 
 
+def computed_as(value: Expr, kernel: Expr) -> Expr:
+    """`value`, which the kernel computes by the equal formula `kernel`: only its rounding depends on that."""
+    return value if value is kernel or is_constant(value) else _intern("computed_as", (value, kernel))
+
+
+def as_values(outputs: Sequence[Expr]) -> list[Expr]:
+    """The outputs without how kernels compute them."""
+    return _chosen(outputs, 0)
+
+
+def as_computed(outputs: Sequence[Expr]) -> list[Expr]:
+    """The outputs by the formulas that kernels use."""
+    return _chosen(outputs, 1)
+
+
+def _chosen(outputs: Sequence[Expr], which: int) -> list[Expr]:
+    nodes = topological(outputs)
+    if all(node.head != "computed_as" for node in nodes):
+        return list(outputs)
+    done: dict[Expr, Expr] = {}
+    for node in nodes:
+        args = [done[a] for a in node.args]
+        if node.head == "computed_as":
+            done[node] = args[which]
+        else:
+            done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)
+    return [done[output] for output in outputs]
+
+
 SELECTORS: Final = frozenset({"positive", "vanishes"})
 MARKS: Final = frozenset({"frozen", "rounded"})
 
@@ -420,6 +450,8 @@ def rebuild(node: Expr, args: Sequence[Expr]) -> Expr:
         case "rounded":
             assert isinstance(node.payload, int)
             return rounded(args[0], node.payload)
+        case "computed_as":
+            return computed_as(*args)
         case head:
             return call(head, *args)
 

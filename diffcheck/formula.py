@@ -52,8 +52,9 @@ def gradient_line(variables: Sequence[str], gradient: Sequence[Expr]) -> str:
     owners = {name.partition("[")[0] for name in variables[: len(gradient)]}
     if len(owners) == 1:
         patterns = {_without_index(text(g), name) for g, name in zip(gradient, variables, strict=False)}
-        if len(patterns) == 1 and "[" not in next(iter(patterns)):
-            return patterns.pop()
+        pattern = next(iter(patterns))
+        if len(patterns) == 1 and f"{next(iter(owners))}[" not in pattern:
+            return pattern
     return f"∂/∂{variables[0]} = {first}"
 
 

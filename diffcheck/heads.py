@@ -18,7 +18,7 @@ class Head:
     ball: str
     """Python source over the arb values `{0}` and `{1}`."""
     ulps: int = 1
-    """The error of PyTorch's kernel, in units in the last place."""
+    """The error of PyTorch's kernel, in units in the last place; 0 if it is correctly rounded."""
     step: bool = False
     """Piecewise constant: the derivative is 0 off the jumps."""
 
@@ -26,7 +26,7 @@ class Head:
 # Accuracies: SLEEF's u10 functions, which PyTorch's vectorised kernels call, are within 1.0 ulp and its u35 functions
 # (sin, cos and tan in float32) within 3.5 (sleef.org, "Accuracy"); lgamma and digamma are PyTorch's own and Cephes'.
 HEADS: Final[dict[str, Head]] = {
-    "sqrt": Head("sqrt(u)", "{0}.sqrt()"),
+    "sqrt": Head("sqrt(u)", "{0}.sqrt()", ulps=0),
     "exp": Head("exp(u)", "{0}.exp()"),
     "expm1": Head("exp(u) - 1", "{0}.expm1()"),
     "log": Head("log(u)", "{0}.log()"),
@@ -51,5 +51,5 @@ HEADS: Final[dict[str, Head]] = {
     "gamma": Head("gamma(u)", "{0}.gamma()", ulps=8),
     "lgamma": Head("loggamma(u)", "{0}.lgamma()", ulps=8),
     "polygamma": Head("polygamma(u, v)", "polygamma({0}, {1})", ulps=16),
-    "floor": Head("floor(u)", "{0}.floor()", step=True),
+    "floor": Head("floor(u)", "{0}.floor()", ulps=0, step=True),
 }  # fmt: skip

@@ -64,6 +64,7 @@ def _constant(value: Fraction | float) -> Any:
 def to_sympy(outputs: Sequence[Expr], *, reveal: bool = False) -> list[Any]:
     """The outputs as SymPy writes them. `reveal` shows the marks (frozen parts) that have no value of their own."""
     done: dict[Expr, Any] = {}
+    outputs = graph.as_values(outputs)
     for node in graph.topological(outputs):
         done[node] = _node_to_sympy(node, [done[a] for a in node.args], reveal=reveal)
     return [done[output] for output in outputs]
@@ -111,7 +112,9 @@ def _bracket(condition: Any) -> Any:
 
 
 # How SymPy's functions are called in the graph, where the names differ.
-_HEAD_OF = {"loggamma": "lgamma"} | {name: name for name in HEADS if name not in ("sqrt", "lgamma", "expm1", "log1p", "sigmoid")}
+_HEAD_OF = {"loggamma": "lgamma"} | {
+    name: name for name in HEADS if name not in ("sqrt", "lgamma", "expm1", "log1p", "sigmoid")
+}
 
 
 def from_sympy(expression: Any, bindings: dict[Any, Expr]) -> Expr:

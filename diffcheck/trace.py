@@ -174,22 +174,26 @@ def trace(
     flat_inputs = [e for name in real for e in symbols[name].flat]
     flat_seeds = [e for cells in seeds for e in cells.flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
+    values_only = graph.as_values(outputs)
+    counted = values_only[-output_shadows[-1].size :] if mode == "accumulate" and case.clear else values_only
     owners = real if mode != "forward" else _output_names(len(run.outputs))
     return (
         Trace(
             variables=tuple(str(e.payload) for e in flat_inputs + flat_seeds),
             entries=_entries(owners, run.derivatives),
             executed=tuple(e for cells in executed for e in cells.flat),
-            reference=_reference(case, mode, outputs, flat_inputs, flat_seeds, output_shadows),
+            reference=_reference(case, mode, values_only, flat_inputs, flat_seeds, output_shadows),
             outputs=tuple(outputs),
-            unit_reference=tuple(derive.pull_back(outputs, [ONE] * len(outputs), flat_inputs)),
+            unit_reference=tuple(derive.pull_back(counted, [ONE] * len(counted), flat_inputs)),
             guards=shadows.guards,
         ),
         run,
     )
 
 
-def trace_textbook(case: Case, values: Mapping[str, Tensor], reference: Trace, budget: Budget | None = None) -> tuple[Trace, Run]:
+def trace_textbook(
+    case: Case, values: Mapping[str, Tensor], reference: Trace, budget: Budget | None = None
+) -> tuple[Trace, Run]:
     """Runs a case's own `gradient=` under shadow memory, beside the reference of a trace of the case itself.
 
     Raises:
@@ -253,7 +257,12 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
 
 
 def _reference(
-    case: Case, mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], seeds: Sequence[Expr], shadows: Sequence[Array]
+    case: Case,
+    mode: str,
+    outputs: Sequence[Expr],
+    inputs: Sequence[Expr],
+    seeds: Sequence[Expr],
+    shadows: Sequence[Array],
 ) -> tuple[Expr, ...]:
     if mode == "forward":
         return tuple(derive.push_forward(outputs, dict(zip(inputs, seeds, strict=True))))
@@ -316,7 +325,9 @@ def _case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterato
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
         what = "gradient= of case" if mode == "gradient" else "case"
-        raise CaseFailure(f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}") from error
+        raise CaseFailure(
+            f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
+        ) from error
 
 
 def _line_of(error: BaseException, file: str) -> int | None:
@@ -364,4 +375,15 @@ def _check_repeatable(case: Case, values: Mapping[str, Tensor], run: Run) -> Non
             )
 
 
-__all__ = ["MODES", "Entry", "Run", "Trace", "described", "differentiate", "graph", "time_limit", "trace", "trace_textbook"]
+__all__ = [
+    "MODES",
+    "Entry",
+    "Run",
+    "Trace",
+    "described",
+    "differentiate",
+    "graph",
+    "time_limit",
+    "trace",
+    "trace_textbook",
+]
