@@ -62,7 +62,7 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
         yield (propagated, _value(value, console))
     yield (theirs, repr(finding.autograd))
     yield ("certified", finding.certified + _margin(finding.radius))
-    yield ("gap", f"{number(finding.ulps)} ulps of {result.dtype}, {number(finding.bounds)} times the derived bound")
+    yield ("gap", _gap(result, finding))
     if finding.autograd_formula:
         yield (formula, _formula(finding.autograd_formula, console))
     if finding.reference_formula:
@@ -74,7 +74,7 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
 def _place(result: Result, finding: Finding) -> str:
     """Name the entry that disagrees, as Python would index it."""
     entry = finding.argument + (f"[{', '.join(map(str, finding.index))}]" if finding.index else "")
-    return f"the derivative of {entry}" if result.mode.startswith("forward") else f"the derivative in {entry}"
+    return f"the tangent of {entry}" if result.mode.startswith("forward") else f"the gradient of {entry}"
 
 
 def _margin(radius: float) -> str:
@@ -82,6 +82,13 @@ def _margin(radius: float) -> str:
     if radius == 0:
         return ", exactly"
     return f" ± {radius:.1e}" if math.isfinite(radius) else ""
+
+
+def _gap(result: Result, finding: Finding) -> str:
+    """Write how far apart the two values are."""
+    if not (math.isfinite(finding.ulps) and math.isfinite(finding.bounds)):
+        return "infinite"
+    return f"{number(finding.ulps)} ulps of {result.dtype}, {number(finding.bounds)} times the derived bound"
 
 
 def _value(value: Value, console: Console) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
 from diffcheck.report.summary import INTERNAL, Run, counts, is_internal, passes
-from diffcheck.report.text import count, duration, print_hanging, printable, short_dtype, shorten
+from diffcheck.report.text import count, duration, print_hanging, printable, shorten
 from diffcheck.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Terminal:
             results = [result for result in results if not passes(result, strict=self.strict)]
         if not results:
             return
-        self._enter(results[0].id.partition("::")[0])
+        self._enter(results[0])
         rows = rows_of(results)
         if not self.layout.in_line:
             self._name(results)
@@ -114,22 +114,26 @@ class Terminal:
 
     def finish(self, run: Run) -> None:
         """Print the findings and the last line."""
-        if run.results:
+        if self._file:
             self.console.print()
         for result in run.results:
             if result.finding is not None:
                 print_finding(self.console, result, result.finding)
         if any(map(is_internal, run.results)):
-            self.console.print(Text(HOW_TO_REPORT))
+            print_hanging(self.console, Text(), HOW_TO_REPORT)
             self.console.print()
         banner(self.console, summary_line(run), "=", align="center")
 
-    def _enter(self, file: str) -> None:
-        """Print a file's name, once for all of its cases."""
-        if file != self._file:
-            self._file = file
+    def _enter(self, result: Result) -> None:
+        """Print a file's name, once for all of its cases, and the headings unless it could not even be imported."""
+        file = result.id.partition("::")[0]
+        if file == self._file:
+            return
+        if self._file or self.verbosity >= 0:
             self.console.print()
-            self.console.print(Text(printable(file, self.console), style="bold"), soft_wrap=True)
+        self._file = file
+        self.console.print(Text(printable(file, self.console), style="bold"), soft_wrap=True)
+        if case_name(result.id):
             self.console.print(heading(self.layout), soft_wrap=True)
 
     def _name(self, results: Sequence[Result]) -> None:
@@ -144,12 +148,10 @@ class Terminal:
     def _remarks(self, rows: Sequence[Row]) -> Iterable[str]:
         """Say why the rows are no better, each reason once, and more with `-v`."""
         told = [row for row in rows if self.verbosity > 0 or row.first.verdict is not Verdict.PROVED]
-        results = [result for row in told for result in row.results if result.reason]
-        everything = sum(len(row.results) for row in rows)
-        for reason, group in groupby(sorted(results, key=lambda r: r.reason), key=lambda r: r.reason):
-            concerned = list(group)
-            where = ", ".join(f"{r.mode} {short_dtype(r.dtype)}" for r in concerned)
-            yield reason if len(concerned) == everything else f"{where}: {reason}"
+        for reason in dict.fromkeys(result.reason for row in told for result in row.results if result.reason):
+            concerned = [Row(tuple(r for r in row.results if r.reason == reason)) for row in rows]
+            where = ", ".join(f"{row.first.mode} {row.dtypes}" for row in concerned if row.results)
+            yield reason if concerned == list(rows) else f"{where}: {reason}"
         if self.verbosity > 0 and rows[0].first.gradient:
             yield f"gradient: {rows[0].first.gradient}"
 
