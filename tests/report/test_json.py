@@ -80,7 +80,7 @@ def refuse(constant: str) -> float:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(RESULTS, max_size=3))
-def test_round_trip(results: list[Result]):
+def test_round_trip(results: list[Result]) -> None:
     """Every float comes back with its sign and its last bit: `repr` tells -0.0 and NaN apart, `==` does not."""
     text = dumps(Run(tuple(results), seed=1, seconds=0.5))
     json.loads(text, parse_constant=refuse)
@@ -88,11 +88,11 @@ def test_round_trip(results: list[Result]):
 
 
 @pytest.mark.parametrize("name", ["passing", "wrong", "inaccurate", "import_error", "interrupted"])
-def test_json(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion):
+def test_json(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion) -> None:
     assert dumps(scenes[name]) == snapshot
 
 
-def test_agreed_keys(scenes: dict[str, Run]):
+def test_agreed_keys(scenes: dict[str, Run]) -> None:
     """What the format promises; more keys may come."""
     document = json.loads(dumps(scenes["wrong"]))
     assert document["version"] == 1
@@ -109,6 +109,6 @@ def test_agreed_keys(scenes: dict[str, Run]):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"version": 2, "results": []}'])
-def test_other_json_is_refused(text: str):
+def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no report of diffcheck"):
         loads(text)

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("name", ["passing", "wrong", "error", "regression", "stopped"])
-def test_junit(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion):
+def test_junit(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion) -> None:
     assert dumps(scenes[name]) == snapshot
 
 
 @given(st.text(), st.sampled_from(Verdict), st.booleans())
-def test_any_text_is_well_formed(text: str, verdict: Verdict, strict: bool):
+def test_any_text_is_well_formed(text: str, verdict: Verdict, strict: bool) -> None:
     result = Result(f"a.py::{text}", text, text, verdict, reason=text, details=(text,))
     ET.fromstring(dumps(Run((result,), seed=1, seconds=0.0, strict=strict, not_run=(text,))))  # noqa: S314 - our own
 
 
-def test_lone_surrogates_are_spelled_out():
+def test_lone_surrogates_are_spelled_out() -> None:
     """A file name needn't be Unicode."""
     ET.fromstring(dumps(Run((Result("\udcff.py::f", "reverse", "float64", Verdict.PROVED),), 1, 0.0)))  # noqa: S314
 
 
-def test_counts_and_exit_code_agree(scenes: dict[str, Run]):
+def test_counts_and_exit_code_agree(scenes: dict[str, Run]) -> None:
     for run in scenes.values():
         root = ET.fromstring(dumps(run))  # noqa: S314 - our own
         assert int(root.get("tests", "")) == len(run.results) + len(run.not_run)

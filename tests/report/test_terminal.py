@@ -67,25 +67,25 @@ def plain(width: int, encoding: str = "utf-8") -> Console:
     return Console(file=Stream(encoding), width=width, markup=False, highlight=False, emoji=False)
 
 
-def test_every_scene_is_tested(scenes: dict[str, Run]):
+def test_every_scene_is_tested(scenes: dict[str, Run]) -> None:
     assert sorted(NAMES) == sorted(scenes)
 
 
 @pytest.mark.parametrize("width", [80, 100])
 @pytest.mark.parametrize("name", NAMES)
-def test_text(name: str, width: int, scenes: dict[str, Run], snapshot: SnapshotAssertion):
+def test_text(name: str, width: int, scenes: dict[str, Run], snapshot: SnapshotAssertion) -> None:
     assert printed(scenes[name], plain(width)) == snapshot
 
 
 @pytest.mark.parametrize("verbosity", [-1, 1])
 @pytest.mark.parametrize("name", ["passing", "wrong", "internal"])
-def test_quiet_and_verbose(name: str, verbosity: int, scenes: dict[str, Run], snapshot: SnapshotAssertion):
+def test_quiet_and_verbose(name: str, verbosity: int, scenes: dict[str, Run], snapshot: SnapshotAssertion) -> None:
     assert printed(scenes[name], plain(100), verbosity) == snapshot
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("width", [20, 45, 60, 80, 100, 120, 200])
-def test_tables_fit(width: int, name: str, scenes: dict[str, Run]):
+def test_tables_fit(width: int, name: str, scenes: dict[str, Run]) -> None:
     """No heading and no row is wider than the terminal, down to 20 columns."""
     lines = printed(scenes[name], plain(width)).splitlines()
     rows = [line for line in lines if line.split()[:1] in (["verdict"], ["proved"], ["wrong"], ["agrees"])]
@@ -94,17 +94,17 @@ def test_tables_fit(width: int, name: str, scenes: dict[str, Run]):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_trails(name: str, scenes: dict[str, Run]):
+def test_nothing_trails(name: str, scenes: dict[str, Run]) -> None:
     assert not [line for line in printed(scenes[name], plain(80)).splitlines() if line != line.rstrip()]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_any_encoding_will_do(encoding: str, name: str, scenes: dict[str, Run]):
+def test_any_encoding_will_do(encoding: str, name: str, scenes: dict[str, Run]) -> None:
     printed(scenes[name], plain(80, encoding)).encode(encoding)
 
 
-def test_replay_is_one_line(scenes: dict[str, Run]):
+def test_replay_is_one_line(scenes: dict[str, Run]) -> None:
     """It is there to be copied into a shell."""
     run = scenes["wrong"]
     finding = run.results[0].finding
@@ -112,7 +112,7 @@ def test_replay_is_one_line(scenes: dict[str, Run]):
     assert any(line.endswith(finding.replay) for line in printed(run, plain(40)).splitlines())
 
 
-def test_colour_is_for_terminals_only(scenes: dict[str, Run], monkeypatch: pytest.MonkeyPatch):
+def test_colour_is_for_terminals_only(scenes: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -122,7 +122,7 @@ def test_colour_is_for_terminals_only(scenes: dict[str, Run], monkeypatch: pytes
     assert "\x1b" not in printed(scenes["wrong"], console_for(Stream(terminal=True)))
 
 
-def test_a_case_can_not_send_escapes(scenes: dict[str, Run], monkeypatch: pytest.MonkeyPatch):
+def test_a_case_can_not_send_escapes(scenes: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     """A message holds whatever the case put there, and must not clear the screen."""
     monkeypatch.setenv("NO_COLOR", "1")
     text = printed(scenes["error"], console_for(Stream(terminal=True)))
@@ -130,17 +130,17 @@ def test_a_case_can_not_send_escapes(scenes: dict[str, Run], monkeypatch: pytest
     assert r"\x1b[31mdo not\x07 match" in text
 
 
-def test_brackets_are_not_markup(scenes: dict[str, Run]):
+def test_brackets_are_not_markup(scenes: dict[str, Run]) -> None:
     assert "shapes [2] and [3]" in printed(scenes["error"], plain(100))
 
 
-def test_pipe_is_wide(monkeypatch: pytest.MonkeyPatch):
+def test_pipe_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert console_for(Stream()).width == 120
     monkeypatch.setenv("COLUMNS", "70")
     assert console_for(Stream()).width == 70
 
 
-def test_text_for_a_file_is_the_same(scenes: dict[str, Run]):
+def test_text_for_a_file_is_the_same(scenes: dict[str, Run]) -> None:
     run = scenes["wrong"]
     assert text_of(run, HEADER, 0) == printed(run, plain(120))

@@ -30,12 +30,12 @@ CONSOLE = Console(file=io.StringIO())
         (float("nan"), "nan"),
     ],
 )
-def test_number(value: float, text: str):
+def test_number(value: float, text: str) -> None:
     assert number(value) == text
 
 
 @given(st.floats(min_value=0))
-def test_number_fits(value: float):
+def test_number_fits(value: float) -> None:
     assert len(number(value)) <= 8
 
 
@@ -43,20 +43,20 @@ def test_number_fits(value: float):
     ("seconds", "text"),
     [(0.0, "0.00s"), (9.994, "9.99s"), (9.996, "10.0s"), (99.96, "1m40s"), (125.0, "2m05s"), (7200.0, "2h00m")],
 )
-def test_duration(seconds: float, text: str):
+def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
 @given(st.text(), st.integers(0, 30))
-def test_shorten_fits(text: str, width: int):
+def test_shorten_fits(text: str, width: int) -> None:
     assert cell_len(shorten(text, width, CONSOLE)) <= width
 
 
-def test_printable_spells_out_controls():
+def test_printable_spells_out_controls() -> None:
     assert printable("a\x1b[0m\r\n\udcff", CONSOLE) == "a\\x1b[0m\\r\n\\udcff"
 
 
-def test_bracketed():
+def test_bracketed() -> None:
     assert bracketed(["1", "2", "3", "4", "5", "6"], (2, 3)) == "[[1, 2, 3], [4, 5, 6]]"
     assert bracketed(["1"], ()) == "1"
     assert bracketed([], (2, 0)) == "[[], []]"
