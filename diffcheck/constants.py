@@ -32,8 +32,8 @@ def scalar(value: float | int | bool) -> Expr:
     return _recognise(value)
 
 
-def _is_rounding_of(value: float, candidate: Fraction) -> bool:
-    return abs(Fraction(value) - candidate) <= Fraction(ulp(value)) / 2
+def _is_rounding_of(value: float, candidate: Fraction, ulps: Fraction = Fraction(1, 2)) -> bool:
+    return abs(Fraction(value) - candidate) <= Fraction(ulp(value)) * ulps
 
 
 @cache
@@ -47,8 +47,8 @@ def _recognise(value: float) -> Expr:
         root = graph.call("sqrt", graph.constant(square))
         return root if value > 0 else -root
     fourth = (exact**4).limit_denominator(_LARGEST_DENOMINATOR)
-    if 0 < fourth < 10**6 and _is_rounding_of(abs(value), _root(_root(fourth))):
-        # Attention scales queries and keys by the square root of 1/√d, each.
+    if 0 < fourth < 10**6 and _is_rounding_of(abs(value), _root(_root(fourth)), Fraction(1)):
+        # Attention scales queries and keys by the square root of 1/√d, each; that takes three roundings.
         root = graph.call("sqrt", graph.call("sqrt", graph.constant(fourth)))
         return root if value > 0 else -root
     return _transcendental().get(value, graph.constant(exact))

@@ -27,7 +27,7 @@ _WIDTH: Final = 24
 _HALF: Final = 1 << (_WIDTH - 1)
 _MASK: Final = (1 << _WIDTH) - 1
 _EXP_UNIT: Final = 240
-"""An atom of an exponential is its 240th root, so that the common fractional coefficients are whole exponents."""
+"""An atom of an exponential is its 240th root, so that roots and the common fractions of it are whole exponents."""
 _MOST_INNER_SELECTORS: Final = 6
 
 Monomial = int
@@ -47,6 +47,8 @@ class _Atom:
     """What a root is of, what a denominator stands for, what a logarithm or a selector is of."""
     sign_known: bool = False
     """Positive for all values of the variables."""
+    log: tuple[Monomial, fmpq] | None = None
+    """For an exponential: what it is the exponential of, a coefficient times a monomial."""
 
 
 class Polynomial:
@@ -381,13 +383,13 @@ class NormalForms:
             inside = self._atoms[factors[0][0]].inside
             assert inside is not None
             return self.rational_power(inside, Fraction(int(coefficient.p), int(coefficient.q)))
-        exponent = coefficient * _EXP_UNIT
-        if exponent.q != 1 or abs(exponent.p) >= _HALF // 4:
-            atom = self._atom(("exp", monomial, coefficient), _Atom("exp", sign_known=True))
-            return self.power(atom, _EXP_UNIT)
-        atom = self._atom(("exp", monomial), _Atom("exp", sign_known=True))
-        (unit,) = atom.terms
-        return Polynomial({unit * int(exponent.p): fmpq(1)})
+        for unit in (fmpq(1), abs(coefficient)):
+            exponent = coefficient / unit * _EXP_UNIT
+            if exponent.q == 1 and abs(exponent.p) < _HALF // 4:
+                break
+        atom = _Atom("exp", sign_known=True, log=(monomial, unit / _EXP_UNIT))
+        (generator,) = self._atom(("exp", monomial, unit), atom).terms
+        return Polynomial({generator * int(exponent.p): fmpq(1)})
 
     def logarithm(self, p: Polynomial) -> Polynomial:
         """log(p) for a positive p: exponentials and rational factors come out."""
@@ -396,12 +398,11 @@ class NormalForms:
         content = self._rational_content(p)
         shared = self._monomial_content(p, lambda atom: atom.kind == "exp")
         parts = [self._logarithm_of_rational(content)]
-        keys = {index: key for key, index in self._index.items()}
         for index, exponent in self._factors(shared):
-            key = keys[index]
-            assert isinstance(key, tuple)
-            scale = fmpq(exponent, _EXP_UNIT) * (key[2] if len(key) == 3 else 1)
-            parts.append(Polynomial({key[1]: scale}, self._special_of(key[1])))
+            log = self._atoms[index].log
+            assert log is not None
+            monomial, unit = log
+            parts.append(Polynomial({monomial: unit * exponent}, self._special_of(monomial)))
         rest = self.scale(self._divided_by_monomial(p, shared), 1 / content)
         if not (rest.terms.keys() == {0} and rest.terms[0] == 1):
             parts.append(self._atom(("log", rest.key()), _Atom("log", inside=rest)))

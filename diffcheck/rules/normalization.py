@@ -9,23 +9,20 @@ from typing import Any, Final
 import numpy as np
 
 from diffcheck.constants import scalar
-from diffcheck.expr import ONE, ZERO, Expr, call, constant, total
-from diffcheck.rules.reduction import mean, scan
+from diffcheck.expr import ONE, ZERO, Expr, call, computed_as, constant, total
+from diffcheck.rules.pointwise import largest
+from diffcheck.rules.reduction import exponentials, mean, scan
 from diffcheck.rules.registry import Array, Rule, array, elementwise, sum_over
 
 _MINUS_INFINITY: Final = constant(-math.inf)
 Three = tuple[Array | None, Array | None, Array | None]
 
 
-def _log_mass(row: Sequence[Expr]) -> Expr:
-    return call("log", total(call("exp", e) for e in row))
-
-
 def softmax_row(row: list[Expr]) -> list[Expr]:
-    """exp xᵢ / Σ exp xⱼ."""
-    weights = [call("exp", e) for e in row]
-    mass = total(weights)
-    return [w / mass for w in weights]
+    """exp xᵢ / Σ exp xⱼ; the kernel takes the largest element off first."""
+    weights, shifted = exponentials(row)
+    mass, shifted_mass = total(weights), total(shifted)
+    return [computed_as(w / mass, s / shifted_mass) for w, s in zip(weights, shifted, strict=True)]
 
 
 def safe_softmax_row(row: list[Expr]) -> list[Expr]:
@@ -34,9 +31,11 @@ def safe_softmax_row(row: list[Expr]) -> list[Expr]:
 
 
 def log_softmax_row(row: list[Expr]) -> list[Expr]:
-    """xᵢ - log Σ exp xⱼ."""
-    log_mass = _log_mass(row)
-    return [e - log_mass for e in row]
+    """xᵢ - log Σ exp xⱼ; the kernel takes the largest element off first."""
+    weights, shifted = exponentials(row)
+    log_mass, shifted_log_mass = call("log", total(weights)), call("log", total(shifted))
+    top = largest(row)
+    return [computed_as(e - log_mass, e - top - shifted_log_mass) for e in row]
 
 
 def softmax_backward(g: Array, y: Array, dim: int, *_: Any) -> Array:
@@ -63,10 +62,10 @@ def moments(rows: Array, eps: float) -> tuple[Array, Array]:
 
 
 def standardised(rows: Array, centre: Array, scale: Array, weight: Array | None, bias: Array | None) -> Array:
-    """(x - m) · s · w + b."""
+    """(x - m) · s · w + b; the kernel computes x·s - m·s, which cancels more."""
 
     def apply(e: Expr, m: Expr, s: Expr, w: Expr | None, b: Expr | None) -> Expr:
-        result = (e - m) * s
+        result = computed_as((e - m) * s, e * s + (-m * s))
         result = result if w is None else result * w
         return result if b is None else result + b
 
@@ -80,9 +79,21 @@ def standardised_backward(g: Array, rows: Array, centre: Array, scale: Array, we
     unit = standardised(rows, centre, scale, None, None)
     plain = sum_over(weighted, 1, keepdim=True)
     along = sum_over(elementwise(lambda a, u: a * u, weighted, unit), 1, keepdim=True)
-    return elementwise(
+    value = elementwise(
         lambda a, u, s, p, q: s / count * (count * a - p - u * q), weighted, unit, scale.reshape(-1, 1), plain, along
     )
+    # The kernel computes s·gw + b·x + c, with b = (m·Σ gw - Σ gw x)·s³ / n and c = -b·m - s / n·Σ gw: it cancels more.
+    raw = sum_over(elementwise(lambda a, e: a * e, weighted, rows), 1, keepdim=True)
+    slope = elementwise(
+        lambda p, r, m, s: (p * m - r) * s * s * s / count, plain, raw, centre.reshape(-1, 1), scale.reshape(-1, 1)
+    )
+    offset = elementwise(
+        lambda b, m, p, s: -b * m - p * s / count, slope, centre.reshape(-1, 1), plain, scale.reshape(-1, 1)
+    )
+    kernel = elementwise(
+        lambda a, e, s, b, c: s * a + b * e + c, weighted, rows, scale.reshape(-1, 1), slope, offset
+    )
+    return elementwise(computed_as, value, kernel)
 
 
 def parameter_gradients(g: Array, rows: Array, centre: Array, scale: Array) -> tuple[Array, Array]:

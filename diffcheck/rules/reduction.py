@@ -15,6 +15,7 @@ from diffcheck.expr import (
     ZERO,
     Expr,
     call,
+    computed_as,
     constant,
     divide,
     logical_and,
@@ -65,10 +66,19 @@ def root(x: Array) -> Array:
     return elementwise(lambda e: call("sqrt", e), x)
 
 
+def exponentials(row: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
+    """exp xᵢ, and exp(xᵢ - max x), which kernels compute instead so as not to overflow."""
+    top = largest(row)
+    return [call("exp", e) for e in row], [call("exp", e - top) for e in row]
+
+
 def log_sum_exp(row: list[Expr]) -> Expr:
-    """log Σ exp: real numbers do not overflow, so the maximum need not be subtracted first."""
-    mass = total(call("exp", e) for e in row)
-    return constant(-math.inf) if mass is ZERO else call("log", mass)
+    """log Σ exp; the kernel takes the largest element off first."""
+    plain, shifted = exponentials(row)
+    mass = total(plain)
+    if mass is ZERO:
+        return constant(-math.inf)
+    return computed_as(call("log", mass), call("log", total(shifted)) + largest(row))
 
 
 def length(row: list[Expr], order: float) -> Expr:
