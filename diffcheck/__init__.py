@@ -15,7 +15,7 @@ from diffcheck.verdict import Finding, Result, Value, Verdict
 
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
-    from diffcheck.check import Settings, check
+    from diffcheck.check import Settings
     from diffcheck.regression import linear_regression
 
 __version__ = "0.1.0"
@@ -30,7 +30,6 @@ __all__ = [
     "Value",
     "Verdict",
     "case",
-    "check",
     "linear_regression",
 ]
 
@@ -38,7 +37,6 @@ _LAZY: Final = {
     "Case": "diffcheck.case",
     "Settings": "diffcheck.check",
     "case": "diffcheck.case",
-    "check": "diffcheck.check",
     "linear_regression": "diffcheck.regression",
 }
 

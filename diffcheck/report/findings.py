@@ -61,7 +61,7 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
     for value in finding.cotangents:
         yield (propagated, _value(value, console))
     yield (theirs, repr(finding.autograd))
-    yield ("certified", finding.certified + _margin(finding.radius))
+    yield ("certified", _certified(finding))
     yield ("gap", _gap(result, finding))
     if finding.autograd_formula:
         yield (formula, _formula(finding.autograd_formula, console))
@@ -77,11 +77,13 @@ def _place(result: Result, finding: Finding) -> str:
     return f"the tangent of {entry}" if result.mode.startswith("forward") else f"the gradient of {entry}"
 
 
-def _margin(radius: float) -> str:
-    """Write the radius of an enclosure."""
-    if radius == 0:
-        return ", exactly"
-    return f" ± {radius:.1e}" if math.isfinite(radius) else ""
+def _certified(finding: Finding) -> str:
+    """Write an enclosure: its middle and its radius."""
+    if finding.radius == 0:
+        plain = "." in finding.certified and "e" not in finding.certified.lower()
+        digits = finding.certified.rstrip("0").rstrip(".") if plain else finding.certified
+        return f"{digits}, exactly"
+    return finding.certified + (f" ± {finding.radius:.1e}" if math.isfinite(finding.radius) else "")
 
 
 def _gap(result: Result, finding: Finding) -> str:

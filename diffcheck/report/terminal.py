@@ -172,7 +172,7 @@ def summary_line(run: Run) -> Text:
         word, style = INTERNAL, "bold red"
     else:
         word, style = ("failed", "bold red") if failed else ("passed", "bold green")
-    title = Text(word, style=style)
+    title = Text().append(word, style=style)
     tally = counts(run.results)
     for index, (verdict, amount) in enumerate(tally.items()):
         title.append(": " if index == 0 else ", ")
@@ -187,5 +187,5 @@ def summary_line(run: Run) -> Text:
         parts.append(f"{count(len(run.not_run), 'case')} not run")
     if run.deselected:
         parts.append(f"{count(run.deselected, 'case')} deselected by -k")
-    title.append(f" ({', '.join(parts)})", style="")
+    title.append(f" ({', '.join(parts)})")
     return title
