@@ -344,3 +344,13 @@ def test_a_reader_that_leaves() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)  # noqa: S607
     assert done.stderr == ""
+
+
+def test_case_is_the_function_whatever_was_imported_before() -> None:
+    """`diffcheck.case` is a file too, and importing it must not put the module in the function's place."""
+    code = (
+        "import diffcheck.case\nfrom diffcheck import case\nfrom diffcheck import case as again\nassert case is again\n"
+    )
+    code += "import types\nassert isinstance(case, types.FunctionType), case"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, env=environment)
