@@ -59,13 +59,13 @@ def combined(
 def rows_at(x: Array, dim: int, index: Array, operation: str) -> Positions:
     """The places of the slices that an index vector names along one axis."""
     chosen = integers(index.reshape(-1), operation)
-    return np.take(positions_of(x), chosen, axis=dim) if x.ndim else positions_of(x).reshape(1)[chosen]
+    return np.take(positions_of(x), chosen, axis=dim) if x.ndim else positions_of(x)
 
 
 def entries_at(x: Array, dim: int, index: Array, operation: str) -> Positions:
     """The places that `gather` reads and `scatter` writes."""
     chosen, places = integers(index, operation), positions_of(x)
-    if not x.ndim or not index.ndim:
+    if not x.ndim or not index.ndim or not index.size:
         return places.reshape(-1)[chosen]
     inside = tuple(slice(None) if a == dim % x.ndim else slice(n) for a, n in enumerate(index.shape))
     return np.take_along_axis(places[inside], chosen, dim)
@@ -126,7 +126,9 @@ def index_write(
 ) -> Array:
     """Writes, or combines, whole slices."""
     places = rows_at(x, dim, which, "aten.index_add")
-    values = np.broadcast_to(source, places.shape) if isinstance(source, np.ndarray) else filled(places.shape, lift(source))
+    values = (
+        np.broadcast_to(source, places.shape) if isinstance(source, np.ndarray) else filled(places.shape, lift(source))
+    )
     return combined(x, zip(places.flat, values.flat, strict=True), combine)
 
 
@@ -140,9 +142,7 @@ def flat_places(x: Array, which: Array) -> Positions:
     return positions_of(x).reshape(-1)[integers(which, "aten.take")]
 
 
-def embedding_backward(
-    g: Array, indices: Array, rows: int, padding_idx: int, scale_grad_by_freq: bool
-) -> Array:
+def embedding_backward(g: Array, indices: Array, rows: int, padding_idx: int, scale_grad_by_freq: bool) -> Array:
     """Every looked-up row's cotangent added to the row, over how often it was looked up if that is asked for."""
     looked_up = [int(i) for i in integers(indices, "aten.embedding_dense_backward").flat]
     width = g.shape[-1]
@@ -172,6 +172,14 @@ def masked_scatter(decisions: Decisions, x: Array, mask: Array, source: Array) -
     spread = np.broadcast_to(x, shape)
     places = _real_mask(decisions, spread, mask).reshape(-1).nonzero()[0]
     return combined(spread, zip(places, source.flat, strict=False))
+
+
+def masked_scatter_backward(decisions: Decisions, g: Array, mask: Array, sizes: Sequence[int]) -> Array:
+    """The cotangents where the mask is true, in order, and zeros for what the mask had no room for."""
+    chosen = masked_select(decisions, g, mask)
+    padded = filled((int(np.prod(sizes, dtype=int)),), ZERO)
+    padded[: chosen.size] = chosen
+    return padded.reshape(tuple(sizes))
 
 
 def nonzero(decisions: Decisions, x: Array) -> Array:
@@ -208,5 +216,6 @@ RULES: Final[dict[str, Rule]] = {
     "aten.embedding_dense_backward": array(embedding_backward),
     "aten.masked_select": guarded(masked_select),
     "aten.masked_scatter": guarded(masked_scatter),
+    "aten.masked_scatter_backward": guarded(masked_scatter_backward),
     "aten.nonzero": guarded(nonzero),
 }

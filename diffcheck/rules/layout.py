@@ -104,8 +104,9 @@ def unfold_backward(g: Array, sizes: Sequence[int], dim: int, size: int, step: i
     target = np.moveaxis(filled(sizes, ZERO), dim, 0)
     for start, window in enumerate(windows):
         for i in range(size):
-            at = start * step + i
-            target[at] = elementwise(lambda a, b: a + b, target[at], window[i])
+            # A slice of one, not a number: a vector's element would leave the array.
+            at = slice(start * step + i, start * step + i + 1)
+            target[at] = elementwise(lambda a, b: a + b, target[at], window[i : i + 1])
     return np.moveaxis(target, 0, dim)
 
 

@@ -65,9 +65,7 @@ def three_pieces(d: Expr, edge: Expr, below: Expr, inside: Expr, above: Expr) ->
 
 def huber(d: Expr, delta: Expr = ONE) -> Expr:
     """Quadratic up to δ, linear beyond."""
-    return three_pieces(
-        d, delta, delta * (-d - HALF * delta), HALF * d * d, delta * (d - HALF * delta)
-    )
+    return three_pieces(d, delta, delta * (-d - HALF * delta), HALF * d * d, delta * (d - HALF * delta))
 
 
 def smooth_l1(d: Expr, beta: Expr = ONE) -> Expr:
@@ -83,18 +81,14 @@ def smooth_l1(d: Expr, beta: Expr = ONE) -> Expr:
 def _picks(target: Array, weight: Array | None, ignored: int, operation: str) -> list[tuple[int, int, Expr]]:
     """Sample, class and weight of everything that is not ignored."""
     classes = integers(target.reshape(-1), operation)
-    return [
-        (i, int(c), ONE if weight is None else weight[int(c)]) for i, c in enumerate(classes) if int(c) != ignored
-    ]
+    return [(i, int(c), ONE if weight is None else weight[int(c)]) for i, c in enumerate(classes) if int(c) != ignored]
 
 
 def _classes_last(x: Array) -> Array:
     return np.moveaxis(x, 1 if x.ndim > 1 else 0, -1)
 
 
-def nll_loss(
-    x: Array, target: Array, weight: Array | None, reduction: int, ignored: int
-) -> tuple[Array, Array | None]:
+def nll_loss(x: Array, target: Array, weight: Array | None, reduction: int, ignored: int) -> tuple[Array, Array | None]:
     """-w · x at each sample's class, reduced with the weights; and the sum of the weights."""
     rows = _classes_last(x).reshape(-1, x.shape[1 if x.ndim > 1 else 0])
     picks = _picks(target, weight, ignored, "aten.nll_loss_forward")
@@ -126,7 +120,8 @@ def nll_loss_backward(
 
 _LEAST_LOG: Final = constant(-100)
 _LEAST_PROBABILITY: Final = call("exp", _LEAST_LOG)
-_LEAST_VARIANCE: Final = ONE / constant(10**12)
+_LEAST_VARIANCE: Final = constant(float(np.float32(1e-12)))
+"""A constant in single precision in the kernel, whatever it computes in."""
 
 
 def held_log(p: Expr, head: str, argument: Expr) -> Expr:

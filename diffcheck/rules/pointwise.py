@@ -204,7 +204,6 @@ RULES: Final[dict[str, Rule]] = {
     "aten.fmod": pointwise(lambda x, y: x - y * trunc(x / y)),
     "aten.neg": pointwise(lambda x: -x),
     "aten.reciprocal": pointwise(lambda x: ONE / x),
-    "aten.square": pointwise(lambda x: x * x),
     "aten.addcmul": pointwise(lambda x, y, z, value=1: x + scalar(value) * y * z),
     "aten.addcdiv": pointwise(lambda x, y, z, value=1: x + scalar(value) * y / z),
     "aten.lerp": pointwise(lambda x, y, weight: x + weight * (y - x)),

@@ -46,13 +46,19 @@ def _value(node: Expr, args: list[Any], point: Mapping[str, float]) -> Any:
             return (_FUNCTIONS.get(head) or getattr(mpmath, head))(*args)
 
 
-def evaluate(outputs: Iterable[Expr], point: Mapping[str, float]) -> list[float]:
-    """The outputs' values. What has no real value is NaN, and spreads, but not out of a branch that is not taken."""
+def evaluate(outputs: Iterable[Expr], point: Mapping[str, float], *, kernel: bool = False) -> list[float]:
+    """The outputs' values. What has no real value is NaN, and spreads, but not out of a branch that is not taken.
+
+    `kernel` goes by the formulas that kernels use, where a rule names one beside the value.
+    """
     wanted = list(outputs)
     done: dict[Expr, Any] = {}
     with mpmath.workdps(50):
         for node in graph.topological(wanted):
             args = [done[a] for a in node.args]
+            if node.head == "computed_as":
+                done[node] = args[kernel]
+                continue
             if node.head == "where":
                 done[node] = mpmath.nan if mpmath.isnan(args[0]) else args[1] if args[0] else args[2]
                 continue

@@ -66,7 +66,7 @@ ARITHMETIC: Final[dict[str, Example]] = {
     "div": (lambda x, y: x / y + x / 3, r(2, 3), p(3)),
     "div floor": (lambda x, y: torch.div(x, y, rounding_mode="floor"), r(4), p(4)),
     "div trunc": (lambda x: torch.div(x, 0.3, rounding_mode="trunc"), r(4)),
-    "floor_divide": (lambda x: x // 0.3, r(4)),
+    "floor_divide": (lambda x: (x.detach() // 0.3) * x, r(4)),
     "remainder": (lambda x, y: x % y, r(4), p(4)),
     "fmod": (lambda x, y: torch.fmod(x, y), r(4), p(4)),
     "neg": (lambda x: -x, r(3)),
@@ -104,7 +104,7 @@ PIECES: Final[dict[str, Example]] = {
     "clamp_min": (lambda x, y: torch.clamp_min(x, 0.0) + torch.clamp_max(x, y), r(4), r(4)),
     "where": (lambda x, y: torch.where(x > y, x, y * y) + torch.where(MASK, x, 0.0), r(2, 3), r(2, 3)),
     "masked_fill": (lambda x, y: x.masked_fill(MASK, 2.0) + x.masked_fill(x > 0, y), r(2, 3), r()),
-    "heaviside": (lambda x: x * torch.heaviside(x, d(0.5)), r(4)),
+    "heaviside": (lambda x: x * torch.heaviside(x.detach(), d(0.5)), r(4)),
     "copysign": (torch.copysign, r(4), p(4)),
     "nan_to_num": (lambda x: torch.nan_to_num(x) + (x.isnan() | x.isinf()).double(), r(3)),
     "eq": (lambda x, y: (x == y).double() + (x != y) * x, r(4), r(4)),
@@ -125,7 +125,6 @@ ACTIVATIONS: Final[dict[str, Example]] = {
     "leaky_relu in place": (lambda x: F.leaky_relu(x * 1, 0.3, inplace=True), r(5)),
     "prelu": (F.prelu, r(2, 3), r(3)),
     "glu": (F.glu, r(2, 4)),
-    "rrelu": (lambda x: F.rrelu(x), r(4)),
 }
 
 REDUCTIONS: Final[dict[str, Example]] = {
@@ -143,7 +142,7 @@ REDUCTIONS: Final[dict[str, Example]] = {
     "norm 1 and inf": (lambda x: x.norm(1) + x.norm(float("inf"), dim=1) + x.norm(-float("inf"), dim=1), r(2, 3)),
     "norm 3 and 4": (lambda x: x.norm(3) + x.norm(4, dim=1) + x.norm(0.5), r(2, 3)),
     "norm 0": (lambda x: torch.linalg.vector_norm(x, 0) * x, r(3)),
-    "norm as in ATen": (lambda x: aten.norm.ScalarOpt_dim(x, 2, [1]) + aten.norm.Scalar(x, 3), r(2, 3)),
+    "norm as in ATen": (lambda x: aten.norm.ScalarOpt_dim(x, 2, [1]) + aten.norm.ScalarOpt_dim(x, 3, [0, 1]), r(2, 3)),
     "any": (lambda x: (x > 0).any() * x + (x > 0).all(0) * x + x.any(1, keepdim=True), r(2, 3)),
     "cumsum": (lambda x: x.cumsum(0) + x.cumsum(-1), r(2, 3)),
     "cumprod": (lambda x: x.cumprod(-1), r(2, 3)),
@@ -172,7 +171,7 @@ LAYOUTS: Final[dict[str, Example]] = {
     "repeat_interleave": (lambda x: x.repeat_interleave(2, 1), r(2, 3)),
     "pad": (lambda x: F.pad(x, (1, 2), value=0.1) + F.pad(x, (-1, 4, 0, 0)), r(2, 3)),
     "tril": (lambda x: x.tril() + x.triu(1) * x.tril(-1) + x.triu(-1), r(3, 3)),
-    "diag": (lambda x: torch.diag_embed(x, 1) + torch.diag_embed(x, -1, 0, 2), r(2, 3)),
+    "diag": (lambda x: (torch.diag_embed(x, 1), torch.diag_embed(x, -1, 0, 2)), r(2, 3)),
     "trace": (lambda x: x.trace(), r(3, 3)),
     "scatter views": (
         lambda x, y: torch.slice_scatter(x, y, 1, 1, 3) * torch.select_scatter(x, y[:, 0], 1, -1)
@@ -202,8 +201,8 @@ INDEXINGS: Final[dict[str, Example]] = {
     "gather": (lambda x: x.gather(1, i([0, 2], [1, 1])), r(2, 3)),
     "scatter": (lambda x, y: x.scatter(1, i([0, 2], [1, 0]), y) + x.scatter(0, i([0, 1, 0]), 0.1), r(2, 3), r(2, 2)),
     "scatter combining": (
-        lambda x, y: torch.scatter(x, 0, i([0, 0], [0, 1]), y, reduce="add")
-        + torch.scatter(x, 0, i([0, 0], [1, 1]), 3.0, reduce="multiply"),
+        lambda x, y: torch.scatter(x.detach(), 0, i([0, 0], [0, 1]), y.detach(), reduce="add")
+        + torch.scatter(x.detach(), 0, i([0, 0], [1, 1]), 3.0, reduce="multiply") * x,
         r(2, 3), r(2, 2),
     ),
     "scatter_add": (lambda x, y: x.scatter_add(0, i([0, 0], [0, 1]), y), r(2, 3), r(2, 2)),

@@ -15,9 +15,13 @@ from tests.rules.examples import EXAMPLES, Draw
 
 SEEDS = (0, 1, 2)
 
-# PyTorch says so itself, when its forward mode is first used and when kl_div takes a mean.
+# PyTorch's trigamma is a short asymptotic series: it has about ten digits.
+TOLERANCE = {"digamma": 1e-8, "polygamma": 1e-8}
+
+# PyTorch says so itself, when its forward mode is first used, and of two reductions.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
 ]
 
@@ -43,7 +47,7 @@ def outcome(name: str) -> tuple[list[str], frozenset[str]]:
         except NotImplementedError:
             pass  # PyTorch has no forward mode for it
         for mode, trace in traces.items():
-            wrong += [f"{mode}, seed {seed}, {text}" for text in trace.mismatches()]
+            wrong += [f"{mode}, seed {seed}, {text}" for text in trace.mismatches(TOLERANCE.get(name, 1e-13))]
             used |= trace.used
     return wrong, frozenset(used)
 
