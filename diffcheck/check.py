@@ -96,9 +96,9 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     deadline = started + settings.seconds
 
     def visit(drawn: Drawn) -> bool:
-        for row in rows:
-            if row.broken is None or row.broken[0] is Outcome.INACCURATE:
-                _visit(case, row, drawn, memory)
+        open_rows = [row for row in rows if row.broken is None or row.broken[0] is Outcome.INACCURATE]
+        if open_rows and not any([_visit(case, row, drawn, memory) for row in open_rows]):
+            hypothesis.reject()  # outside of the domain: another one is drawn instead
         return False
 
     for row in rows:
@@ -184,18 +184,18 @@ def _special_values(
     return tuple(found)[:8]
 
 
-def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> None:
-    """Judges a row at one input and writes down what came of it."""
+def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
+    """Judges a row at one input and writes down what came of it; False if the input is not in the domain."""
     started = time.perf_counter()
     try:
         evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
     except DiffcheckError as error:
         row.broken = (type(error).__name__, drawn)
-        return
+        return True
     finally:
         row.seconds += time.perf_counter() - started
     if evaluation is None:
-        return
+        return False
     judgement = evaluation.judgement
     row.inputs += 1
     row.paths.add(evaluation.path.expected)
@@ -220,6 +220,7 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> None:
     worst = _worst(evaluation)
     if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):  # type: ignore[call-overload]
         row.broken = (worst, drawn)
+    return True
 
 
 def _worst(evaluation: Evaluation) -> Outcome | None:
@@ -260,7 +261,9 @@ def _smallest(
     assert row.broken is not None
     how, first = row.broken
     slow = how == BudgetExceeded.__name__
-    stop = min(deadline, time.perf_counter() + (5.0 if slow else 20.0))
+    if slow and memory.smallest_exhausted is not None:
+        return memory.smallest_exhausted
+    stop = min(deadline, time.perf_counter() + (4.0 if slow else 20.0))
     known: dict[str, bool] = {repr(first): True}
 
     def same(drawn: Drawn) -> bool:
@@ -278,6 +281,8 @@ def _smallest(
         phases=[Phase.reuse, Phase.generate, Phase.shrink],
         key=_key(row, case_id) if settings.database else None,
     )
+    if slow:
+        memory.smallest_exhausted = found or first
     return found or first
 
 

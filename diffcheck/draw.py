@@ -31,6 +31,9 @@ class Drawn:
     seeds: tuple[float, ...]
     """Cotangents and tangents are taken from these numbers, in turn."""
 
+    def __hash__(self) -> int:
+        return hash((*self.entries.values(), self.seeds))
+
 
 def wide() -> st.SearchStrategy[float]:
     """A full-precision number of any magnitude that squares and cubes without overflow in float32."""

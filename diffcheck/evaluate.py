@@ -15,7 +15,7 @@ from diffcheck.case import Case
 from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
-from diffcheck.errors import CaseFailure, RuleError
+from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError
 from diffcheck.identity import Proof, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import Run, Trace, differentiate, textbook_gradients, time_limit, trace, trace_textbook
@@ -45,6 +45,9 @@ class Memory:
     paths: dict[tuple[object, ...], list[Path]] = field(default_factory=dict)
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict)
     operations: Budget = field(default_factory=Budget)
+    exhausted: dict[Drawn, str] = field(default_factory=dict)
+    """Inputs at which a run used up its budget: no other mode or dtype needs to try."""
+    smallest_exhausted: Drawn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
     paths = memory.paths.setdefault(key, [])
     path = _known_path(case, paths, values)
     if path is None:
-        path = _new_path(case, mode, dtype, drawn, values, memory)
+        path = _within_budget(case, mode, dtype, drawn, values, memory)
         paths.insert(0, path)
         return _at(case, mode, drawn, values, path, memory)
     evaluation = _at(case, mode, drawn, values, path, memory)
@@ -83,6 +86,16 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         fresh = _new_path(case, mode, dtype, drawn, values, memory)
         return _at(case, mode, drawn, values, fresh, memory)
     return evaluation
+
+
+def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+    if drawn in memory.exhausted:
+        raise BudgetExceeded(memory.exhausted[drawn])
+    try:
+        return _new_path(case, mode, dtype, drawn, values, memory)
+    except BudgetExceeded as error:
+        memory.exhausted[drawn] = str(error)
+        raise
 
 
 def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:

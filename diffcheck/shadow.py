@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from diffcheck import expr as graph
 from diffcheck.constants import scalar
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
+from diffcheck.operation import Operation, operation, targets, tensors_in
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
 
 MANTISSA_BITS: Final = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
@@ -185,41 +185,37 @@ class Shadows(TorchDispatchMode):
         kwargs = kwargs or {}
         if self._state.suspended:
             return func(*args, **kwargs)
-        self._spend(func)
-        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)]
-        live = any(self.is_live(t) for t in tensors)
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            self._state.random.add(str(func))
+        op = operation(func)
+        self._spend(op)
+        tensors = tensors_in(args) + tensors_in(kwargs)
+        live = any(map(self.is_live, tensors))
+        if op.random:
+            self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
-        pending = self._prepare(func, args, kwargs) if live or not tensors else None
+        pending = self._prepare(op, args, kwargs) if live or not tensors else None
         result = func(*args, **kwargs)
-        outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
+        outputs = tensors_in(result)
         if any(t.is_meta for t in (*tensors, *outputs)):
             return result  # forward mode asks for shapes on tensors that have no values
-        self._check_size(func, outputs)
-        if torch.Tag.inplace_view in func.tags:
-            self._inherit_frozen(func, args, outputs)
-            return result
-        if not live:
-            self._keep_constants(func, args, kwargs, pending if not tensors else None, result)
-            return result
-        name = _packet(func)
-        if name in ("aten._local_scalar_dense", "aten.item", "aten.is_nonzero"):
+        self._check_size(op, outputs)
+        if op.changes_view:
+            self._inherit_frozen(op, args, outputs)
+        elif not live:
+            self._keep_constants(func, op, args, kwargs, pending if not tensors else None, result)
+        elif op.to_python:
             self.decide_scalar(args[0], result)
-            return result
-        if self._is_view(func, tensors, outputs):
-            self._inherit_frozen(func, args, outputs)
-            return result
-        if not outputs and not _writes(func):
-            if result is None or _asks_only_about_layout(func):
-                return result
-            raise Unsupported(str(func), f"returns {type(result).__name__} computed from the differentiated inputs")
-        self._finish(func, args, kwargs, pending, result)
+        elif outputs and not op.writes and self._are_views(tensors, outputs):
+            self._inherit_frozen(op, args, outputs)
+        elif outputs or op.writes:
+            self._finish(func, op, args, kwargs, pending, result)
+        elif result is not None and not op.about_layout:
+            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
         return result
 
     def _keep_constants(
         self,
         func: Any,
+        op: Operation,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         pending: Callable[[Any], Any] | None,
@@ -228,36 +224,38 @@ class Shadows(TorchDispatchMode):
         """Nothing depends on the inputs: what was written is what the tensors hold now."""
         if pending is not None:
             # A factory with a rule keeps the number that was written: 0.1 is 1/10, not its nearest binary fraction.
-            self._finish(func, args, kwargs, pending, result)
-        elif _writes(func):
-            for target in _targets(func, args, kwargs, result):
+            self._finish(func, op, args, kwargs, pending, result)
+        elif op.writes:
+            for target in targets(op, args, kwargs, result):
                 if target is not None and _address(target) in self._state.storages:
                     self._write(target, exact_constants(target))
 
-    def _spend(self, func: Any) -> None:
+    def _spend(self, op: Operation) -> None:
         state = self._state
         state.operations += 1
         if state.operations > self._budget.operations:
             raise BudgetExceeded(
-                f"it ran more than {self._budget.operations:,} operations, the last one {func}; does a loop never end?"
+                f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; does a loop never end?"
             )
         if time.monotonic() > self._deadline:
-            raise BudgetExceeded(f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {func}")
+            raise BudgetExceeded(f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {op.text}")
 
-    def _check_size(self, func: Any, outputs: Sequence[Tensor]) -> None:
+    def _check_size(self, op: Operation, outputs: Sequence[Tensor]) -> None:
         for tensor in outputs:
             if tensor.numel() > self._budget.elements:
                 raise BudgetExceeded(
-                    f"{func} made a tensor of {tensor.numel():,} elements; a trace follows up to {self._budget.elements:,}"
+                    f"{op.text} made a tensor of {tensor.numel():,} elements; a trace follows up to {self._budget.elements:,}"
                 )
 
-    def _prepare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+    def _prepare(
+        self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
-        rule = self._rules.get(_functional_name(func, full=True)) or self._rules.get(_functional_name(func, full=False))
+        rule = self._rules.get(op.rule_names[0]) or self._rules.get(op.rule_names[1])
         if rule is None:
             return None
-        read = tree_map(lambda a: self.read(a) if isinstance(a, Tensor) else a, (args, kwargs))
-        shadows, options = read[0], _without_outputs(func, read[1])
+        shadows = [self._read_all(a) for a in args]
+        options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
         match rule.kind:
             case "pointwise":
                 return lambda _: _apply_pointwise(rule, shadows, options)
@@ -266,33 +264,42 @@ class Shadows(TorchDispatchMode):
             case "guarded":
                 return lambda result: rule.apply(Decisions(args, result, self.record), *shadows, **options)
 
+    def _read_all(self, value: Any) -> Any:
+        """An argument with its tensors replaced by their shadows."""
+        if isinstance(value, Tensor):
+            return self.read(value)
+        if isinstance(value, (list, tuple)):
+            return [self._read_all(part) for part in value]
+        return value
+
     def _finish(
         self,
         func: Any,
+        op: Operation,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         pending: Callable[[Any], Any] | None,
         result: Any,
     ) -> None:
         """Computes and writes the shadows of what an operation returned or wrote to."""
-        targets = _targets(func, args, kwargs, result)
+        places = targets(op, args, kwargs, result)
         if pending is not None:
             shadows = pending(result)
             produced = list(shadows) if isinstance(shadows, (tuple, list)) else [shadows]
         else:
-            produced = self._decompose(func, args, kwargs)
-        if len(produced) < len(targets):
-            raise Unsupported(str(func), f"its rule gives {len(produced)} of {len(targets)} results")
-        for target, shadow in zip(targets, produced, strict=False):
+            produced = self._decompose(func, op, args, kwargs)
+        if len(produced) < len(places):
+            raise Unsupported(op.text, f"its rule gives {len(produced)} of {len(places)} results")
+        for target, shadow in zip(places, produced, strict=False):
             if target is None or shadow is None:
                 continue
             if tuple(target.shape) != shadow.shape:
                 if tuple(target.shape) != np.broadcast_shapes(shadow.shape, tuple(target.shape)):
-                    raise Unsupported(str(func), f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
+                    raise Unsupported(op.text, f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
                 shadow = np.broadcast_to(shadow, tuple(target.shape))
-            self._write(target, self._mark(func, target, shadow))
+            self._write(target, self._mark(op, target, shadow))
 
-    def _mark(self, func: Any, target: Tensor, shadow: Array) -> Array:
+    def _mark(self, op: Operation, target: Tensor, shadow: Array) -> Array:
         bits = MANTISSA_BITS.get(target.dtype, self._bits)
         if bits < self._bits:
             shadow = elementwise(lambda e: graph.rounded(e, bits), shadow)
@@ -303,22 +310,24 @@ class Shadows(TorchDispatchMode):
             and not state.inside_function
             and not state.inside_decomposition
         ):
-            if _writes(func) and _address(target) in state.storages:
+            if op.writes and _address(target) in state.storages:
                 # Autograd does not see the write: to it the tensor still is what it was.
                 before = self._window(target)
                 return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
             return elementwise(lambda e: graph.frozen(e, "no_grad"), shadow)
         return shadow
 
-    def _decompose(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
+    def _decompose(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[Array | None]:
         from torch._decomp import decomposition_table
 
-        if _writes(func):
-            raise Unsupported(str(func), "it has no rule")
+        if op.writes:
+            raise Unsupported(op.text, "it has no rule")
         composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
         decomposition = None if composite else decomposition_table.get(func)
         if decomposition is None and not composite:
-            raise Unsupported(str(func), "it has neither a rule nor a decomposition")
+            raise Unsupported(op.text, "it has neither a rule nor a decomposition")
         self._state.inside_decomposition += 1
         super().__enter__()
         try:
@@ -352,19 +361,17 @@ class Shadows(TorchDispatchMode):
             storage = self._state.storages[address] = _Storage(cells, tensor.element_size(), keep)
         _strided(storage, tensor)[...] = shadow
 
-    def _is_view(self, func: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
-        if not outputs or _writes(func):
-            return False
+    def _are_views(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
         known = {_address(t) for t in inputs}
         return all(_address(t) in known for t in outputs)
 
-    def _inherit_frozen(self, func: Any, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
+    def _inherit_frozen(self, op: Operation, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
         state = self._state
         if state.phase != "forward" or state.inside_function or state.inside_decomposition:
             return
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
         inherited = state.frozen.get(id(source))
-        if _packet(func) in ("aten.detach", "aten.detach_"):
+        if op.detaches:
             kind: str | None = "detach"
         elif inherited is not None:
             kind = inherited[1]
@@ -425,64 +432,8 @@ _LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_pt
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Reading an operation's schema
+# Applying rules
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _packet(func: Any) -> str:
-    return str(func._overloadpacket)
-
-
-def _writes(func: Any) -> bool:
-    return bool(func._schema.is_mutable)
-
-
-def _functional_name(func: Any, *, full: bool) -> str:
-    """The name under which the rule stands: `aten.add_.Tensor` and `aten.add.out` are `aten.add`."""
-    packet = _packet(func)
-    namespace, _, name = packet.partition(".")
-    if _writes(func) and name.endswith("_") and not name.endswith("__"):
-        name = name[:-1]
-    elif name.startswith("__i") and name.endswith("__"):
-        name = f"__{name[3:]}"
-    base = f"{namespace}.{name}"
-    if not full:
-        return base
-    overload = "default" if func._overloadname in ("", "out") else func._overloadname
-    return f"{base}.{overload}"
-
-
-def _written(func: Any) -> list[tuple[int, str, bool]]:
-    """Position, name and keyword-only-ness of the arguments that the operation writes to."""
-    return [
-        (i, a.name, a.kwarg_only)
-        for i, a in enumerate(func._schema.arguments)
-        if a.alias_info is not None and a.alias_info.is_write
-    ]
-
-
-def _without_outputs(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments that mean something to a rule: not where to write, nor with which layout."""
-    outputs = {name for _, name, kwarg_only in _written(func) if kwarg_only}
-    ignored = {"layout", "device", "pin_memory", "memory_format", "non_blocking", "generator"}
-    return {k: v for k, v in kwargs.items() if k not in outputs and k not in ignored}
-
-
-def _targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> list[Tensor | None]:
-    """The tensors that an operation's results stand in, in the order of the functional variant's results."""
-    written = _written(func)
-    if written:
-        targets: list[Tensor | None] = []
-        for position, name, _ in written:
-            value = args[position] if position < len(args) else kwargs.get(name)
-            targets.extend(value if isinstance(value, (list, tuple)) else [value])
-        return targets
-    flat = list(result) if isinstance(result, (tuple, list)) else [result]
-    return [t if isinstance(t, Tensor) else None for t in flat]
-
-
-def _asks_only_about_layout(func: Any) -> bool:
-    return _packet(func) in ("aten.is_same_size", "aten._has_same_storage_numel", "aten.sym_size", "aten.is_pinned")
 
 
 def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Array:
@@ -518,6 +469,8 @@ def _strided(storage: _Storage, tensor: Tensor) -> Array:
     if storage.itemsize != tensor.element_size():
         raise Unsupported("view(dtype)", "the same bytes are read as another type")
     cells = storage.shadow
+    if tensor.numel() == cells.size and tensor.is_contiguous():
+        return cells.reshape(tuple(tensor.shape))
     if tensor.numel() == 0:
         return np.empty(tuple(tensor.shape), dtype=object)
     return np.lib.stride_tricks.as_strided(
