@@ -63,8 +63,8 @@ class Trace:
     def follow(self, tensor: Tensor, name: str) -> None:
         """Puts symbols beside a tensor."""
         symbols = symbols_for(name, tensor.shape)
+        values = tensor.detach().reshape(-1).tolist()  # before it is followed: asking for a value leaves a guard
         self.shadows.attach(tensor, symbols)
-        values = tensor.detach().reshape(-1).tolist()
         self.point.update({str(s.payload): v for s, v in zip(symbols.flat, values, strict=True)})
 
     def keep(self, what: str, tensor: Any) -> None:
