@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
+from unittest import SkipTest
 
 import hypothesis
 from hypothesis import Phase
@@ -140,7 +141,7 @@ def _find(
         found: Drawn = hypothesis.find(
             strategy, condition, settings=settings, random=Random(seed) if seed is not None else None, database_key=key
         )
-    except (NoSuchExample, Unsatisfiable):
+    except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
         return None
     return found
 
