@@ -1,0 +1,49 @@
+"""The loss of a pipeline as an ordinary case: a function of parameters, features and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from diffcheck.regression.formulas import parameter_names
+
+if TYPE_CHECKING:
+    from diffcheck.case import Case
+    from diffcheck.regression.declare import Regression
+
+
+def loss_case(
+    declared: Regression, make_model: Callable[[Regression, torch.dtype], nn.Module], data: tuple[Tensor, Tensor]
+) -> Case:
+    """The case whose gradient training follows.
+
+    Args:
+        declared: The pipeline.
+        make_model: Makes its network.
+        data: Features and labels, for their shapes.
+    """
+    from diffcheck.case import case
+
+    nets = {dtype: make_model(declared, dtype) for dtype in (torch.float64, torch.float32)}
+    net = nets[torch.float64]
+    full = [name for name, p in net.named_parameters() if p.requires_grad]
+    shapes = [tuple(p.shape) for p in net.parameters() if p.requires_grad]
+    features, labels = data
+
+    def loss(*args: Any) -> Any:
+        trained = dict(zip(full, args, strict=False))
+        x, y = args[len(full) :]
+        return declared.loss(functional_call(nets[x.dtype], trained, (x,)), y)
+
+    inputs: dict[str, Any] = {
+        name: Float[Tensor, " ".join(map(str, shape))]
+        for name, shape in zip(parameter_names(net), shapes, strict=True)
+    }
+    for name, tensor in (("X", features), ("y", labels)):
+        inputs[name] = Float[Tensor, " ".join(("rows", *map(str, tensor.shape[1:])))]
+    return case(loss, inputs=inputs, name=declared.name)  # type: ignore[no-any-return]

@@ -1,0 +1,228 @@
+"""Every step that was executed against its closed-form update, from the same parameters and the same batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from flint import arb, arb_mat
+
+from diffcheck import certify
+from diffcheck.certify import RADII, Certifier, format_of
+from diffcheck.compiler import BOUNDED, EXACT, Selections, compile_graph
+from diffcheck.regression.affine import identity, precision
+from diffcheck.regression.formulas import BatchFormulas, StepFormulas
+from diffcheck.regression.training import Step
+from diffcheck.shadow import MANTISSA_BITS
+
+_EXACT_BITS = 160
+MAP_BITS = 256
+"""The precision of the affine maps and of everything computed from them."""
+_MOST_ACCUMULATED = 8
+"""How many batches back a missing `zero_grad()` is looked for."""
+
+
+@dataclass(slots=True)
+class StepJudgement:
+    """One step, judged."""
+
+    rounding: list[float]
+    """Per parameter, how far what was computed may be from the closed form: what the step was held to."""
+    max_bounds: float = 0.0
+    max_ulps: float = 0.0
+    failures: dict[int, certify.Verdict] = field(default_factory=dict)
+    """By parameter: what is wrong, inaccurate or undecided."""
+
+
+class StepChecker:
+    """The closed-form update for batches of one size, compiled once.
+
+    Args:
+        formulas: The traced step.
+        dtype: In which PyTorch computes.
+    """
+
+    def __init__(self, formulas: StepFormulas, dtype: torch.dtype) -> None:
+        self.formulas = formulas
+        self._format = format_of(dtype, MANTISSA_BITS[dtype])
+        self._count = len(formulas.reference)
+        self._exact = compile_graph(formulas.reference, formulas.variables, EXACT)
+        self._bounded = compile_graph(formulas.reference, formulas.variables, BOUNDED)
+        self._gradient = compile_graph(formulas.batch.gradient, formulas.variables, EXACT)
+        self._gradient_bounded = compile_graph(formulas.batch.gradient, formulas.variables, BOUNDED)
+        self._certifier: Certifier | None = None
+        self._maps = AffineMaps(formulas.batch)
+
+    def values(self, step: Step, learning_rate: float) -> list[float]:
+        """A step as values of the formulas' variables."""
+        return [*step.before, *step.features, *step.labels, learning_rate, *step.stale]
+
+    def judge(self, step: Step, learning_rate: float) -> StepJudgement:
+        """Judges what the step wrote.
+
+        The quick bound is `RADII` radii of the closed form's ball at the dtype's precision; what exceeds it is settled
+        by the rounding of the formula that was executed, as everywhere.
+        """
+        values = self.values(step, learning_rate)
+        point = [arb(v) for v in values]
+        true = self._exact(point, _EXACT_BITS, Selections())
+        narrow = self._bounded(point, self._format.bits, Selections())
+        judgement = StepJudgement([])
+        for computed, exact, ball in zip(step.after, true, narrow, strict=True):
+            radius = float(ball.rad())
+            error = float((arb(computed) - exact).abs_upper())
+            bound = RADII * radius + self._format.smallest
+            judgement.rounding.append(bound)
+            if not error <= bound:
+                return self._settled(values, step, true)
+            if error:
+                judgement.max_bounds = max(judgement.max_bounds, RADII * error / bound)
+                judgement.max_ulps = max(judgement.max_ulps, error / self._format.ulp(computed))
+        return judgement
+
+    def _settled(self, values: list[float], step: Step, true: list[arb]) -> StepJudgement:
+        if self._certifier is None:
+            formulas = self.formulas
+            self._certifier = Certifier(formulas.variables, formulas.reference, formulas.executed, self._format)
+        found = self._certifier.judge(values, step.after)
+        narrow = self._bounded([arb(v) for v in values], self._format.bits, Selections())
+        rounding = []
+        for i, (computed, exact, ball) in enumerate(zip(step.after, true, narrow, strict=True)):
+            bound = RADII * float(ball.rad()) + self._format.smallest
+            # What the executed formula's own rounding explains counts as rounding; what nothing explains does not.
+            settled = 0.0 if i in found.failures else float((arb(computed) - exact).abs_upper())
+            rounding.append(max(bound, settled))
+        return StepJudgement(rounding, found.max_bounds, found.max_ulps, dict(found.failures))
+
+    def gradient(self, step: Step) -> tuple[list[arb], list[float]]:
+        """∇L at the step's parameters and batch, enclosed; and how far rounding can take autograd from it."""
+        point = [arb(v) for v in self.values(step, 0.0)]
+        narrow = self._gradient_bounded(point, self._format.bits, Selections())
+        true = self._gradient(point, _EXACT_BITS, Selections())
+        return true, [RADII * float(ball.rad()) + self._format.smallest for ball in narrow]
+
+    def map(self, step: Step) -> tuple[arb_mat, arb_mat]:
+        """H and b of the step's batch."""
+        return self._maps(step.features, step.labels)
+
+    @property
+    def format(self) -> certify.Format:
+        """Of the dtype."""
+        return self._format
+
+
+class AffineMaps:
+    """∇L = Hθ - b of a batch, compiled once: H and b from the data."""
+
+    def __init__(self, batch: BatchFormulas) -> None:
+        self._size = size = len(batch.theta)
+        self._upper = [(i, j) for i in range(size) for j in range(i, size)]
+        self._program = compile_graph([batch.hessian[i][j] for i, j in self._upper] + list(batch.right), batch.data)
+
+    def __call__(self, features: Sequence[float], labels: Sequence[float]) -> tuple[arb_mat, arb_mat]:
+        """H and b, enclosed with `MAP_BITS` bits."""
+        found = self._program([arb(v) for v in (*features, *labels)], MAP_BITS, Selections())
+        hessian = [[arb(0)] * self._size for _ in range(self._size)]
+        for (i, j), value in zip(self._upper, found, strict=False):
+            hessian[i][j] = hessian[j][i] = value
+        return arb_mat(hessian), arb_mat([[v] for v in found[len(self._upper) :]])
+
+
+def update_map(hessian: arb_mat, right: arb_mat, learning_rate: float) -> tuple[arb_mat, arb_mat]:
+    """M = I - lr·H and v = lr·b of the update θ ← Mθ + v."""
+    with precision(MAP_BITS):
+        rate = arb(learning_rate)
+        return identity(hessian.nrows()) - hessian * rate, right * rate
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is off
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def diagnose(
+    checker: StepChecker, steps: Sequence[Step], position: int, learning_rate: float, checker_of: Callable[[int], StepChecker]
+) -> tuple[str, list[str]]:
+    """What a step that fails did instead: a headline, and notes.
+
+    Args:
+        checker: Of the step's batch size.
+        steps: The whole run.
+        position: Which step.
+        learning_rate: The declared one.
+        checker_of: A checker per batch size.
+    """
+    step = steps[position]
+    true, slack = checker.gradient(step)
+    where = f"step {position + 1}"
+    used = step.gradient
+    if used is None:
+        return f"{where}: a parameter has no gradient", []
+    shown = [_list(".grad", used), _list("∇L of this batch", true)]
+    if _close(used, true, slack):
+        return _diagnose_update(where, step, used, learning_rate)
+    summed, allowed = list(true), list(slack)
+    for count, earlier in enumerate(reversed(steps[max(0, position - _MOST_ACCUMULATED) : position]), start=2):
+        more, further = checker_of(earlier.rows).gradient(earlier)
+        summed = [a + b for a, b in zip(summed, more, strict=True)]
+        allowed = [a + b for a, b in zip(allowed, further, strict=True)]
+        if _close(used, summed, allowed):
+            return (
+                f"{where}: gradients accumulate: .grad holds the sum of the last {count} batches' gradients; "
+                "zero_grad() is missing",
+                shown,
+            )
+    factor = _ratio(used, true)
+    rows = checker.formulas.batch.rows
+    if factor is not None and abs(factor - 1) > 1e-6:
+        why = ""
+        if math.isclose(factor, rows, rel_tol=1e-6):
+            why = f": the loss is a sum over the batch's {rows} rows where a mean is declared"
+        elif math.isclose(factor * rows, 1, rel_tol=1e-6):
+            why = f": the loss is a mean over the batch's {rows} rows where a sum is declared"
+        return f"{where}: the gradient is {_digits(factor)} times that of the declared loss{why}", shown
+    names = checker.formulas.variables
+    worst = max(range(len(used)), key=lambda i: float((arb(used[i]) - true[i]).abs_upper()) / slack[i])
+    if not true[worst].contains(0):
+        times = float((arb(used[worst]) / true[worst]).mid())
+        shown.append(f"the gradient of {names[worst]} is {times:.15g} times the right one")
+    return f"{where}: the gradient of {names[worst]} is wrong", shown
+
+
+def _diagnose_update(where: str, step: Step, used: Sequence[float], learning_rate: float) -> tuple[str, list[str]]:
+    moved = [b - a for b, a in zip(step.before, step.after, strict=True)]
+    rate = _ratio(moved, [arb(g) for g in used])
+    if rate is None:
+        return f"{where}: the gradient is right, the update is not θ - lr·∇L", [_list("∇L", used), _list("moved by", moved)]
+    return (
+        f"{where}: the gradient is right, the learning rate is not: the update used {_digits(rate)} where "
+        f"{learning_rate:.17g} is declared",
+        [f"the update's learning rate is {_digits(rate / learning_rate)} times the declared one"],
+    )
+
+
+def _close(used: Sequence[float], true: Sequence[arb], slack: Sequence[float]) -> bool:
+    """Whether numbers are the true ones up to rounding."""
+    return all(float((arb(u) - t).abs_upper()) <= s for u, t, s in zip(used, true, slack, strict=True))
+
+
+def _ratio(numbers: Sequence[float], true: Sequence[arb]) -> float | None:
+    """The common factor between two vectors, if there is one to six digits."""
+    leading = max(range(len(true)), key=lambda i: float(abs(true[i]).lower()))
+    if not true[leading] > 0 and not true[leading] < 0:
+        return None
+    factor = arb(numbers[leading]) / true[leading]
+    largest = float(abs(factor * true[leading]).upper())
+    same = all(float((arb(n) - factor * t).abs_upper()) <= 1e-6 * largest for n, t in zip(numbers, true, strict=True))
+    return float(factor.mid()) if same else None
+
+
+def _digits(value: float) -> str:
+    return f"{value:.10g}"
+
+
+def _list(what: str, numbers: Sequence[float | arb]) -> str:
+    return f"{what}: {', '.join(f'{float(n.mid()) if isinstance(n, arb) else n:.12g}' for n in numbers)}"
+
