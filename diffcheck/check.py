@@ -24,7 +24,7 @@ from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, evaluate
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
-from diffcheck.trace import described
+from diffcheck.trace import Trace, described
 from diffcheck.verdict import Result, Verdict
 
 
@@ -59,9 +59,8 @@ class _Row:
     max_bounds: float = 0.0
     seconds: float = 0.0
     paths: set[tuple[bool, ...]] = field(default_factory=set)
-    gradient: str = ""
-    shown: int = 0
-    """Of how many elements the gradient that is shown was one."""
+    largest: Trace | None = None
+    """With the most elements: the formula for one element would not show the pattern."""
     undecided: str = ""
     """Why some identity is not proved."""
     broken: tuple[Outcome | str, Drawn] | None = None
@@ -206,9 +205,8 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace
-    if len(traced.unit_reference) > row.shown:  # a formula for one element does not show the pattern
-        row.shown = len(traced.unit_reference)
-        row.gradient = gradient_line(traced.variables, traced.unit_reference)
+    if row.largest is None or len(traced.unit_reference) > len(row.largest.unit_reference):
+        row.largest = traced
     proof = evaluation.path.proof
     if proof.status is not Status.PROVED and not row.undecided:
         entry = traced.entries[proof.position or 0]
@@ -371,7 +369,7 @@ def _result(case_id: str, row: _Row, verdict: Verdict, reason: str = "", finding
         max_error_ulps=row.max_ulps,
         max_error_bounds=row.max_bounds,
         seconds=row.seconds,
-        gradient=row.gradient,
+        gradient="" if row.largest is None else gradient_line(row.largest.variables, row.largest.unit_reference),
         finding=finding,
         reason=reason,
     )

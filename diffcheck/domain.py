@@ -262,9 +262,9 @@ def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
     single = sorted({n for a in arguments for x in a.axes if not x.several for n in x.names})
     several = sorted({n for a in arguments for x in a.axes if x.several for n in x.names})
     assignments: list[Shapes] = []
-    for turn in range(4):
+    for turn in range(3):
         sizes = {name: (2, 3, 4)[(i + turn) % 3] if turn else 1 for i, name in enumerate(single)}
-        groups = {name: ((), (2,), (1, 2), (3,))[turn] for name in several}
+        groups = {name: ((), (2,), (1, 2))[turn] for name in several}
         shapes = _shapes(arguments, sizes, groups, narrow=turn == 2)
         if shapes is not None and shapes not in assignments:
             assignments.append(shapes)

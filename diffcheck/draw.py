@@ -16,6 +16,8 @@ from diffcheck.domain import Argument, Shapes, contains, resolved
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
+_STEPS: Final = 800
+"""Middling numbers reach from -800/128 to 800/128."""
 _MOST_INTEGER: Final = 3
 """Integers without bounds reach from -3 to 3."""
 
@@ -35,33 +37,45 @@ class Drawn:
         return hash((*self.entries.values(), self.seeds))
 
 
+def _wide(code: int) -> float:
+    """The number that an integer in [0, 2**59) encodes: sign, exponent, and every bit of the mantissa."""
+    rest, negative = divmod(code, 2)
+    mantissa, exponent = divmod(rest, 2 * _WIDEST)
+    value = math.ldexp(1 + (mantissa % 2**52) / 2**52, exponent - _WIDEST)
+    return -value if negative else value
+
+
 def wide() -> st.SearchStrategy[float]:
     """A full-precision number of any magnitude that squares and cubes without overflow in float32."""
-    mantissa = st.integers(0, 2**52 - 1).map(lambda m: 1 + m / 2**52)
-    exponent = st.integers(-_WIDEST, _WIDEST - 1)
-    sign = st.sampled_from((1.0, -1.0))
-    return st.builds(lambda m, e, s: s * math.ldexp(m, e), mantissa, exponent, sign)
+    return st.integers(0, 2**59 - 1).map(_wide)
 
 
-def reals(known: Argument, special: Sequence[float] = ()) -> st.SearchStrategy[float]:
-    """Real numbers within an argument's bounds: simple ones, its end points, special ones, and any."""
+def reals(known: Argument, special: Sequence[float] = ()) -> list[st.SearchStrategy[float]]:
+    """Ways to draw a real number within an argument's bounds: simple and special ones, middling ones, any."""
     lower, upper = known.lower, known.upper
     assert not isinstance(lower, str) and not isinstance(upper, str)
-    simple = [v for v in dict.fromkeys((*_SIMPLE, *special, lower, upper)) if math.isfinite(v) and contains(known, v)]
+
+    def inside(value: float) -> bool:
+        return contains(known, value)
+
+    simple = [v for v in dict.fromkeys((*_SIMPLE, *special, lower, upper)) if math.isfinite(v) and inside(v)]
+    ways: list[st.SearchStrategy[float]] = [st.sampled_from(simple)] if simple else []
+    steps = [k for k in range(-_STEPS, _STEPS + 1) if inside(k / 128 + 0.001)]
+    if steps:
+        ways.append(st.integers(steps[0], steps[-1]).map(lambda k: k / 128 + 0.001))
     if math.isinf(lower) and math.isinf(upper):
-        anything = wide()
+        ways.append(wide())
     elif math.isinf(upper):
-        anything = wide().map(lambda v: lower + abs(v)).filter(lambda v: contains(known, v))
+        ways.append(wide().map(lambda v: lower + abs(v)).filter(inside))
     elif math.isinf(lower):
-        anything = wide().map(lambda v: upper - abs(v)).filter(lambda v: contains(known, v))
+        ways.append(wide().map(lambda v: upper - abs(v)).filter(inside))
+    elif lower == upper:
+        ways.append(st.just(lower))
     else:
-        anything = st.floats(
-            lower, upper, exclude_min=known.lower_open, exclude_max=known.upper_open, allow_subnormal=False
+        ways.append(
+            st.floats(lower, upper, exclude_min=known.lower_open, exclude_max=known.upper_open, allow_subnormal=False)
         )
-    middling = st.integers(-800, 800).map(lambda k: k / 128 + 0.001).filter(lambda v: contains(known, v))
-    if not any(contains(known, k / 128 + 0.001) for k in range(-800, 801, 16)):
-        return st.sampled_from(simple) | anything if simple else anything
-    return st.sampled_from(simple) | middling | anything if simple else middling | anything
+    return ways
 
 
 def _entries(known: Argument, count: int, special: Sequence[float]) -> st.SearchStrategy[Entries]:
@@ -75,15 +89,18 @@ def _entries(known: Argument, count: int, special: Sequence[float]) -> st.Search
         low = first if first is not None else (last - 2 * _MOST_INTEGER if last is not None else -_MOST_INTEGER)
         high = last if last is not None else low + 2 * _MOST_INTEGER
         return _patterns(count, low, high)
-    element = reals(known, special)
-    each = st.lists(element, min_size=count, max_size=count).map(tuple)
-    if count < 2:
-        return each
-    # Ties and repeated entries are where sorting, maxima and norms differ.
-    repeated = st.tuples(element, element, st.lists(st.booleans(), min_size=count, max_size=count)).map(
-        lambda drawn: tuple(drawn[0] if b else drawn[1] for b in drawn[2])
-    )
-    return st.one_of(each, each, each, repeated)
+    ways = reals(known, special)
+    mixed = st.one_of(ways)
+    # A tensor of one kind of number takes one choice an element; drawing is half of a run's time.
+    columns = [st.tuples(*[way] * count) for way in (*ways, mixed)]
+    if count > 1:
+        # Ties and repeated entries are where sorting, maxima and norms differ.
+        columns.append(
+            st.tuples(mixed, mixed, st.tuples(*[st.booleans()] * count)).map(
+                lambda drawn: tuple(drawn[0] if b else drawn[1] for b in drawn[2])
+            )
+        )
+    return st.one_of(columns)
 
 
 def _patterns(count: int, low: int, high: int) -> st.SearchStrategy[Entries]:
@@ -93,10 +110,10 @@ def _patterns(count: int, low: int, high: int) -> st.SearchStrategy[Entries]:
 
 
 def cotangent_numbers() -> st.SearchStrategy[tuple[float, ...]]:
-    """Numbers for cotangents and tangents: signed, zero and simple, or wide; a few are enough, taken in turn."""
+    """Numbers for cotangents and tangents, signed and zero; a few are enough, taken in turn."""
     simple = st.sampled_from((1.0, -1.0, 0.0, 2.0, -0.5, 3.0))
-    number = simple | simple | st.integers(-640, 640).map(lambda k: k / 128 + 0.003)
-    return st.lists(number, min_size=5, max_size=5).map(tuple)
+    other = st.integers(-640, 640).map(lambda k: k / 128 + 0.003)
+    return st.tuples(*[simple] * 5) | st.tuples(*[other] * 5)
 
 
 def inputs(

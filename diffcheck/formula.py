@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from diffcheck import expr as graph
@@ -46,14 +47,19 @@ def gradient_line(variables: Sequence[str], gradient: Sequence[Expr]) -> str:
     """
     if not gradient:
         return ""
+    return _line(tuple(variables[: len(gradient)]), tuple(gradient))
+
+
+@lru_cache(maxsize=64)
+def _line(variables: tuple[str, ...], gradient: tuple[Expr, ...]) -> str:
     first = text(gradient[0])
     if len(gradient) == 1:
         return first
-    owners = {name.partition("[")[0] for name in variables[: len(gradient)]}
-    if len(owners) == 1:
-        patterns = {_without_index(text(g), name) for g, name in zip(gradient, variables, strict=False)}
-        pattern = next(iter(patterns))
-        if len(patterns) == 1 and f"{next(iter(owners))}[" not in pattern:
+    owners = {name.partition("[")[0] for name in variables}
+    pattern = _without_index(first, variables[0])
+    if len(owners) == 1 and f"{next(iter(owners))}[" not in pattern:
+        rest = zip(gradient[1:], variables[1:], strict=True)
+        if all(_without_index(text(g), name) == pattern for g, name in rest):
             return pattern
     return f"∂/∂{variables[0]} = {first}"
 
