@@ -25,8 +25,8 @@ class Iverson(sympy.Function):  # type: ignore[misc]
     def _latex(self, printer: Any) -> str:
         return rf"\left[{printer.doprint(self.args[0])}\right]"
 
-    def fdiff(self, argindex: int = 1) -> Any:
-        """0 off the boundary."""
+    def _eval_derivative(self, _: Any) -> Any:
+        # 0 off the boundary. Not `fdiff`: SymPy would differentiate the relation first, and can't.
         return sympy.Integer(0)
 
 
@@ -39,8 +39,7 @@ class Frozen(sympy.Function):  # type: ignore[misc]
     def _latex(self, printer: Any) -> str:
         return rf"\operatorname{{stop}}\left({printer.doprint(self.args[0])}\right)"
 
-    def fdiff(self, argindex: int = 1) -> Any:
-        """0, everywhere."""
+    def _eval_derivative(self, _: Any) -> Any:
         return sympy.Integer(0)
 
 
