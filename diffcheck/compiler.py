@@ -171,7 +171,7 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
     outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
     scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "any_order": _sum_in_any_order, "rounded": _rounded,
+        "pick": pick, "polygamma": polygamma, "atan2": arb.atan2, "any_order": _sum_in_any_order, "rounded": _rounded,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
     exec(_code(writer.source), scope)

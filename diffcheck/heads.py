@@ -37,7 +37,7 @@ HEADS: Final[dict[str, Head]] = {
     "asin": Head("asin(u)", "{0}.asin()"),
     "acos": Head("acos(u)", "{0}.acos()"),
     "atan": Head("atan(u)", "{0}.atan()"),
-    "atan2": Head("atan2(u, v)", "{0}.atan2({1})"),
+    "atan2": Head("atan2(u, v)", "atan2({0}, {1})"),
     "sinh": Head("sinh(u)", "{0}.sinh()"),
     "cosh": Head("cosh(u)", "{0}.cosh()"),
     "tanh": Head("tanh(u)", "{0}.tanh()"),
