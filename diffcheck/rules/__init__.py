@@ -17,6 +17,7 @@ def table() -> Mapping[str, Rule]:
         attention,
         indexing,
         layout,
+        linalg,
         losses,
         matrix,
         normalization,
@@ -26,7 +27,7 @@ def table() -> Mapping[str, Rule]:
     )
 
     families = (
-        pointwise, activation, reduction, layout, indexing, matrix, windows, normalization, attention, losses,
+        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, normalization, attention, losses,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

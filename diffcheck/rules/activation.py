@@ -26,6 +26,8 @@ from diffcheck.rules.registry import Array, Decisions, Rule, array, elementwise,
 
 _THREE: Final = constant(3)
 _SIX: Final = constant(6)
+_TWENTY: Final = constant(20)
+_LEAK: Final = ONE / constant(100)
 _ROOT_TWO: Final = call("sqrt", TWO)
 _ROOT_TWO_OVER_PI: Final = call("sqrt", TWO / PI)
 _CUBIC: Final = constant(44715) / constant(10**6)
@@ -81,7 +83,7 @@ def silu_backward(g: Expr, x: Expr) -> Expr:
     return g * s * (ONE + x * (ONE - s))
 
 
-def softplus(x: Expr, beta: Expr = ONE, threshold: Expr = constant(20)) -> Expr:  # noqa: B008
+def softplus(x: Expr, beta: Expr = ONE, threshold: Expr = _TWENTY) -> Expr:
     """log(1 + exp βx) / β; x itself where βx exceeds the threshold."""
     scaled = x * beta
     return where(greater(scaled, threshold), x, call("log1p", call("exp", scaled)) / beta)
@@ -134,7 +136,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.relu": pointwise(lambda x: where(greater(x, ZERO), x, ZERO)),
     "aten.threshold": pointwise(lambda x, threshold, value: where(greater(x, threshold), x, value)),
     "aten.threshold_backward": pointwise(lambda g, x, threshold: where(greater(x, threshold), g, ZERO)),
-    "aten.leaky_relu": pointwise(lambda x, slope=constant(0.01): where(greater(x, ZERO), x, x * slope)),
+    "aten.leaky_relu": pointwise(lambda x, slope=_LEAK: where(greater(x, ZERO), x, x * slope)),
     "aten.leaky_relu_backward": pointwise(lambda g, x, slope, _: where(greater(x, ZERO), g, g * slope)),
     "aten._prelu_kernel": pointwise(lambda x, w: where(greater(x, ZERO), x, w * x)),
     "aten._prelu_kernel_backward": array(

@@ -41,11 +41,11 @@ def positions_of(x: Array) -> Positions:
 
 def combined(
     x: Array,
-    writes: Iterable[tuple[int, Expr]],
+    writes: Iterable[tuple[Any, Expr]],
     combine: Callable[[list[Expr]], Expr] | None = None,
     include_self: bool = True,
 ) -> Array:
-    """The array after elements were written to places; places written to twice combine what they get, or keep the last."""
+    """The array after elements were written to places; what is written to twice combines, or keeps the last."""
     received: dict[int, list[Expr]] = defaultdict(list)
     for place, value in writes:
         received[int(place)].append(value)
@@ -113,7 +113,7 @@ def index_put(
     indices: Sequence[Array | None],
     values: Array,
     accumulate: bool = False,
-    unsafe: bool = False,
+    _unsafe: bool = False,
 ) -> Array:
     """Writes, or adds, through advanced indexing."""
     places = np.asarray(positions_of(x)[subscript(decisions, indices)])

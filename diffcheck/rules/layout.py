@@ -33,8 +33,8 @@ def pad(x: Array, widths: Sequence[int], value: Any = 0) -> Array:
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + list(zip(widths[::2], widths[1::2], strict=True))[::-1]
     shape = [before + n + after for n, (before, after) in zip(x.shape, pairs, strict=True)]
     result = filled(shape, lift(value))
-    target = tuple(slice(max(b, 0), max(b, 0) + n + min(b, 0) + min(a, 0)) for n, (b, a) in zip(x.shape, pairs))
-    source = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, pairs))
+    target = tuple(slice(max(b, 0), n - max(a, 0)) for n, (b, a) in zip(shape, pairs, strict=True))
+    source = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, pairs, strict=True))
     result[target] = x[source]
     return result
 

@@ -1,14 +1,18 @@
-"""Rules of products of vectors and matrices."""
+"""Rules of products of vectors and matrices, and of distances between rows."""
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
 from diffcheck.constants import scalar
-from diffcheck.expr import ZERO, Expr, total
-from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, matrix_product
+from diffcheck.expr import ONE, ZERO, Expr, equal, power, total, vanishes, where
+from diffcheck.rules.pointwise import absolute, sign
+from diffcheck.rules.reduction import length
+from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, matrix_product, reduce, sum_over
 
 
 def dot(a: Array, b: Array) -> Array:
@@ -47,6 +51,50 @@ def accumulated(start: Array, product: Array, beta: float = 1, alpha: float = 1)
     return elementwise(combine, start, product)
 
 
+def trilinear(
+    a: Array,
+    b: Array,
+    c: Array,
+    expand1: Sequence[int],
+    expand2: Sequence[int],
+    expand3: Sequence[int],
+    summed: Sequence[int],
+    _: int = 1,
+) -> Array:
+    """The product of three tensors with axes inserted, summed over some."""
+    spread = (np.expand_dims(t, tuple(axes)) for t, axes in ((a, expand1), (b, expand2), (c, expand3)))
+    terms = elementwise(lambda x, y, z: x * y * z, *spread)
+    return sum_over(terms, summed) if summed else terms
+
+
+def _pairs(a: Array, b: Array) -> Array:
+    return elementwise(lambda x, y: x - y, a[..., :, None, :], b[..., None, :, :])
+
+
+def distances(a: Array, b: Array, order: float, _: Any = None) -> Array:
+    """The p-norm of every row of one less every row of the other."""
+    return reduce(lambda row: length(row, order), _pairs(a, b), -1)
+
+
+def distances_backward(g: Array, a: Array, b: Array, order: float, distance: Array) -> Array:
+    """The gradient of the first argument; 0 where two rows coincide."""
+    p = scalar(order)
+
+    def slope(d: Expr, n: Expr) -> Expr:
+        if order == 1:
+            return sign(d)
+        if order == math.inf:
+            return sign(d) * equal(absolute(d), n)
+        if order == 2:
+            return d / n
+        return where(vanishes(d), ZERO, sign(d) * power(absolute(d), p - ONE) / power(n, p - ONE))
+
+    terms = elementwise(
+        lambda c, d, n: where(vanishes(n), ZERO, c * slope(d, n)), g[..., None], _pairs(a, b), distance[..., None]
+    )
+    return sum_over(terms, -2)
+
+
 RULES: Final[dict[str, Rule]] = {
     "aten.dot": array(dot),
     "aten.vdot": array(dot),
@@ -57,5 +105,8 @@ RULES: Final[dict[str, Rule]] = {
     "aten.addmv": array(lambda x, a, v, **scales: accumulated(x, matrix_vector(a, v), **scales)),
     "aten.addr": array(lambda x, a, b, **scales: accumulated(x, outer(a, b), **scales)),
     "aten.baddbmm": array(lambda x, a, b, **scales: accumulated(x, batched(a, b), **scales)),
+    "aten._trilinear": array(trilinear),
+    "aten._cdist_forward": array(distances),
+    "aten._cdist_backward": array(distances_backward),
     "aten.addbmm": array(lambda x, a, b, **scales: accumulated(x, batch_sum(a, b), **scales)),
 }

@@ -125,7 +125,7 @@ def layer_norm_backward(
     centre: Array,
     scale: Array,
     weight: Array | None,
-    bias: Array | None,
+    _bias: Array | None,
     mask: Sequence[bool],
 ) -> Three:
     """The gradients of the input, the weight and the bias."""
@@ -176,7 +176,8 @@ def group_norm_backward(
     g_rows, rows = g.reshape(n * groups, -1), x.reshape(n * groups, -1)
     per_element = _per_channel(weight, n, c, inner, groups)
     parameters = (sum_over(p.reshape(n, c, inner), (0, 2)) for p in parameter_gradients(g_rows, rows, centre, scale))
-    return _wanted((standardised_backward(g_rows, rows, centre, scale, per_element).reshape(x.shape), *parameters), mask)
+    by_input = standardised_backward(g_rows, rows, centre, scale, per_element)
+    return _wanted((by_input.reshape(x.shape), *parameters), mask)
 
 
 def _by_channel(x: Array) -> Array:
@@ -199,15 +200,15 @@ def batch_norm(
     x: Array,
     weight: Array | None,
     bias: Array | None,
-    running_mean: Array | None,
-    running_var: Array | None,
+    running_mean: Any,
+    running_var: Any,
     training: bool,
-    momentum: float,
+    _momentum: float,
     eps: float,
 ) -> tuple[Array, Array | None, Array | None]:
     """The result and, in training, the batch's means and reciprocal standard deviations."""
     rows = _by_channel(x)
-    if training or running_mean is None or running_var is None:
+    if training:
         centre, scale = moments(rows, eps)
         saved: tuple[Array | None, Array | None] = (centre, scale)
     else:
@@ -220,10 +221,10 @@ def batch_norm_backward(
     g: Array,
     x: Array,
     weight: Array | None,
-    running_mean: Array | None,
-    running_var: Array | None,
-    saved_mean: Array | None,
-    saved_scale: Array | None,
+    running_mean: Any,
+    running_var: Any,
+    saved_mean: Any,
+    saved_scale: Any,
     training: bool,
     eps: float,
     mask: Sequence[bool],
@@ -231,11 +232,9 @@ def batch_norm_backward(
     """The gradients of the input, the weight and the bias."""
     g_rows, rows, factor = _by_channel(g), _by_channel(x), _column(weight)
     if training:
-        assert saved_mean is not None and saved_scale is not None
         centre, scale = saved_mean, saved_scale
         by_input = standardised_backward(g_rows, rows, centre, scale, factor)
     else:
-        assert running_mean is not None and running_var is not None
         centre, scale = _running(running_mean, running_var, eps)
         by_input = elementwise(
             lambda a, s, w: a * s if w is None else a * s * w, g_rows, scale.reshape(-1, 1), factor

@@ -66,7 +66,7 @@ def root(x: Array) -> Array:
     return elementwise(lambda e: call("sqrt", e), x)
 
 
-def exponentials(row: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
+def exponentials(row: list[Expr]) -> tuple[list[Expr], list[Expr]]:
     """exp xᵢ, and exp(xᵢ - max x), which kernels compute instead so as not to overflow."""
     top = largest(row)
     return [call("exp", e) for e in row], [call("exp", e - top) for e in row]
@@ -180,7 +180,7 @@ def _extreme(*, greatest: bool) -> Rule:
 
 
 def _where_extreme(*, greatest: bool) -> Rule:
-    def apply(decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
+    def apply(decisions: Decisions, x: Array, dim: int | None = None, _keepdim: bool = False) -> Array:
         flat, axis = (x.reshape(-1), 0) if dim is None else (x, dim)
         indices = _real(decisions.result)
         kept = indices.reshape([1 if a == axis % max(flat.ndim, 1) else n for a, n in enumerate(flat.shape)])
@@ -214,18 +214,18 @@ def _sort(decisions: Decisions, x: Array, dim: int = -1, descending: bool = Fals
 
 
 def _top(
-    decisions: Decisions, x: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+    decisions: Decisions, x: Array, _k: int, dim: int = -1, greatest: bool = True, _sorted: bool = True
 ) -> tuple[Array, Array]:
     indices = _real(decisions.result[1])
     rows, chosen = _along(x, dim), _along(indices, dim)
     reals = _along(decisions.arguments[0].detach().numpy(), dim)
     for index in np.ndindex(rows.shape[:-1]):
-        row, inside = rows[index], sort_by(reals[index], chosen[index], descending=largest)
+        row, inside = rows[index], sort_by(reals[index], chosen[index], descending=greatest)
         outside = [i for i in range(len(row)) if i not in set(inside)]
         order = [row[i] for i in inside]
-        decisions.ordered(order[::-1] if largest else order)
+        decisions.ordered(order[::-1] if greatest else order)
         for i in outside if inside else []:
-            decisions.ordered([row[i], order[-1]] if largest else [order[-1], row[i]])
+            decisions.ordered([row[i], order[-1]] if greatest else [order[-1], row[i]])
     return picked(x, indices, dim), exact(decisions.result[1])
 
 
@@ -296,6 +296,6 @@ RULES: Final[dict[str, Rule]] = {
     "aten.cummin": _running_extreme(greatest=False),
     "aten.sort": guarded(_sort),
     "aten.topk": guarded(_top),
-    "aten.kthvalue": guarded(lambda d, x, k, dim=-1, keepdim=False: _ranked(d, x, dim, keepdim)),
+    "aten.kthvalue": guarded(lambda d, x, _k, dim=-1, keepdim=False: _ranked(d, x, dim, keepdim)),
     "aten.median": guarded(_median),
 }

@@ -1,13 +1,14 @@
 """How a rule is written down: a table from an ATen operation's name to how it acts on shadows.
 
-Names are those of the functional operation, `aten.add` for every overload or `aten.sum.dim_IntList` for one; in-place and
-`out=` variants need no rule of their own. Arrays are NumPy arrays of `Expr`, shaped like the tensors.
+Names are those of the functional operation, `aten.add` for every overload or `aten.sum.dim_IntList` for one; in-place
+and `out=` variants need no rule of their own. Arrays are NumPy arrays of `Expr`, shaped like the tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +19,8 @@ from diffcheck.constants import scalar
 from diffcheck.errors import Unsupported
 from diffcheck.expr import Expr
 
-Array: TypeAlias = npt.NDArray[np.object_]
+Array: TypeAlias = npt.NDArray[Any]
+"""An object array of `Expr`; NumPy's own type for one says nothing of its elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def array(function: Callable[..., Any]) -> Rule:
 
 
 def guarded(function: Callable[..., Any]) -> Rule:
-    """An array function that depends on the values too: it is given a `Decisions` first, and records what it relied on."""
+    """An array function that looks at values too: it is given a `Decisions` first, and records what it relies on."""
     return Rule(function, "guarded")
 
 
@@ -57,7 +59,7 @@ class Decisions:
 
     def ordered(self, elements: Sequence[Expr]) -> None:
         """Relies on the elements being in this order, from the smallest up."""
-        for smaller, larger in zip(elements, elements[1:], strict=False):
+        for smaller, larger in pairwise(elements):
             self.record(graph.greater(smaller, larger), False)
 
     def decide(self, selectors: Array, values: Any) -> npt.NDArray[np.bool_]:
@@ -111,7 +113,7 @@ def reduce(
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     shape = tuple(x.shape[a] for a in kept)
     width = int(np.prod([x.shape[a] for a in axes], dtype=int)) if axes else 1
-    rows = x.transpose(kept + axes).reshape(shape + (width,))
+    rows = x.transpose(kept + axes).reshape((*shape, width))
     result = elements((function(list(rows[index])) for index in np.ndindex(shape)), shape)
     if keepdim:
         result = result.reshape(tuple(1 if a in axes else n for a, n in enumerate(x.shape)))

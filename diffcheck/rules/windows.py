@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from diffcheck.expr import ZERO, Expr, constant, divide, total
-from diffcheck.rules.reduction import exact, record_extreme
+from diffcheck.rules.reduction import exact
 from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, integers, sum_over
 
 Index = tuple[int, ...]
@@ -27,10 +27,12 @@ class Geometry(NamedTuple):
     def reached(self, window: Index, tap: Index) -> Index:
         """Where a tap of a window lies; possibly outside."""
         return tuple(
-            w * s - p + t * d for w, t, s, p, d in zip(window, tap, self.stride, self.padding, self.dilation, strict=True)
+            w * s - p + t * d for w, t, s, p, d in zip(window, tap, *self, strict=True)
         )
 
-    def taps(self, windows: Sequence[int], size: Sequence[int], extent: Sequence[int]) -> Iterator[tuple[Index, Index, Index]]:
+    def taps(
+        self, windows: Sequence[int], size: Sequence[int], extent: Sequence[int]
+    ) -> Iterator[tuple[Index, Index, Index]]:
         """Every window, tap of it, and the place inside the extent that the tap lies on."""
         for window in np.ndindex(*windows):
             for tap in np.ndindex(*size):
@@ -104,8 +106,9 @@ def convolution(
     sums = Sums(shape)
     for i, w, o in _links(x.shape, shape, weight.shape, Geometry(stride, padding, dilation), transposed, groups):
         sums.add(o, x[i] * weight[w])
-    for o in np.ndindex(*shape) if bias is not None else ():
-        sums.add(o, bias[o[1]])
+    if bias is not None:
+        for o in np.ndindex(*shape):
+            sums.add(o, bias[o[1]])
     return sums.result()
 
 
@@ -113,12 +116,12 @@ def convolution_backward(
     g: Array,
     x: Array,
     weight: Array,
-    bias_sizes: Sequence[int] | None,
+    _bias_sizes: Sequence[int] | None,
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     transposed: bool,
-    output_padding: Sequence[int],
+    _output_padding: Sequence[int],
     groups: int,
     mask: Sequence[bool],
 ) -> tuple[Array | None, Array | None, Array | None]:
@@ -197,7 +200,7 @@ def _average_pool(axes: int) -> Rule:
         lead = x.shape[:-axes]
         return elements(
             (
-                divide(total(x[outer + place] for place in places), divisors[window])
+                divide(total(x.item(*outer, *place) for place in places), divisors[window])
                 for outer in np.ndindex(*lead)
                 for window, places in members.items()
             ),
@@ -223,7 +226,7 @@ def _average_pool_backward(axes: int) -> Rule:
         for outer in np.ndindex(*x.shape[:-axes]):
             for window, places in pooling.members().items():
                 for place in places:
-                    sums.add(outer + place, divide(g[outer + window], divisors[window]))
+                    sums.add(outer + place, divide(g.item(*outer, *window), divisors[window]))
         return sums.result()
 
     return array(apply)
@@ -243,11 +246,11 @@ def _max_pool(axes: int) -> Rule:
         chosen = exact(decisions.result[1])
         result = filled(chosen.shape, ZERO)
         for (window, places), outer in every(pooling.members().items(), np.ndindex(*x.shape[:-axes])):
-            best = outer + _unravel(chosen[outer + window], pooling.extent)
+            best = outer + _unravel(chosen.item(*outer, *window), pooling.extent)
             result[outer + window] = x[best]
             for place in places:
                 if outer + place != best:
-                    decisions.ordered([x[outer + place], x[best]])
+                    decisions.ordered([x.item(*outer, *place), x.item(*best)])
         return result, chosen
 
     return guarded(apply)
@@ -262,7 +265,7 @@ def _max_pool_backward(axes: int) -> Rule:
     def apply(g: Array, x: Array, *options: Any) -> Array:
         chosen, sums = options[-1], Sums(x.shape)
         for at in np.ndindex(*g.shape):
-            sums.add(at[:-axes] + _unravel(chosen[at], x.shape[-axes:]), g[at])
+            sums.add(at[:-axes] + _unravel(chosen.item(*at), x.shape[-axes:]), g.item(*at))
         return sums.result()
 
     return array(apply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any, Final
@@ -12,6 +13,11 @@ from diffcheck import expr as graph
 from diffcheck.expr import Expr
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    "pi": lambda: +mpmath.pi,
+    "add": lambda *terms: mpmath.fsum(terms),
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "pow": mpmath.power,
     "neg": lambda a: -a,
     "positive": lambda a: mpmath.mpf(a > 0),
     "vanishes": lambda a: mpmath.mpf(a == 0),
@@ -25,25 +31,14 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 
 
 def _value(node: Expr, args: list[Any], point: Mapping[str, float]) -> Any:
-    match node.head:
-        case "constant" if isinstance(node.payload, Fraction):
-            return mpmath.mpf(node.payload.numerator) / node.payload.denominator
-        case "constant":
-            return mpmath.mpf(node.payload)
-        case "symbol":
-            return mpmath.mpf(point[str(node.payload)])
-        case "pi":
-            return +mpmath.pi
-        case "add":
-            return mpmath.fsum(args)
-        case "mul":
-            return args[0] * args[1]
-        case "div":
-            return args[0] / args[1]
-        case "pow":
-            return mpmath.power(*args)
-        case head:
-            return (_FUNCTIONS.get(head) or getattr(mpmath, head))(*args)
+    payload = node.payload
+    if isinstance(payload, Fraction):
+        return mpmath.mpf(payload.numerator) / payload.denominator
+    if node.head == "constant":
+        return mpmath.mpf(payload)
+    if node.head == "symbol":
+        return mpmath.mpf(point[str(payload)])
+    return (_FUNCTIONS.get(node.head) or getattr(mpmath, node.head))(*args)
 
 
 def evaluate(outputs: Iterable[Expr], point: Mapping[str, float], *, kernel: bool = False) -> list[float]:

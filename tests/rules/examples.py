@@ -68,7 +68,7 @@ ARITHMETIC: Final[dict[str, Example]] = {
     "div trunc": (lambda x: torch.div(x, 0.3, rounding_mode="trunc"), r(4)),
     "floor_divide": (lambda x: (x.detach() // 0.3) * x, r(4)),
     "remainder": (lambda x, y: x % y, r(4), p(4)),
-    "fmod": (lambda x, y: torch.fmod(x, y), r(4), p(4)),
+    "fmod": (torch.fmod, r(4), p(4)),
     "neg": (lambda x: -x, r(3)),
     "reciprocal": (lambda x: 1 / x + torch.reciprocal(x), p(3)),
     "addcmul": (lambda x, y, z: torch.addcmul(x, y, z, value=0.5), r(2, 3), r(3), r(2, 1)),
@@ -109,7 +109,7 @@ PIECES: Final[dict[str, Example]] = {
     "nan_to_num": (lambda x: torch.nan_to_num(x) + (x.isnan() | x.isinf()).double(), r(3)),
     "eq": (lambda x, y: (x == y).double() + (x != y) * x, r(4), r(4)),
     "gt": (lambda x, y: (x > y) * x + (x >= y) * y + (x < 1) * x + (x <= 1) * y, r(4), r(4)),
-    "logical": (lambda x, y: (torch.logical_and(x, y) | torch.logical_xor(x, y)) * x + torch.logical_or(x, y), r(4), r(4)),
+    "logical": (lambda x, y: (x.logical_and(y) | x.logical_xor(y)) * x + torch.logical_or(x, y), r(4), r(4)),
     "logical_not": (lambda x: torch.logical_not(x) * 2.0 + torch.logical_not(x > 0) * x, r(4)),
     "bitwise": (lambda x, y: ((x > 0) & ~(y > 0)) * x + ((x > 0) ^ (y > 0)) * y + ((x > 0) & True), r(4), r(4)),
 }
@@ -231,7 +231,7 @@ INDEXINGS: Final[dict[str, Example]] = {
     "take": (lambda x: x.take(i([0, 5], [-1, 2])) * torch.take_along_dim(x, i([1, 0]), 1), r(2, 3)),
     "put": (lambda x, y: x.put(i(1, 4), y) + x.put(i(1, 1), y, accumulate=True), r(2, 3), r(2)),
     "embedding": (lambda w: F.embedding(i([0, 2], [2, 1]), w), r(3, 2)),
-    "embedding by frequency": (lambda w: F.embedding(i(0, 2, 2, 1), w, padding_idx=1, scale_grad_by_freq=True), r(3, 2)),
+    "embedding by frequency": (lambda w: F.embedding(i(0, 2, 2, 1), w, 1, scale_grad_by_freq=True), r(3, 2)),
     "masked_scatter": (lambda x, y: x.masked_scatter(MASK, y) + x.masked_scatter(x > 0, y), r(2, 3), r(6)),
     "nonzero": (lambda x: x[x.nonzero(as_tuple=True)], r(2, 3)),
 }  # fmt: skip
@@ -259,6 +259,33 @@ MATRICES: Final[dict[str, Example]] = {
     "baddbmm": (lambda x, m, n: torch.baddbmm(x, m, n, alpha=2), r(2, 2, 1), r(2, 2, 3), r(2, 3, 1)),
     "addbmm": (lambda x, m, n: torch.addbmm(x, m, n, beta=0.5), r(2, 1), r(2, 2, 3), r(2, 3, 1)),
 }
+
+SYSTEMS: Final[dict[str, Example]] = {
+    "inv": (torch.linalg.inv, r(3, 3)),
+    "solve": (torch.linalg.solve, r(2, 2, 2), r(2, 2, 1)),
+    "solve right": (lambda a, b: torch.linalg.solve(a, b, left=False), r(3, 3), r(2, 3)),
+    "solve vector": (torch.linalg.solve, r(2, 2), r(2)),
+    "det": (lambda a: torch.linalg.det(a) * torch.linalg.det(a.mT), r(2, 3, 3)),
+    "det 5": (torch.linalg.det, r(5, 5)),
+    "slogdet": (torch.linalg.slogdet, r(3, 3)),
+    "lu": (lambda a: torch.linalg.lu(a)[1:], r(3, 3)),
+    "lu_factor": (lambda a: torch.lu_unpack(*torch.linalg.lu_factor(a))[1:], r(2, 3)),
+    "lu_solve": (lambda a, b: torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b), r(2, 2), r(2, 2)),
+    "cholesky": (lambda a: _definite_factor(a, torch.linalg.cholesky), r(2, 2, 2)),
+    "cholesky upper": (lambda a: _definite_factor(a, lambda m: torch.linalg.cholesky(m, upper=True)), r(2, 2)),
+    "solve_triangular": (lambda a, b: torch.linalg.solve_triangular(a, b, upper=False), r(3, 3), r(3, 2)),
+    "solve_triangular right": (
+        lambda a, b: torch.linalg.solve_triangular(a, b, upper=True, left=False, unitriangular=True), r(3, 3), r(2, 3),
+    ),
+    "cdist": (lambda x, y: torch.cdist(x, y) + torch.cdist(x, y, 1) * torch.cdist(x, y, torch.inf), r(2, 3), r(2, 3)),
+    "cdist 3": (lambda x, y: torch.cdist(x, y, 3) + torch.cdist(x, y, 1.5), r(2, 3), r(1, 3)),
+    "bilinear": (F.bilinear, r(2, 2), r(2, 3), r(1, 2, 3), r(1)),
+}  # fmt: skip
+
+
+def _definite_factor(a: torch.Tensor, factor: Callable[..., torch.Tensor]) -> torch.Tensor:
+    return factor(a @ a.mT + torch.eye(2, dtype=torch.float64))
+
 
 WINDOWS: Final[dict[str, Example]] = {
     "conv1d": (lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=1, dilation=2), r(2, 2, 7), r(3, 2, 3), r(3)),
@@ -337,6 +364,6 @@ LOSSES: Final[dict[str, Example]] = {
 }  # fmt: skip
 
 EXAMPLES: Final[dict[str, Example]] = {
-    **ARITHMETIC, **PIECES, **ACTIVATIONS, **REDUCTIONS, **LAYOUTS, **INDEXINGS, **MATRICES, **WINDOWS,
+    **ARITHMETIC, **PIECES, **ACTIVATIONS, **REDUCTIONS, **LAYOUTS, **INDEXINGS, **MATRICES, **SYSTEMS, **WINDOWS,
     **NORMALIZATIONS, **LOSSES,
 }  # fmt: skip

@@ -147,8 +147,8 @@ def forward(function: Callable[..., Any], inputs: Sequence[Tensor], seed: int = 
         trace.follow(x, f"x{i}_")
         trace.follow(t, f"t{i}_")
     with trace.shadows:
-        outputs, results = autodiff.forward(lambda leaves: function(*leaves), inputs, tangents)
-    for k, (y, t) in enumerate(zip(outputs, results, strict=True)):
-        trace.keep(f"output {k}", y)
-        trace.keep(f"tangent {k}", t)
+        primals, results = autodiff.forward(lambda leaves: function(*leaves), inputs, tangents)
+    for k, (primal, tangent) in enumerate(zip(primals, results, strict=True)):
+        trace.keep(f"output {k}", primal)
+        trace.keep(f"tangent {k}", tangent)
     return trace
