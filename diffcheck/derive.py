@@ -43,7 +43,10 @@ def partials(node: Expr, *, forward: bool) -> tuple[Expr, ...]:
         case "rounded":
             return (ONE,)
         case head:
-            return tuple(symbolic.partial_derivative(head, i)(*args) for i in range(len(args)))
+            # A constant argument needs no derivative, and may have none: the order of a polygamma function.
+            return tuple(
+                ZERO if graph.is_constant(a) else symbolic.partial_derivative(head, i)(*args) for i, a in enumerate(args)
+            )
 
 
 def _chain(node: Expr, index: int, partial: Expr, factor: Expr) -> Expr:
