@@ -43,6 +43,8 @@ class Worked:
     judged: Judged
     solution: Solution
     stability: Stability
+    judging: float
+    """Seconds spent on judging the steps."""
     _product: Product | None = None
     equations: NormalEquations | None = None
 
@@ -119,12 +121,14 @@ def _work_out(declared: Regression, dtype: str, settings: Settings, case_id: str
     features, labels = make_data(declared, torch_dtype)
     pipeline = prepare(declared, torch_dtype, features, labels)
     record = train(declared, features, labels)
+    started = time.perf_counter()
     judged = pipeline.judge(record, declared.learning_rate)
+    judging = time.perf_counter() - started
     solution = pipeline.solve(features, labels)
     per_epoch = -(-len(features) // declared.batch_size)
     settled = stability(solution.hessian, judged.updates[:per_epoch], declared.learning_rate)
     return Worked(
-        declared, dtype, case_id, location, settings, pipeline, features, labels, judged, solution, settled
+        declared, dtype, case_id, location, settings, pipeline, features, labels, judged, solution, settled, judging
     )  # fmt: skip
 
 
@@ -150,7 +154,7 @@ def _guarded(work: Callable[[], Any]) -> Any:
 def _result(worked: Worked, mode: str, check_mode: Callable[[Worked], Outcome]) -> Result:
     started = time.perf_counter()
     found = _guarded(lambda: check_mode(worked))
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started + (worked.judging if mode == "sgd-step" else 0.0)
     if isinstance(found, _Failed):
         return Result(worked.case_id, mode, worked.dtype, found.verdict, seconds=seconds, reason=found.reason)
     return Result(

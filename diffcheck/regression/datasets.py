@@ -59,24 +59,34 @@ class Met:
 
 
 def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
-    """A few rows: small numbers, now and then repeated rows and columns that are multiples of another."""
-    number = st.integers(-8, 8).map(lambda k: k / 4) | st.integers(-4000, 4000).map(lambda k: k / 1024 + 0.001)
-    row = st.lists(number, min_size=features, max_size=features).map(tuple)
-    label = st.lists(number, min_size=labels, max_size=labels).map(tuple)
-    rates = st.sampled_from(_RATES) | st.integers(1, 4000).map(lambda k: k / 1000)
+    """A few rows: small numbers, now and then repeated rows and columns that are equal."""
+    width = features + labels
 
-    def built(rows: list[Any], count: int, repeat: bool, tied: bool, targets: list[Any], rate: float, batch: int) -> DataSet:
-        rows = [rows[0]] * count if repeat else rows[:count]
-        if tied:
-            rows = [(r[0],) * len(r) for r in rows]
-        return DataSet(tuple(rows), tuple(targets[:count]), rate, 1 + batch % count)
+    def built(count: int, kind: str, numbers: list[int], rate: float, batch: int) -> DataSet:
+        entries = [k / 8 if abs(k) <= 32 else k / 1024 + 0.001 for k in numbers]
+        rows = [tuple(entries[i * width : (i + 1) * width]) for i in range(count)]
+        x, y = [row[:features] for row in rows], tuple(row[features:] for row in rows)
+        if kind == "repeated":
+            x = [x[0]] * count
+        elif kind == "tied":
+            x = [(row[0],) * features for row in x]
+        return DataSet(tuple(x), y, rate, 1 + batch % count)
 
-    rarely = st.integers(0, 9).map(lambda k: k == 9)
-    return st.builds(
-        built,
-        st.lists(row, min_size=MOST_ROWS, max_size=MOST_ROWS), st.integers(2, MOST_ROWS), rarely, rarely,
-        st.lists(label, min_size=MOST_ROWS, max_size=MOST_ROWS), rates, st.integers(0, MOST_ROWS - 1),
-    )  # fmt: skip
+    kind = st.sampled_from(("any",) * 8 + ("repeated", "tied"))
+    rate = st.sampled_from(_RATES) | st.integers(1, 4000).map(lambda k: k / 1000)
+    # Made once: Hypothesis validates a strategy anew for every object.
+    by_count = {
+        count: st.builds(
+            built,
+            st.just(count),
+            kind,
+            st.lists(st.integers(-4000, 4000), min_size=count * width, max_size=count * width),
+            rate,
+            st.integers(0, MOST_ROWS - 1),
+        )
+        for count in range(2, MOST_ROWS + 1)
+    }
+    return st.integers(2, MOST_ROWS).flatmap(by_count.__getitem__)
 
 
 def over_data_sets(worked: Worked) -> Outcome:

@@ -24,11 +24,13 @@ from diffcheck.identity import Proof, Status, prove
 from diffcheck.regression.declare import Regression
 from diffcheck.regression.training import make_optimizer, parameters
 from diffcheck.rules import table
+from diffcheck.rules.registry import elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Shadows, symbols_for
 
 _TRACED_RATE: Final = 0.0271828182859
 """The learning rate of a traced step: a number that occurs nowhere else, so that it can be read as a symbol."""
 RATE: Final = graph.symbol("lr")
+SEED: Final = graph.symbol("dL")
 BUDGET: Final = Budget()
 
 
@@ -177,6 +179,7 @@ def step_formulas(
     # In a narrower dtype the kernel rounds the learning rate first.
     rate = RATE if bits == MANTISSA_BITS[torch.float64] else graph.rounded(RATE, bits)
     traced = Fraction(repr(_TRACED_RATE))
+    written = graph.substitute(written, {SEED: ONE})
     executed = graph.substitute(written, {graph.constant(traced): rate, graph.constant(-traced): graph.negate(rate)})
     reference = [t - rate * g for t, g in zip(theta, batch.gradient, strict=True)]
     proof = prove(executed, reference)
@@ -234,9 +237,15 @@ class _Phases(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         if func is Tensor.backward:
             self._shadows.begin_backward()
-        return func(*args, **(kwargs or {}))
+            if len(args) == 1 and kwargs.get("gradient") is None:
+                # The 1 that autograd starts from, as a symbol: what is computed from it, a third, stays a third.
+                seed = torch.ones_like(args[0]).detach()
+                self._shadows.attach(seed, elements([SEED] * seed.numel(), tuple(seed.shape)))
+                kwargs = kwargs | {"gradient": seed}
+        return func(*args, **kwargs)
 
 
 class _case_errors:  # noqa: N801 - used as a context manager

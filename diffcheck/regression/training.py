@@ -45,15 +45,16 @@ class Record:
 
 @contextlib.contextmanager
 def seeded(seed: int, dtype: torch.dtype) -> Iterator[None]:
-    """PyTorch's generator seeded, and its default dtype set; both are put back afterwards."""
-    before = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
+    """PyTorch's generator on the CPU seeded, and its default dtype set; both are put back afterwards."""
+    before, state = torch.get_default_dtype(), torch.get_rng_state()
+    # Not torch.manual_seed, which looks for every kind of accelerator each time.
+    torch.default_generator.manual_seed(seed)
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_rng_state(state)
 
 
 def make_data(declared: Regression, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
