@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from diffcheck.constants import scalar
+from diffcheck.errors import Unsupported
 from diffcheck.expr import ONE, ZERO, Expr, total
 from diffcheck.rules.pointwise import trunc, truth
 from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, filled, guarded, lift
@@ -16,6 +17,8 @@ from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, 
 
 def converted(x: Array, real: Any, dtype: torch.dtype) -> Array:
     """The shadow of a tensor converted to another dtype: rounding aside, only booleans and integers lose anything."""
+    if dtype.is_complex:
+        raise Unsupported("complex numbers", "shadows hold real numbers")
     if dtype == torch.bool:
         return truth(x, real)  # type: ignore[no-any-return]
     if real.is_floating_point() and not dtype.is_floating_point:

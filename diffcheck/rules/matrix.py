@@ -81,6 +81,8 @@ def distances_backward(g: Array, a: Array, b: Array, order: float, distance: Arr
     p = scalar(order)
 
     def slope(d: Expr, n: Expr) -> Expr:
+        if order == 0:
+            return ZERO
         if order == 1:
             return sign(d)
         if order == math.inf:

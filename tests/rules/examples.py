@@ -278,7 +278,7 @@ SYSTEMS: Final[dict[str, Example]] = {
         lambda a, b: torch.linalg.solve_triangular(a, b, upper=True, left=False, unitriangular=True), r(3, 3), r(2, 3),
     ),
     "cdist": (lambda x, y: torch.cdist(x, y) + torch.cdist(x, y, 1) * torch.cdist(x, y, torch.inf), r(2, 3), r(2, 3)),
-    "cdist 3": (lambda x, y: torch.cdist(x, y, 3) + torch.cdist(x, y, 1.5), r(2, 3), r(1, 3)),
+    "cdist 3": (lambda x, y: torch.cdist(x, y, 3) + torch.cdist(x, y, 1.5) + torch.cdist(x, y, 0), r(2, 3), r(1, 3)),
     "bilinear": (F.bilinear, r(2, 2), r(2, 3), r(1, 2, 3), r(1)),
 }  # fmt: skip
 

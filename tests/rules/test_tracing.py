@@ -133,6 +133,7 @@ def test_what_a_path_rests_on_is_recorded(function: Callable[[Tensor], Tensor], 
         (lambda x: x[0, x[0, :2].abs().to(torch.int64)], "aten.index"),
         (lambda x: x.gather(1, (x > 0).long()), "aten.gather"),
         (lambda x: x * ((x > 0).int() & 1), "aten.bitwise_and"),
+        (lambda x: x.to(torch.complex128).abs(), "complex numbers"),
         (lambda x: x.nan_to_num() * torch.where(X > 0, x, torch.inf).nan_to_num(), "aten.nan_to_num"),
     ],
 )
