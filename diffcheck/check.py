@@ -20,7 +20,7 @@ from diffcheck.certify import Outcome
 from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, evaluate
+from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
@@ -106,6 +106,32 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     _draw(strategy, visit, settings, deadline)
     for row in rows:
         yield _conclude(case, row, strategy, settings, memory, case_id, location, deadline)
+
+
+def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
+    """Every path that drawn inputs take through a case, with the mode; `gradient=` included.
+
+    Raises:
+        DiffcheckError: No drawn input could be traced.
+    """
+    memory = Memory()
+    modes = (*_modes(case, settings), *([TEXTBOOK] if case.gradient is not None else []))
+    failure: list[DiffcheckError] = []
+
+    def visit(drawn: Drawn) -> bool:
+        for mode in modes:
+            try:
+                evaluate(case, mode, settings.dtypes[0], drawn, memory)
+            except DiffcheckError as error:
+                failure.append(error)
+        return False
+
+    strategy = draw.inputs(case.arguments, size_assignments(case.arguments))
+    _find(strategy, visit, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+    found = [(str(key[0]), path) for key, paths in memory.paths.items() for path in paths]
+    if not found:
+        raise failure[0] if failure else CaseFailure("no input within the domain could be drawn")
+    return found
 
 
 def _modes(case: Case, settings: Settings) -> tuple[str, ...]:

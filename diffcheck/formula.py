@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from diffcheck import expr as graph
 from diffcheck import symbolic
 from diffcheck.expr import Expr
 
-_LARGEST: Final = 400
+LARGEST: Final = 400
 """Operations, counted without sharing, up to which a formula is written out."""
 
 
@@ -25,7 +25,7 @@ def written_size(node: Expr) -> int:
 def text(node: Expr) -> str:
     """One expression in SymPy's notation, or its size if nobody would read it."""
     size = written_size(node)
-    if size > _LARGEST:
+    if size > LARGEST:
         return f"(a formula of {size:,} operations)"
     return str(symbolic.to_sympy([node])[0])
 
@@ -35,9 +35,18 @@ def latex(node: Expr) -> str:
     import sympy
 
     size = written_size(node)
-    if size > _LARGEST:
+    if size > LARGEST:
         return rf"\text{{(a formula of {size:,} operations)}}"
-    return str(sympy.latex(symbolic.to_sympy([node], reveal=True)[0]))
+    (expression,) = symbolic.to_sympy([node], reveal=True)
+    names = {symbol: _subscripted(symbol.name) for symbol in expression.free_symbols}
+    return str(sympy.latex(expression, symbol_names=names))
+
+
+def _subscripted(name: str) -> str:
+    """`x[0,1]` as x_{0,1}."""
+    base, bracket, index = name.partition("[")
+    base = base if len(base) == 1 else rf"\mathrm{{{base.replace('_', chr(92) + '_')}}}"
+    return f"{base}_{{{index.rstrip(']')}}}" if bracket else base
 
 
 def gradient_line(variables: Sequence[str], gradient: Sequence[Expr]) -> str:
@@ -67,8 +76,3 @@ def _line(variables: tuple[str, ...], gradient: tuple[Expr, ...]) -> str:
 def _without_index(formula: str, variable: str) -> str:
     """`4*x[1]` as `4*x`, for the element x[1]."""
     return formula.replace(variable, variable.partition("[")[0])
-
-
-def sympy_value(node: Expr) -> Any:
-    """The expression as a SymPy object."""
-    return symbolic.to_sympy([node])[0]

@@ -1,0 +1,116 @@
+"""`diffcheck show`: a case as a person writes it, its derivative, what autograd executed, and their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import sympy
+
+from diffcheck import formula, symbolic
+from diffcheck import expr as graph
+from diffcheck.case import Case
+from diffcheck.check import Settings, visited_paths
+from diffcheck.evaluate import TEXTBOOK, Path
+from diffcheck.expr import Expr
+from diffcheck.identity import Status
+
+_MOST_ENTRIES = 8
+"""Numbers of a derivative that are written out."""
+_MOST_PATHS = 6
+
+
+def show(case: Case, *, latex: bool = False) -> str:
+    """The report on one case, as lines of text.
+
+    Args:
+        case: The case.
+        latex: LaTeX for the function and its gradient instead of the report.
+
+    Raises:
+        DiffcheckError: The case can't be traced at any drawn input.
+    """
+    paths = visited_paths(case, Settings(examples=30, seed=0, dtypes=("float64",), database=False))
+    largest = max(len(path.trace.entries) for _, path in paths)
+    shown = [(mode, path) for mode, path in paths if len(path.trace.entries) == largest]
+    return "\n".join(_latex(case, shown) if latex else _report(case, shown))
+
+
+def _report(case: Case, paths: Sequence[tuple[str, Path]]) -> Iterator[str]:
+    yield f"{case.name}({case.signature})"
+    if case.doc:
+        yield from (f"    {line}".rstrip() for line in case.doc.splitlines())
+    by_path: dict[tuple[bool, ...], list[tuple[str, Path]]] = {}
+    for mode, path in paths:
+        by_path.setdefault(path.trace.path, []).append((mode, path))
+    for number, group in enumerate(by_path.values(), start=1):
+        if number > _MOST_PATHS:
+            yield ""
+            yield f"… and {len(by_path) - _MOST_PATHS} more paths"
+            return
+        yield ""
+        yield from _path_title(number, len(by_path), group[0][1])
+        yield from _function(group[0][1])
+        for mode, path in group:
+            yield from _mode(mode, path)
+
+
+def _path_title(number: int, count: int, path: Path) -> Iterator[str]:
+    if count == 1 and not path.trace.guards:
+        return
+    yield f"path {number} of {count}" if count > 1 else "the path"
+    for guard in path.trace.guards[-4:]:
+        yield f"    where {formula.text(guard.selector)} is {guard.value}"
+    if len(path.trace.guards) > 4:
+        yield f"    and {len(path.trace.guards) - 4} conditions before"
+
+
+def _function(path: Path) -> Iterator[str]:
+    yield "function"
+    yield from _numbered([f"y[{i}]" if len(path.trace.outputs) > 1 else "y" for i in range(len(path.trace.outputs))], path.trace.outputs)
+    yield "gradient of the sum of the outputs"
+    yield from _numbered([f"∂/∂{name}" for name in path.trace.variables], path.trace.unit_reference)
+
+
+def _mode(mode: str, path: Path) -> Iterator[str]:
+    trace = path.trace
+    names = [entry.owner + (f"[{','.join(map(str, entry.index))}]" if entry.index else "") for entry in trace.entries]
+    said = "what gradient= says" if mode == TEXTBOOK else "what was executed"
+    yield f"{mode}: {said}"
+    yield from _numbered(names, trace.executed)
+    verdict = {
+        Status.PROVED: "0 for every input of this path: proved",
+        Status.REFUTED: "not 0",
+        Status.UNDECIDED: f"not decided by algebra ({path.proof.why})",
+    }[path.proof.status]
+    yield f"{mode}: its difference from the reference is {verdict}"
+    if path.proof.status is Status.REFUTED and path.proof.position is not None:
+        position = path.proof.position
+        yield f"    in {names[position]}: {_difference(trace.executed[position], trace.reference[position])}"
+
+
+def _difference(executed: Expr, reference: Expr) -> str:
+    if formula.written_size(executed) + formula.written_size(reference) > formula.LARGEST:
+        return "(a long formula)"
+    left, right = symbolic.to_sympy([executed, reference])
+    return str(sympy.factor(sympy.simplify(left - right)))
+
+
+def _numbered(names: Sequence[str], formulas: Sequence[Expr]) -> Iterator[str]:
+    pairs = list(zip(names, formulas, strict=False))[:_MOST_ENTRIES]
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, node in pairs:
+        yield f"    {name.ljust(width)} = {formula.text(node)}"
+    if len(formulas) > _MOST_ENTRIES:
+        yield f"    … and {len(formulas) - _MOST_ENTRIES} more"
+
+
+def _latex(case: Case, paths: Sequence[tuple[str, Path]]) -> Iterator[str]:
+    trace = paths[0][1].trace
+    yield r"\begin{align*}"
+    for i, output in enumerate(graph.as_values(trace.outputs)[:_MOST_ENTRIES]):
+        name = f"y_{{{i}}}" if len(trace.outputs) > 1 else "y"
+        yield f"  {name} &= {formula.latex(output)} \\\\"
+    for name, derivative in list(zip(trace.variables, trace.unit_reference, strict=False))[:_MOST_ENTRIES]:
+        variable = formula.latex(graph.symbol(name))
+        yield rf"  \frac{{\partial}}{{\partial {variable}}} \sum y &= {formula.latex(derivative)} \\"
+    yield r"\end{align*}"
