@@ -191,7 +191,10 @@ def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: 
 
 
 def _returns(function: Callable[..., Any], name: str) -> tuple[Axis, ...] | None:
-    annotation = inspect.signature(function).return_annotation
+    try:
+        annotation = inspect.signature(function).return_annotation
+    except ValueError:  # PyTorch's own functions are built in, and have no signature
+        return None
     dims = getattr(annotation, "dim_str", None)
     return None if dims is None else axes_of(dims, f"case {name!r}, result")
 

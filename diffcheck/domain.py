@@ -84,8 +84,15 @@ def arguments_of(function: Callable[..., Any], name: str) -> tuple[Argument, ...
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception as error:
         raise DeclarationError(f"case {name!r}: its annotations can't be evaluated: {error}") from error
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise DeclarationError(
+            f"case {name!r}: a built-in function says nothing of its arguments; declare them with "
+            f'inputs={{"x": Float[Tensor, "n"]}}, or write a function around it.\n{_HOW}'
+        ) from error
     found = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DeclarationError(
                 f"case {name!r}: argument {parameter} has no fixed number of tensors; declare each one by name.\n{_HOW}"
