@@ -19,6 +19,8 @@ _U, _V = sympy.symbols("u v")
 class Iverson(sympy.Function):  # type: ignore[misc]
     """[condition]: 1 where a relation holds, 0 elsewhere. SymPy has it only inside Piecewise."""
 
+    is_real = True  # a bracket may stand inside another's condition, and SymPy compares real numbers only
+
     def _sympystr(self, printer: Any) -> str:
         return f"[{printer.doprint(self.args[0])}]"
 
@@ -32,6 +34,8 @@ class Iverson(sympy.Function):  # type: ignore[misc]
 
 class Frozen(sympy.Function):  # type: ignore[misc]
     """A value that differentiation treats as a constant: `detach()` and `no_grad`."""
+
+    is_real = True
 
     def _sympystr(self, printer: Any) -> str:
         return f"stop({printer.doprint(self.args[0])})"
