@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -55,7 +56,7 @@ class Case:
             for a in self.arguments
         )
 
-    @property
+    @cached_property
     def differentiated(self) -> tuple[Argument, ...]:
         """The arguments with respect to which derivatives are taken."""
         return tuple(a for a in self.arguments if a.differentiated)

@@ -24,7 +24,7 @@ from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
-from diffcheck.trace import Trace, described
+from diffcheck.trace import Trace, described, time_limit
 from diffcheck.verdict import Result, Verdict
 
 
@@ -96,6 +96,11 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     deadline = started + settings.seconds
 
     def visit(drawn: Drawn) -> bool:
+        # One alarm for all rows: setting it costs as much as certifying a small input.
+        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+            return visit_open_rows(drawn)
+
+    def visit_open_rows(drawn: Drawn) -> bool:
         open_rows = [row for row in rows if row.broken is None or row.broken[0] is Outcome.INACCURATE]
         if open_rows and not any([_visit(case, row, drawn, memory) for row in open_rows]):
             hypothesis.reject()  # outside of the domain: another one is drawn instead

@@ -156,9 +156,10 @@ def taken_in_turn(numbers: Sequence[float], like: Sequence[Tensor]) -> list[Tens
     position = 0
     for tensor in like:
         count = tensor.numel()
-        entries = [numbers[(position + i) % len(numbers)] for i in range(count)]
-        position += count
-        result.append(torch.tensor(entries, dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape))
+        repeated = numbers * ((position + count) // len(numbers) + 1)
+        entries = repeated[position : position + count]
+        position = (position + count) % len(numbers)
+        result.append(torch.tensor(entries, dtype=tensor.dtype, device=tensor.device).view(tensor.shape))
     return result
 
 

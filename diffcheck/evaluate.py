@@ -18,7 +18,7 @@ from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError
 from diffcheck.identity import Proof, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import Run, Trace, differentiate, textbook_gradients, time_limit, trace, trace_textbook
+from diffcheck.trace import Run, SeedsFor, Trace, differentiate, textbook_gradients, time_limit, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
 TEXTBOOK: Final = "gradient"
@@ -56,11 +56,11 @@ class Evaluation:
 
     path: Path
     judgement: Judgement
-    computed: tuple[float, ...]
-    point: tuple[float, ...]
+    computed: Sequence[float]
+    point: Sequence[float]
     """The values of the trace's variables: inputs, then cotangents or tangents."""
     values: dict[str, Tensor]
-    seeds: tuple[Tensor, ...]
+    seeds: Sequence[Tensor]
 
 
 def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> Evaluation | None:
@@ -106,7 +106,7 @@ def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:
 
 
 def _real_entries(case: Case, values: dict[str, Tensor]) -> list[float]:
-    return [v for a in case.arguments if a.differentiated for v in values[a.name].reshape(-1).tolist()]
+    return _flat([values[a.name] for a in case.differentiated])
 
 
 def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) -> Path | None:
@@ -166,23 +166,40 @@ def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
 
 def _at(case: Case, mode: str, drawn: Drawn, values: dict[str, Tensor], path: Path, memory: Memory) -> Evaluation:
     kept: list[Tensor] = []
-    fresh = {name: value.clone() for name, value in values.items()}
     with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-        if mode == TEXTBOOK:
-            assert case.gradient is not None
-            real = [fresh[a.name] for a in case.arguments if a.differentiated]
-            derivatives: Sequence[Tensor] = textbook_gradients(case, case.gradient(*fresh.values()), real)
-        else:
-            derivatives = differentiate(case, mode, fresh, _seeds_for(drawn, kept)).derivatives
-    computed = _flat(derivatives)
-    point = _real_entries(case, values) + _flat(kept)
+        point, computed = certified_input(case, mode, values, _seeds_for(drawn, kept), kept)
     if len(computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
-    judgement = path.certifier.judge(point, computed)
-    return Evaluation(path, judgement, tuple(computed), tuple(point), values, tuple(kept))
+    return Evaluation(path, path.certifier.judge(point, computed), computed, point, values, kept)
+
+
+def certified_input(
+    case: Case, mode: str, values: dict[str, Tensor], seeds_for: SeedsFor, kept: Sequence[Tensor]
+) -> tuple[list[float], list[float]]:
+    """PyTorch's work at one input: the values of the trace's variables, and the numbers that it computed.
+
+    Args:
+        case: The case.
+        mode: `reverse`, `forward`, `accumulate` or `gradient`.
+        values: By argument; they are left as they are.
+        seeds_for: Gives cotangents or tangents, and leaves them in `kept`.
+        kept: See `seeds_for`.
+    """
+    fresh = {name: value.clone() for name, value in values.items()}
+    if mode == TEXTBOOK:
+        assert case.gradient is not None
+        real = [fresh[a.name] for a in case.differentiated]
+        derivatives: Sequence[Tensor] = textbook_gradients(case, case.gradient(*fresh.values()), real)
+    else:
+        derivatives = differentiate(case, mode, fresh, seeds_for).derivatives
+    computed = _flat(derivatives)
+    return _real_entries(case, values) + _flat(kept), computed
 
 
 def _flat(parts: Sequence[Tensor]) -> list[float]:
+    if len(parts) == 1 and parts[0].dim() == 1:
+        found: list[float] = parts[0].tolist()
+        return found
     flat: list[float] = []
     for tensor in parts:
         flat.extend(tensor.detach().reshape(-1).tolist())

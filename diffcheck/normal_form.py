@@ -77,6 +77,7 @@ class NormalForms:
         self._atoms: list[_Atom] = []
         self._index: dict[object, int] = {}
         self._done: dict[Expr, Polynomial] = {}
+        self._inverses: dict[Expr, Polynomial] = {}
         self._most_terms = most_terms
         self._products_left = most_products
         self._bias = 0
@@ -114,7 +115,7 @@ class NormalForms:
             case "mul":
                 return self.multiply(*args)
             case "div":
-                return self.multiply(args[0], self.inverse(args[1]))
+                return self.multiply(args[0], self._inverse_of(node.args[1], args[1]))
             case "pow":
                 return self._power_of(node, *args)
             case "where":
@@ -135,6 +136,13 @@ class NormalForms:
         if fixed is not None:
             return self.rational_power(base, fixed)
         return self.exponential(self.multiply(exponent, self.logarithm(base)))
+
+    def _inverse_of(self, node: Expr, p: Polynomial) -> Polynomial:
+        # The sum under a softmax is divided by once per element.
+        found = self._inverses.get(node)
+        if found is None:
+            found = self._inverses[node] = self.inverse(p)
+        return found
 
     def _where(self, condition: Polynomial, a: Polynomial, b: Polynomial) -> Polynomial:
         return self.sum([self.multiply(condition, self.subtract(a, b)), b])
@@ -216,12 +224,14 @@ class NormalForms:
 
     def _factors(self, monomial: Monomial) -> list[tuple[int, int]]:
         """The atoms of a monomial, with their exponents."""
-        packed = monomial + self._bias
         found = []
-        for index in range(len(self._atoms)):
-            exponent = ((packed >> (_WIDTH * index)) & _MASK) - _HALF
-            if exponent:
-                found.append((index, exponent))
+        while monomial:
+            index = ((monomial & -monomial).bit_length() - 1) // _WIDTH
+            exponent = (monomial >> (_WIDTH * index)) & _MASK
+            if exponent >= _HALF:  # negative exponents have borrowed from the field above
+                exponent -= 1 << _WIDTH
+            found.append((index, exponent))
+            monomial -= exponent << (_WIDTH * index)
         return found
 
     def _reduced(self, p: Polynomial) -> Polynomial:

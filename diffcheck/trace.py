@@ -76,7 +76,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     Raises:
         BudgetExceeded: The time ran out.
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    usable = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not usable or signal.getitimer(signal.ITIMER_REAL)[0] > 0:  # an outer limit is running already
         yield
         return
 
