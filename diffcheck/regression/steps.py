@@ -162,7 +162,7 @@ def diagnose(
         return f"{where}: a parameter has no gradient", []
     shown = [_list(".grad", used), _list("∇L of this batch", true)]
     if _close(used, true, slack):
-        return _diagnose_update(where, step, used, learning_rate)
+        return _diagnose_update(where, step, used, learning_rate, checker.format)
     summed, allowed = list(true), list(slack)
     for count, earlier in enumerate(reversed(steps[max(0, position - _MOST_ACCUMULATED) : position]), start=2):
         more, further = checker_of(earlier.rows).gradient(earlier)
@@ -174,9 +174,11 @@ def diagnose(
                 "zero_grad() is missing",
                 shown,
             )
-    factor = _ratio(used, true)
     rows = checker.formulas.batch.rows
-    if factor is not None and abs(factor - 1) > 1e-6:
+    # A factor makes the rounding larger too.
+    grown = [s * max(1.0, abs(u) / max(float(abs(t).lower()), s)) for s, u, t in zip(slack, used, true, strict=True)]
+    factor = _ratio(used, true, grown)
+    if factor is not None:
         why = ""
         if math.isclose(factor, rows, rel_tol=1e-6):
             why = f": the loss is a sum over the batch's {rows} rows where a mean is declared"
@@ -191,14 +193,18 @@ def diagnose(
     return f"{where}: the gradient of {names[worst]} is wrong", shown
 
 
-def _diagnose_update(where: str, step: Step, used: Sequence[float], learning_rate: float) -> tuple[str, list[str]]:
+def _diagnose_update(
+    where: str, step: Step, used: Sequence[float], learning_rate: float, fmt: certify.Format
+) -> tuple[str, list[str]]:
     moved = [b - a for b, a in zip(step.before, step.after, strict=True)]
-    rate = _ratio(moved, [arb(g) for g in used])
+    # The parameters were rounded when they were written.
+    lost = [4 * max(fmt.ulp(b), fmt.ulp(a)) for b, a in zip(step.before, step.after, strict=True)]
+    rate = _ratio(moved, [arb(g) for g in used], lost)
     if rate is None:
         return f"{where}: the gradient is right, the update is not θ - lr·∇L", [_list("∇L", used), _list("moved by", moved)]
     return (
         f"{where}: the gradient is right, the learning rate is not: the update used {_digits(rate)} where "
-        f"{learning_rate:.17g} is declared",
+        f"{learning_rate!r} is declared",
         [f"the update's learning rate is {_digits(rate / learning_rate)} times the declared one"],
     )
 
@@ -208,15 +214,18 @@ def _close(used: Sequence[float], true: Sequence[arb], slack: Sequence[float]) -
     return all(float((arb(u) - t).abs_upper()) <= s for u, t, s in zip(used, true, slack, strict=True))
 
 
-def _ratio(numbers: Sequence[float], true: Sequence[arb]) -> float | None:
-    """The common factor between two vectors, if there is one to six digits."""
+def _ratio(numbers: Sequence[float], true: Sequence[arb], slack: Sequence[float]) -> float | None:
+    """The common factor between two vectors, if there is one up to the errors that the numbers may have."""
     leading = max(range(len(true)), key=lambda i: float(abs(true[i]).lower()))
-    if not true[leading] > 0 and not true[leading] < 0:
+    if true[leading].contains(0):
         return None
     factor = arb(numbers[leading]) / true[leading]
-    largest = float(abs(factor * true[leading]).upper())
-    same = all(float((arb(n) - factor * t).abs_upper()) <= 1e-6 * largest for n, t in zip(numbers, true, strict=True))
-    return float(factor.mid()) if same else None
+    for number, entry, allowed in zip(numbers, true, slack, strict=True):
+        # The factor is off by the leading number's own error.
+        inherited = float(abs(entry / true[leading]).upper()) * slack[leading]
+        if not float((arb(number) - factor * entry).abs_upper()) <= 2 * (allowed + inherited):
+            return None
+    return float(factor.mid())
 
 
 def _digits(value: float) -> str:
