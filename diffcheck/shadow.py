@@ -190,6 +190,8 @@ class Shadows(TorchDispatchMode):
         tensors = tensors_in(args) + tensors_in(kwargs)
         live = any(map(self.is_live, tensors))
         if op.random:
+            if live:
+                raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         pending = self._prepare(op, args, kwargs) if live or not tensors else None
