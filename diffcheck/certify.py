@@ -153,7 +153,7 @@ class Certifier:
         ]
         for position in beyond:
             self._settle(position, computed[position], point, sharp[position], bounds[position], judgement)
-        self._measure(computed, errors, bounds, frozenset(beyond), judgement)
+        self._measure(computed, errors, bounds, judgement)
         return judgement
 
     def _measure(
@@ -161,7 +161,6 @@ class Certifier:
         computed: Sequence[float],
         errors: Sequence[float],
         bounds: Sequence[float],
-        settled: frozenset[int],
         judgement: Judgement,
     ) -> None:
         """The largest error of the numbers that are plainly within the bound."""
@@ -170,10 +169,12 @@ class Certifier:
         ratio = relative = 0.0
         worst = 0
         for i, (error, bound) in enumerate(zip(errors, bounds, strict=True)):
-            if error > ratio * bound and bound and i not in settled:
+            if not 0 < error <= RADII * bound:
+                continue  # settled otherwise, or underflow
+            if error > ratio * bound:
                 ratio = error / bound
             size = abs(computed[i])
-            if error > relative * size and bound < size * most_cancelled and i not in settled:
+            if error > relative * size and bound < size * most_cancelled:
                 relative, worst = error / size, i
         judgement.max_bounds = max(judgement.max_bounds, ratio)
         if relative:
