@@ -12,7 +12,7 @@ TRUE_BIAS = 4.2
 
 
 def synthetic_data() -> tuple[Tensor, Tensor]:
-    """y = Xw + b + noise: a thousand examples, features of standard deviation 1, noise of 0.01."""
+    """A thousand examples of y = Xw + b + noise, features of standard deviation 1, noise of 0.01."""
     features = torch.randn(1000, len(TRUE_WEIGHT))
     labels = features @ torch.tensor(TRUE_WEIGHT) + TRUE_BIAS
     return features, (labels + 0.01 * torch.randn(1000)).reshape(-1, 1)

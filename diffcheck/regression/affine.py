@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from flint import arb, arb_mat, ctx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _SQUARINGS: Final = 10
 """A spectral radius is told from 1 by the 2**_SQUARINGS-th power of the matrix at the latest."""

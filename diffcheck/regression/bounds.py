@@ -6,8 +6,8 @@ With H_k, b_k of the k-th batch (∇L_k(θ) = H_kθ - b_k), M_k = I - lr·H_k an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flint import arb, arb_mat
 
@@ -24,6 +24,9 @@ from diffcheck.regression.affine import (
     upper,
 )
 from diffcheck.regression.steps import MAP_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,9 @@ def multiply_out(start: Sequence[float], updates: Sequence[Update]) -> Product:
             error = error + absolute(product) * update.rounding
             product = product * update.matrix
         end = product * column([arb(v) for v in start]) + total
-        return Product(product, tuple(end.entries()), tuple(upper(e) for e in error.entries()), tuple(reversed(suffixes)))
+        return Product(
+            product, tuple(end.entries()), tuple(upper(e) for e in error.entries()), tuple(reversed(suffixes))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,12 @@ class EndPoint:
 
 
 def end_point(
-    start: Sequence[float], end: Sequence[float], solution: Sequence[arb], updates: Sequence[Update], product: Product, learning_rate: float
+    start: Sequence[float],
+    end: Sequence[float],
+    solution: Sequence[arb],
+    updates: Sequence[Update],
+    product: Product,
+    learning_rate: float,
 ) -> EndPoint:
     """Bounds the distance between the last parameters and the least-squares solution, from the batches alone."""
     with precision(MAP_BITS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,6 @@ from diffcheck.errors import BudgetExceeded, CaseFailure, DeclarationError, Diff
 from diffcheck.regression import findings, report
 from diffcheck.regression.bounds import Product, Stability, end_point, follow, multiply_out, stability
 from diffcheck.regression.closed_form import NormalEquations, Solution, normal_equations
-from diffcheck.regression.declare import Regression
 from diffcheck.regression.formulas import batch_formulas
 from diffcheck.regression.gradient import loss_case
 from diffcheck.regression.pipeline import DTYPES, Judged, Pipeline, prepare
@@ -22,7 +20,10 @@ from diffcheck.regression.training import make_data, make_model, train
 from diffcheck.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from diffcheck.check import Settings
+    from diffcheck.regression.declare import Regression
 
 MODES: Final = ("closed-form", "sgd-step", "trajectory", "end-point", "data-sets")
 """After `reverse` and `forward`, which are the gradient's."""
@@ -126,9 +127,9 @@ def _work_out(declared: Regression, dtype: str, settings: Settings, case_id: str
     judging = time.perf_counter() - started
     solution = pipeline.solve(features, labels)
     per_epoch = -(-len(features) // declared.batch_size)
-    settled = stability(solution.hessian, judged.updates[:per_epoch], declared.learning_rate)
+    stable = stability(solution.hessian, judged.updates[:per_epoch], declared.learning_rate)
     return Worked(
-        declared, dtype, case_id, location, settings, pipeline, features, labels, judged, solution, settled, judging
+        declared, dtype, case_id, location, settings, pipeline, features, labels, judged, solution, stable, judging
     )  # fmt: skip
 
 
@@ -183,7 +184,9 @@ def _gradient(declared: Regression, settings: Settings, case_id: str, location: 
     if isinstance(case, _Failed):
         yield Result(case_id, "reverse", "float64", case.verdict, reason=case.reason)
         return
-    yield from check(case, replace(settings, examples=max(1, settings.examples // 4)), case_id=case_id, location=location)
+    yield from check(
+        case, replace(settings, examples=max(1, settings.examples // 4)), case_id=case_id, location=location
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -202,7 +205,9 @@ def _closed_form(worked: Worked) -> Outcome:
         rank = "could not be decided" if solution.rank is None else f"is {solution.rank}"
         reason = f"no unique solution: the rank of the normal equations' matrix {rank}, for {size} parameters"
         verdict = Verdict.UNDECIDED if solution.rank is None else Verdict.UNDEFINED
-        return Outcome(verdict, line, len(worked.features), reason, undefined=1, details=report.equations(equations, pipeline))
+        return Outcome(
+            verdict, line, len(worked.features), reason, undefined=1, details=report.equations(equations, pipeline)
+        )
     details = (
         *report.equations(equations, pipeline),
         *report.solution(solution, pipeline),
@@ -215,13 +220,22 @@ def _closed_form(worked: Worked) -> Outcome:
 
 def _steps(worked: Worked) -> Outcome:
     judged = worked.judged
-    worst = [max((j.max_bounds for j in judged.judgements), default=0.0), max((j.max_ulps for j in judged.judgements), default=0.0)]
+    worst = [
+        max((j.max_bounds for j in judged.judgements), default=0.0),
+        max((j.max_ulps for j in judged.judgements), default=0.0),
+    ]
     outcome = Outcome(
-        Verdict.PROVED, "θ - lr·∇L(θ) = (I - lr·H)·θ + lr·b", len(judged.judgements), max_bounds=worst[0], max_ulps=worst[1]
+        Verdict.PROVED,
+        "θ - lr·∇L(θ) = (I - lr·H)·θ + lr·b",
+        len(judged.judgements),
+        max_bounds=worst[0],
+        max_ulps=worst[1],
     )
     failed = judged.first_failure
     if failed is not None:
-        outcome.finding = findings.of_step(worked.pipeline, judged, failed, worked.declared.learning_rate, worked.replay)
+        outcome.finding = findings.of_step(
+            worked.pipeline, judged, failed, worked.declared.learning_rate, worked.replay
+        )
         outcome.verdict = findings.verdict_of(judged.judgements[failed])
         bad = sum(bool(j.failures) for j in judged.judgements)
         outcome.reason = f"{bad} of {len(judged.judgements)} steps are not the closed-form update"
@@ -288,7 +302,9 @@ def _end_point(worked: Worked) -> Outcome:
         record.start, record.steps[-1].after, solution.balls, judged.updates, worked.product, declared.learning_rate
     )
     distance = float(bound.distance.upper())
-    outcome = Outcome(verdict, f"‖θ{report.subscript(len(record.steps))} - θ*‖ = {distance:.3g} <= {bound.from_norms:.3g}", 1, reason)
+    outcome = Outcome(
+        verdict, f"‖θ{report.subscript(len(record.steps))} - θ*‖ = {distance:.3g} <= {bound.from_norms:.3g}", 1, reason
+    )
     outcome.details = report.end_point(bound, stable, declared.learning_rate)
     outcome.max_bounds = distance / bound.from_norms if bound.from_norms else 0.0
     tight = min(bound.from_batches, bound.from_norms, bound.from_spectrum)

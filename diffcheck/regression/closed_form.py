@@ -1,10 +1,12 @@
-"""The least-squares solution: SymPy solves the symbolic gradient; on data the same system is solved exactly or in balls."""
+"""The least-squares solution.
+
+SymPy solves the symbolic gradient; on data the same system is solved exactly or in balls.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sympy
 from flint import arb, arb_mat, fmpq, fmpq_mat
@@ -15,9 +17,13 @@ from diffcheck import expr as graph
 from diffcheck.compiler import Selections, compile_graph
 from diffcheck.expr import ONE, ZERO
 from diffcheck.regression.affine import precision
-from diffcheck.regression.formulas import BatchFormulas
 from diffcheck.regression.rational import NotRational, RationalProgram, exact
 from diffcheck.symbolic import to_sympy, variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from diffcheck.regression.formulas import BatchFormulas
 
 SOLVED_SYMBOLICALLY: Final = 3
 """Up to so many unknowns the system is also solved in symbols; its determinants grow like factorials."""
@@ -59,9 +65,11 @@ def normal_equations(batch: BatchFormulas) -> NormalEquations:
     slopes = [derive.pull_back([o], [ONE], batch.theta) for o in batch.outputs]
     resting = graph.substitute(batch.outputs, dict.fromkeys(batch.theta, ZERO))
     design = sympy.Matrix([to_sympy(graph.substitute(row, dict.fromkeys(batch.theta, ZERO))) for row in slopes])
-    target = sympy.Matrix([l - o for l, o in zip(to_sympy(batch.labels), to_sympy(resting), strict=True)]) if len(
-        batch.labels
-    ) == len(batch.outputs) else None
+    target = (
+        sympy.Matrix([label - o for label, o in zip(to_sympy(batch.labels), to_sympy(resting), strict=True)])
+        if len(batch.labels) == len(batch.outputs)
+        else None
+    )
     scale = _scale(matrix, right, design, target)
     numerators: tuple[Any, ...] = ()
     denominator: Any = None

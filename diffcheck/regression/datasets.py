@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from random import Random
@@ -16,12 +17,12 @@ from torch import Tensor
 
 from diffcheck.regression import findings
 from diffcheck.regression.bounds import end_point, follow, multiply_out, stability
-from diffcheck.regression.pipeline import Judged, Pipeline
 from diffcheck.regression.training import train
 from diffcheck.verdict import Verdict
 
 if TYPE_CHECKING:
     from diffcheck.regression.checks import Outcome, Worked
+    from diffcheck.regression.pipeline import Judged, Pipeline
 
 MOST_ROWS: Final = 6
 _RATES: Final = (0.03, 0.003, 0.1, 0.3, 1.0, 3.0)
@@ -101,9 +102,10 @@ def over_data_sets(worked: Worked) -> Outcome:
     def disagrees(drawn: DataSet) -> bool:
         return time.perf_counter() < deadline and _problem(pipeline, drawn, met) is not None
 
+    store: dict[str, Any] = {} if settings.database else {"database": None}
     key = f"diffcheck {worked.case_id} data-sets {worked.dtype}".encode()
     found = None
-    try:
+    with contextlib.suppress(NoSuchExample, Unsatisfiable):
         found = hypothesis.find(
             strategy,
             disagrees,
@@ -111,18 +113,24 @@ def over_data_sets(worked: Worked) -> Outcome:
                 max_examples=settings.examples,
                 phases=[Phase.reuse, Phase.generate, Phase.shrink],
                 deadline=None,
-                **({} if settings.database else {"database": None}),
+                **store,
             ),
             random=Random(settings.seed) if settings.seed is not None else None,
             database_key=key if settings.database else None,
         )
-    except (NoSuchExample, Unsatisfiable):
-        pass
-    outcome = Outcome(Verdict.PROVED, "θ ← (I - lr·H)·θ + lr·b, on any data", met.drawn, max_bounds=met.max_bounds, max_ulps=met.max_ulps)
+    outcome = Outcome(
+        Verdict.PROVED,
+        "θ ← (I - lr·H)·θ + lr·b, on any data",
+        met.drawn,
+        max_bounds=met.max_bounds,
+        max_ulps=met.max_ulps,
+    )
     outcome.details = _details(met)
     if found is not None:
         problem = _problem(pipeline, found, Met())
-        assert problem is not None
+        if problem is None:
+            outcome.verdict, outcome.reason = Verdict.ERROR, "a disagreement did not happen again on the same data set"
+            return outcome
         what, judged = problem
         failed = judged.first_failure
         outcome.verdict = Verdict.WRONG if failed is None else findings.verdict_of(judged.judgements[failed])
@@ -164,7 +172,7 @@ def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> tuple[str, Judged]
     for k, known in enumerate(followed):
         for number, true, bound in zip(record.steps[k].after, known.parameters, known.bound, strict=True):
             if not float(abs(true - number).upper()) <= bound:
-                        return f"after step {k + 1} the parameters are not what the affine maps lead to", judged
+                return f"after step {k + 1} the parameters are not what the affine maps lead to", judged
     solution = pipeline.solve(features, labels)
     stable = stability(solution.hessian, judged.updates, rate)
     met.overflowing += len(judged.updates) < len(record.steps)
@@ -180,8 +188,8 @@ def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> tuple[str, Judged]
         return None
     met.converging += stable.diverges is False
     product = multiply_out(record.start, judged.updates)
-    bound = end_point(record.start, record.steps[-1].after, solution.balls, judged.updates, product, rate)
-    if not float(bound.distance.upper()) <= min(bound.from_batches, bound.from_norms, bound.from_spectrum):
+    end = end_point(record.start, record.steps[-1].after, solution.balls, judged.updates, product, rate)
+    if not float(end.distance.upper()) <= min(end.from_batches, end.from_norms, end.from_spectrum):
         return "the end point is farther from the least-squares solution than its bound", judged
     return None
 

@@ -32,11 +32,13 @@ Step = Callable[[nn.Module, Loss, torch.optim.Optimizer, Tensor, Tensor], Any]
 """One step of training: forward pass, loss, backward pass, update."""
 
 
-def training_step(net: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, features: Tensor, labels: Tensor) -> None:
+def training_step(
+    net: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, features: Tensor, labels: Tensor
+) -> None:
     """The usual step: the gradient of this batch's loss, and nothing else, goes into the update."""
     value = loss(net(features), labels)
     optimizer.zero_grad()
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     optimizer.step()
 
 
@@ -70,7 +72,8 @@ class Regression:
     def signature(self) -> str:
         """The pipeline as text."""
         optimizer = getattr(self.optimizer, "__name__", "optimizer").replace("<lambda>", "optimizer")
-        return f"{optimizer}, learning rate {self.learning_rate:g}, batches of {self.batch_size}, {_count(self.epochs, 'epoch')}"
+        rate, epochs = f"learning rate {self.learning_rate:g}", _count(self.epochs, "epoch")
+        return f"{optimizer}, {rate}, batches of {self.batch_size}, {epochs}"
 
     def run(self, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
         """Checks the pipeline.
@@ -94,7 +97,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def regression(
+def regression(  # noqa: PLR0913 - a pipeline has that many parts
     data: Callable[[], tuple[Tensor, Tensor]],
     model: Callable[[], nn.Module],
     *,
@@ -130,16 +133,19 @@ def regression(
         DeclarationError: The declaration can't be checked; the message shows how to write it.
     """
     functions = {"data": data, "model": model, "optimizer": optimizer, "step": step}
+    numbers: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
+    rate: Any = learning_rate
     for what, value in functions.items():
         if not callable(value):
             raise DeclarationError(f"regression {name!r}: {what}={value!r} is not a function.\n{_HOW}")
     if isinstance(model, nn.Module):
         raise DeclarationError(
-            f"regression {name!r}: model= is a network; a run starts from a fresh one, so give a function that makes it.\n{_HOW}"
+            f"regression {name!r}: model= is a network; a run starts from a fresh one, so give a function that "
+            f"makes it.\n{_HOW}"
         )
-    if isinstance(learning_rate, bool) or not isinstance(learning_rate, (int, float)) or not 0 < learning_rate < float("inf"):
-        raise DeclarationError(f"regression {name!r}: learning_rate={learning_rate!r} is not a positive number.\n{_HOW}")
-    for what, count in (("batch_size", batch_size), ("epochs", epochs)):
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+        raise DeclarationError(f"regression {name!r}: learning_rate={rate!r} is not a positive number.\n{_HOW}")
+    for what, count in numbers.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise DeclarationError(f"regression {name!r}: {what}={count!r} is not a positive whole number.\n{_HOW}")
     return Regression(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from flint import arb
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flint import arb
 
 MOST = 16.0
 """A float64 has no more than so many."""
@@ -16,8 +20,8 @@ MOST = 16.0
 def digits_of(estimate: Sequence[float], solution: Sequence[arb]) -> float:
     """The digits that the worst coefficient keeps: min of -log₁₀ of the relative error, from 0 to `MOST`.
 
-    NIST's log relative error (McCullough, The American Statistician 52 (1998) 358); a coefficient that is 0 is judged by
-    its absolute error.
+    NIST's log relative error (McCullough, The American Statistician 52 (1998) 358); a coefficient that is 0 is
+    judged by its absolute error.
     """
     kept = MOST
     for number, true in zip(estimate, solution, strict=True):
@@ -36,6 +40,6 @@ def normal_equations_in_floats(design: Tensor, target: Tensor) -> list[float]:
     transposed = design.T
     try:
         found = torch.linalg.solve(transposed @ design, transposed @ target)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch.linalg.LinAlgError, which has no type
         return [math.nan] * design.shape[1]
     return [float(v) for v in found.reshape(-1)]

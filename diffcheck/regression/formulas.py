@@ -1,4 +1,4 @@
-"""A pipeline as formulas: the loss of a batch, its gradient, the update in closed form, and the update that was executed.
+"""A pipeline as formulas: a batch's loss, its gradient, the update in closed form, the update that was executed.
 
 One trace per number of rows serves every batch of that size, every value of the data and parameters, and every learning
 rate: all of them are symbols.
@@ -7,10 +7,9 @@ rate: all of them are symbols.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,15 @@ from diffcheck import expr as graph
 from diffcheck.errors import CaseFailure, DeclarationError, Unsupported
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.identity import Proof, Status, prove
-from diffcheck.regression.declare import Regression
 from diffcheck.regression.training import make_optimizer, parameters
 from diffcheck.rules import table
 from diffcheck.rules.registry import elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Shadows, symbols_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from diffcheck.regression.declare import Regression
 
 _TRACED_RATE: Final = 0.0271828182859
 """The learning rate of a traced step: a number that occurs nowhere else, so that it can be read as a symbol."""
@@ -86,9 +89,7 @@ def parameter_names(net: nn.Module) -> list[str]:
     return short if len(set(short)) == len(short) else [name.replace(".", "_") for name in full]
 
 
-def batch_formulas(
-    declared: Regression, net: nn.Module, sizes: Sizes, rows: int, dtype: torch.dtype
-) -> BatchFormulas:
+def batch_formulas(declared: Regression, net: nn.Module, sizes: Sizes, rows: int, dtype: torch.dtype) -> BatchFormulas:
     """Traces the loss of a batch.
 
     Raises:
@@ -101,13 +102,14 @@ def batch_formulas(
     theta = _attach_parameters(shadows, net)
     with shadows, _case_errors(declared):
         output = net(features)
-        value = declared.loss(output, labels)
+        value: Any = declared.loss(output, labels)
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise CaseFailure(f"the loss of {declared.name!r} is no single number, but {value!r}")
-        outputs, (loss,) = shadows.read(output).flat, shadows.read(value).flat
+        outputs, (loss,) = tuple(shadows.read(output).flat), shadows.read(value).flat
     if shadows.guards:
-        raise Unsupported("a condition on values", f"the loss of {declared.name!r} takes different paths for different data")
-    outputs = tuple(outputs)
+        raise Unsupported(
+            "a condition on values", f"the loss of {declared.name!r} takes different paths for different data"
+        )
     names = [str(e.payload) for e in theta]
     _refuse_unless_free(
         [derive.pull_back([o], [ONE], theta) for o in outputs], theta, names,
@@ -115,7 +117,9 @@ def batch_formulas(
     )  # fmt: skip
     gradient = derive.pull_back([loss], [ONE], theta)
     hessian = [derive.pull_back([g], [ONE], theta) for g in gradient]
-    _refuse_unless_free(hessian, theta, names, "the loss is not quadratic in the parameters", "its second derivative in {name}")
+    _refuse_unless_free(
+        hessian, theta, names, "the loss is not quadratic in the parameters", "its second derivative in {name}"
+    )
     at_zero: dict[Expr, Expr] = dict.fromkeys(theta, ZERO)
     return BatchFormulas(
         rows=rows,
@@ -154,7 +158,7 @@ def _refuse_unless_free(
 def step_formulas(
     declared: Regression, net: nn.Module, sizes: Sizes, batch: BatchFormulas, dtype: torch.dtype
 ) -> StepFormulas:
-    """Traces a whole step, the optimizer's update included; it is never the first one, so that `.grad` may hold something.
+    """Traces a whole step, the optimizer's update included. It is not the first one: `.grad` may hold something.
 
     Raises:
         Unsupported: An operation has no rule, or the optimizer is not plain SGD.
@@ -257,7 +261,7 @@ class _case_errors:  # noqa: N801 - used as a context manager
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         from diffcheck.errors import DiffcheckError
 
         if error is None or isinstance(error, DiffcheckError) or not isinstance(error, Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +12,8 @@ from torch.func import functional_call
 from diffcheck.regression.formulas import parameter_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffcheck.case import Case
     from diffcheck.regression.declare import Regression
 
@@ -41,8 +42,7 @@ def loss_case(
         return declared.loss(functional_call(nets[x.dtype], trained, (x,)), y)
 
     inputs: dict[str, Any] = {
-        name: Float[Tensor, " ".join(map(str, shape))]
-        for name, shape in zip(parameter_names(net), shapes, strict=True)
+        name: Float[Tensor, " ".join(map(str, shape))] for name, shape in zip(parameter_names(net), shapes, strict=True)
     }
     for name, tensor in (("X", features), ("y", labels)):
         inputs[name] = Float[Tensor, " ".join(("rows", *map(str, tensor.shape[1:])))]

@@ -2,8 +2,8 @@
 
     python -m diffcheck.regression.nist tests/data/nist_strd_linear.json
 
-prints the table of `docs/regression.md`. The file holds the data of the Statistical Reference Datasets with their certified
-coefficients; design columns are expressions such as `x**2`, numbers are decimals and are read as such.
+prints the table of `docs/regression.md`. The file holds the data of the Statistical Reference Datasets with their
+certified coefficients; design columns are expressions such as `x**2`, numbers are decimals and are read as such.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sympy
 import torch
@@ -26,6 +25,9 @@ from diffcheck.regression.closed_form import Solution, least_squares
 from diffcheck.regression.digits import digits_of, normal_equations_in_floats
 from diffcheck.regression.rational import RationalProgram
 from diffcheck.symbolic import from_sympy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DRIVERS: Final = ("gelsy", "gelsd", "gelss", "gels")
 """LAPACK's drivers behind `torch.linalg.lstsq`; the first is its default on the CPU."""
@@ -102,7 +104,8 @@ def agreeing_digits(value: fmpq, printed: str) -> int:
 def kept(data: DataSet) -> Kept:
     """What float64 keeps of one set's solution."""
     solution = solve(data)
-    assert solution.exact is not None and solution.balls is not None
+    if solution.exact is None or solution.balls is None:
+        raise ValueError(f"{data.name} has no unique solution: rank {solution.rank} of {solution.dimension}")
     design = torch.tensor([[_nearest(v) for v in row] for row in data.design], dtype=torch.float64)
     target = torch.tensor([[_nearest(v)] for v in data.target], dtype=torch.float64)
     return Kept(
@@ -132,7 +135,9 @@ def nist_table(sets: Sequence[DataSet]) -> str:
         rows.append((found.name, f"{found.size[0]} × {found.size[1]}", str(found.certified), *digits))
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from flint import arb, arb_mat
@@ -18,11 +17,21 @@ from diffcheck.identity import Status
 from diffcheck.regression.affine import precision
 from diffcheck.regression.bounds import Update
 from diffcheck.regression.closed_form import Solution, minimiser
-from diffcheck.regression.declare import Regression
-from diffcheck.regression.formulas import BatchFormulas, Sizes, additivity, batch_formulas, parameter_names, step_formulas
+from diffcheck.regression.formulas import (
+    BatchFormulas,
+    Sizes,
+    additivity,
+    batch_formulas,
+    step_formulas,
+)
 from diffcheck.regression.steps import MAP_BITS, StepChecker, StepJudgement, update_map
 from diffcheck.regression.training import Record, Step, make_model
 from diffcheck.shadow import MANTISSA_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diffcheck.regression.declare import Regression
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
 
@@ -52,9 +61,11 @@ class Pipeline:
     names: tuple[str, ...]
     """The parameters' entries: `weight[0,0]`."""
     row: BatchFormulas
-    how: str = ""
+    net: torch.nn.Module
+    """Freshly initialised; for its structure only."""
+    how: str
     """Whether a batch's loss is the "mean" or the "sum" of its rows'."""
-    _net: torch.nn.Module | None = None
+
     _checkers: dict[int, StepChecker] = field(default_factory=dict)
     _loss: tuple[Program, Program] | None = None
 
@@ -66,16 +77,10 @@ class Pipeline:
         """
         known = self._checkers.get(rows)
         if known is None:
-            assert self._net is not None
-            batch = batch_formulas(self.declared, self._net, self.sizes, rows, self.dtype)
-            if rows > 1 or not self.how:
-                how = additivity(batch, self.row) if rows > 1 else "mean"
-                if how is None or (self.how and rows > 1 and how != self.how):
-                    raise Unsupported(
-                        "the loss", f"that of a batch of {rows} rows is neither the mean nor the sum of its rows' losses"
-                    )
-                self.how = how
-            formulas = step_formulas(self.declared, self._net, self.sizes, batch, self.dtype)
+            batch = batch_formulas(self.declared, self.net, self.sizes, rows, self.dtype)
+            if rows > 1 and additivity(batch, self.row) != self.how:
+                raise Unsupported("the loss", f"that of {rows} rows is not the {self.how} of its rows' losses")
+            formulas = step_formulas(self.declared, self.net, self.sizes, batch, self.dtype)
             known = self._checkers[rows] = StepChecker(formulas, self.dtype)
         return known
 
@@ -85,7 +90,9 @@ class Pipeline:
             proof = checker.formulas.proof
             if proof.status is not Status.PROVED:
                 name = self.names[proof.position or 0]
-                how = "is another one" if proof.status is Status.REFUTED else f"was not decided by algebra ({proof.why})"
+                how = (
+                    "is another one" if proof.status is Status.REFUTED else f"was not decided by algebra ({proof.why})"
+                )
                 return f"the executed update of {name} on {rows} rows {how}"
         return ""
 
@@ -107,7 +114,7 @@ class Pipeline:
 
     def solve(self, features: Tensor, labels: Tensor) -> Solution:
         """The minimiser of the loss over all of the data."""
-        return minimiser(self.row, zip(_rows(features), _rows(labels), strict=True), self.how or "mean")
+        return minimiser(self.row, zip(_rows(features), _rows(labels), strict=True), self.how)
 
     def loss(self, parameters: Sequence[float], features: Tensor, labels: Tensor) -> tuple[arb, float]:
         """The loss over all of the data, enclosed; and how far rounding can take the dtype's from it."""
@@ -142,14 +149,15 @@ def prepare(declared: Regression, dtype: torch.dtype, features: Tensor, labels: 
 
     Raises:
         DeclarationError: The model is not linear in its parameters, or the loss is not quadratic.
-        Unsupported: An operation has no rule.
+        Unsupported: An operation has no rule, or the loss of a batch is not made of its rows' losses.
     """
     net = make_model(declared, dtype)
     sizes = Sizes(tuple(features.shape[1:]), tuple(labels.shape[1:]))
     row = batch_formulas(declared, net, sizes, 1, dtype)
-    short = parameter_names(net)
-    assert short
-    return Pipeline(declared, dtype, sizes, tuple(str(e.payload) for e in row.theta), row, _net=net)
+    how = additivity(batch_formulas(declared, net, sizes, 2, dtype), row)
+    if how is None:
+        raise Unsupported("the loss", "that of two rows is neither the mean nor the sum of their losses")
+    return Pipeline(declared, dtype, sizes, tuple(str(e.payload) for e in row.theta), row, net, how)
 
 
 def _rows(tensor: Tensor) -> list[list[float]]:

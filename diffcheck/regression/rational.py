@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from flint import fmpq
 
 from diffcheck import expr as graph
 from diffcheck.errors import DiffcheckError
-from diffcheck.expr import Expr
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diffcheck.expr import Expr
 
 
 class NotRational(DiffcheckError):
@@ -32,7 +36,7 @@ class RationalProgram:
         slot = {node: i for i, node in enumerate(nodes)}
         position = {name: i for i, name in enumerate(inputs)}
         self._slots = [slot[o] for o in outputs]
-        self._plan: list[tuple[str, tuple[int, ...], fmpq | int]] = []
+        self._plan: list[tuple[str, tuple[int, ...], Any]] = []
         for node in nodes:
             args = tuple(slot[a] for a in node.args)
             match node.head:
@@ -57,7 +61,7 @@ class RationalProgram:
         for head, args, payload in self._plan:
             match head:
                 case "symbol":
-                    known.append(values[int(payload)])
+                    known.append(values[payload])
                 case "constant":
                     known.append(payload)
                 case "add":

@@ -78,7 +78,8 @@ def equations(known: NormalEquations, pipeline: Pipeline) -> tuple[str, ...]:
     if known.scale is not None:
         columns = ", ".join(_any_row(str(c)) for c in known.design.row(0))
         lines.append(
-            f"on {known.rows} rows of symbols: ∇L = {known.scale}·(XᵀX·θ - Xᵀy) for all data, the row of X being ({columns})"
+            f"on {known.rows} rows of symbols: ∇L = {known.scale}·(XᵀX·θ - Xᵀy) for all data, "
+            f"the row of X being ({columns})"
         )
     if known.numerators:
         terms_of = [len(sympy.Add.make_args(e)) for e in (*known.numerators, known.denominator)]
@@ -91,9 +92,12 @@ def equations(known: NormalEquations, pipeline: Pipeline) -> tuple[str, ...]:
 
 def solution(known: Solution, pipeline: Pipeline) -> tuple[str, ...]:
     """The least-squares solution on the data."""
-    assert known.balls is not None
+    if known.balls is None:
+        return ()
     how = "in certified balls" if known.exact is None else "over the rationals"
-    values = [f"  {name} = {value.str(17, radius=False)}" for name, value in zip(pipeline.names, known.balls, strict=True)]
+    values = [
+        f"  {name} = {value.str(17, radius=False)}" for name, value in zip(pipeline.names, known.balls, strict=True)
+    ]
     return (f"solved {how}, rank {known.rank} of {known.dimension}:", *values)
 
 
@@ -108,7 +112,9 @@ def digits_kept(pipeline: Pipeline, known: Solution, features: Tensor, labels: T
     flat = graph.substitute([*(e for line in slopes for e in line), *row.outputs], at_zero)
     program = compile_graph(flat, row.data)
     design, target = [], []
-    for x, y in zip(features.reshape(len(features), -1).tolist(), labels.reshape(len(labels), -1).tolist(), strict=True):
+    for x, y in zip(
+        features.reshape(len(features), -1).tolist(), labels.reshape(len(labels), -1).tolist(), strict=True
+    ):
         values = [float(v.mid()) for v in program([arb(v) for v in (*x, *y)], 64, Selections())]
         for k, label in enumerate(y):
             design.append(values[k * count : (k + 1) * count])

@@ -11,9 +11,9 @@ from diffcheck.errors import DiffcheckError
 from diffcheck.identity import Status
 from diffcheck.regression.closed_form import normal_equations
 from diffcheck.regression.formulas import Sizes, batch_formulas, step_formulas
+from diffcheck.regression.pipeline import prepare
 from diffcheck.regression.report import equations as equation_lines
 from diffcheck.regression.report import system
-from diffcheck.regression.pipeline import prepare
 from diffcheck.regression.training import make_data, make_model
 from diffcheck.symbolic import to_sympy
 
@@ -40,7 +40,12 @@ def _text(declared: Regression) -> str:
     lines += ["loss of one example", f"  {to_sympy([pipeline.row.loss])[0]}", "", "its gradient, from SymPy"]
     for name, entry in zip(pipeline.names, to_sympy(pipeline.row.gradient), strict=True):
         lines.append(f"  ∂/∂{name} = {entry}")
-    lines += ["", *equation_lines(normal_equations(small), pipeline), "", "the update that autograd and the optimizer executed"]
+    lines += [
+        "",
+        *equation_lines(normal_equations(small), pipeline),
+        "",
+        "the update that autograd and the optimizer executed",
+    ]
     for name, entry in zip(pipeline.names, to_sympy(step.executed), strict=True):
         lines.append(f"  {name} ← {entry}")
     verdict = {

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
 from flint import arb, arb_mat
 
-from diffcheck import certify
 from diffcheck.certify import RADII, Certifier, format_of
 from diffcheck.compiler import BOUNDED, EXACT, Selections, compile_graph
 from diffcheck.regression.affine import identity, precision
-from diffcheck.regression.formulas import BatchFormulas, StepFormulas
-from diffcheck.regression.training import Step
 from diffcheck.shadow import MANTISSA_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from diffcheck import certify
+    from diffcheck.regression.formulas import BatchFormulas, StepFormulas
+    from diffcheck.regression.training import Step
 
 _EXACT_BITS = 160
 MAP_BITS = 256
@@ -143,7 +148,11 @@ def update_map(hessian: arb_mat, right: arb_mat, learning_rate: float) -> tuple[
 
 
 def diagnose(
-    checker: StepChecker, steps: Sequence[Step], position: int, learning_rate: float, checker_of: Callable[[int], StepChecker]
+    checker: StepChecker,
+    steps: Sequence[Step],
+    position: int,
+    learning_rate: float,
+    checker_of: Callable[[int], StepChecker],
 ) -> tuple[str, list[str]]:
     """What a step that fails did instead: a headline, and notes.
 
@@ -169,11 +178,8 @@ def diagnose(
         summed = [a + b for a, b in zip(summed, more, strict=True)]
         allowed = [a + b for a, b in zip(allowed, further, strict=True)]
         if _close(used, summed, allowed):
-            return (
-                f"{where}: gradients accumulate: .grad holds the sum of the last {count} batches' gradients; "
-                "zero_grad() is missing",
-                shown,
-            )
+            held = f".grad holds the sum of the last {count} batches' gradients"
+            return f"{where}: gradients accumulate: {held}; zero_grad() is missing", shown
     rows = checker.formulas.batch.rows
     # A factor makes the rounding larger too.
     grown = [s * max(1.0, abs(u) / max(float(abs(t).lower()), s)) for s, u, t in zip(slack, used, true, strict=True)]
@@ -201,12 +207,14 @@ def _diagnose_update(
     lost = [4 * max(fmt.ulp(b), fmt.ulp(a)) for b, a in zip(step.before, step.after, strict=True)]
     rate = _ratio(moved, [arb(g) for g in used], lost)
     if rate is None:
-        return f"{where}: the gradient is right, the update is not θ - lr·∇L", [_list("∇L", used), _list("moved by", moved)]
-    return (
-        f"{where}: the gradient is right, the learning rate is not: the update used {_digits(rate)} where "
-        f"{learning_rate!r} is declared",
-        [f"the update's learning rate is {_digits(rate / learning_rate)} times the declared one"],
-    )
+        return f"{where}: the gradient is right, the update is not θ - lr·∇L", [
+            _list("∇L", used),
+            _list("moved by", moved),
+        ]
+    used_instead = f"the update used {_digits(rate)} where {learning_rate!r} is declared"
+    return f"{where}: the gradient is right, the learning rate is not: {used_instead}", [
+        f"the update's learning rate is {_digits(rate / learning_rate)} times the declared one"
+    ]
 
 
 def _close(used: Sequence[float], true: Sequence[arb], slack: Sequence[float]) -> bool:
@@ -234,4 +242,3 @@ def _digits(value: float) -> str:
 
 def _list(what: str, numbers: Sequence[float | arb]) -> str:
     return f"{what}: {', '.join(f'{float(n.mid()) if isinstance(n, arb) else n:.12g}' for n in numbers)}"
-

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from diffcheck.errors import CaseFailure, Unsupported
 from diffcheck.regression.declare import Regression, parameters_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Numbers = tuple[float, ...]
 
@@ -64,7 +67,7 @@ def make_data(declared: Regression, dtype: torch.dtype) -> tuple[Tensor, Tensor]
         CaseFailure: They are not two tensors with a row per example.
     """
     with seeded(declared.seed, dtype):
-        made = declared.data()
+        made: Any = declared.data()
     if not (isinstance(made, (tuple, list)) and len(made) == 2 and all(isinstance(t, Tensor) for t in made)):
         raise CaseFailure(f"data= of {declared.name!r} returns no pair of tensors, features and labels")
     features, labels = (t.detach().to(dtype) for t in made)
@@ -85,10 +88,11 @@ def make_model(declared: Regression, dtype: torch.dtype) -> nn.Module:
         CaseFailure: It is none, or has no parameters.
     """
     with seeded(declared.seed + 1, dtype):
-        net = declared.model()
+        net: Any = declared.model()
     if not isinstance(net, nn.Module) or not any(p.requires_grad for p in net.parameters()):
         raise CaseFailure(f"model= of {declared.name!r} returns no network with parameters, but {net!r}")
-    return net.to(dtype)
+    fresh: nn.Module = net.to(dtype)
+    return fresh
 
 
 def make_optimizer(declared: Regression, net: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
@@ -100,7 +104,8 @@ def make_optimizer(declared: Regression, net: nn.Module, learning_rate: float) -
     optimizer = declared.optimizer(net.parameters(), lr=learning_rate)
     if not isinstance(optimizer, torch.optim.SGD):
         raise Unsupported(
-            type(optimizer).__name__, "the closed form of an update is known for torch.optim.SGD only: it is an affine map"
+            type(optimizer).__name__,
+            "the closed form of an update is known for torch.optim.SGD only: it is an affine map",
         )
     for option, value in parameters_of(optimizer):
         raise Unsupported(f"SGD({option}={value!r})", "the closed form checked here is that of plain SGD, θ - lr·∇L(θ)")
@@ -160,7 +165,9 @@ def train(
                 declared.step(net, declared.loss, optimizer, batch, targets)
                 now = _flat(trained)
                 steps.append(
-                    Step(before, _flat([batch]), _flat([targets]), len(batch), stale or nothing, _gradients(trained), now)
+                    Step(
+                        before, _flat([batch]), _flat([targets]), len(batch), stale or nothing, _gradients(trained), now
+                    )
                 )
                 if not all(abs(v) < float("inf") for v in now):
                     return Record(tuple(steps), tuple(losses), tuple(ends), start)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,7 +10,11 @@ from torch import Tensor, nn
 
 from diffcheck.check import Settings
 from diffcheck.regression import Regression, regression
-from diffcheck.verdict import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diffcheck.verdict import Result
 
 
 def small_data() -> tuple[Tensor, Tensor]:

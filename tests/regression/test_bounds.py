@@ -1,0 +1,181 @@
+"""Affine maps and bounds against exact fractions and mpmath."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from flint import arb, arb_mat
+
+from diffcheck.certify import RADII
+from diffcheck.regression import Regression, affine, bounds, pipeline, training
+from diffcheck.regression.affine import precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def random_matrix(seed: Any, size: Any, *, symmetric: Any = False) -> Any:
+    entries = np.random.default_rng(seed).normal(size=(size, size))
+    return entries + entries.T if symmetric else entries
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_norm_bound_is_one_and_is_tight(seed: Any) -> None:
+    entries = random_matrix(seed, 1 + seed % 4)
+    true = np.linalg.norm(entries, 2)
+    with precision(128):
+        bound = float(affine.norm_bound(arb_mat(entries.tolist())))
+    assert true * (1 - 1e-12) <= bound <= true * 1.1
+
+
+def test_the_norm_of_nothing_is_zero() -> None:
+    assert affine.norm_bound(arb_mat([[0, 0], [0, 0]])) == 0
+    assert affine.length(arb_mat([[0], [0]])).contains(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_extreme_eigenvalues_are_enclosed(seed: Any) -> None:
+    size = 1 + seed % 5
+    entries = random_matrix(seed, size, symmetric=True)
+    if seed % 3 == 0:
+        entries = np.eye(size) * 0.7  # an eigenvalue several times
+    with precision(200):
+        ((low, high),) = affine.extreme_eigenvalues([arb_mat(entries.tolist())])
+    with mpmath.workdps(50):
+        values = sorted(mpmath.eigsy(mpmath.matrix(entries.tolist()), eigvals_only=True))
+    for ball, value in ((low, values[0]), (high, values[-1])):
+        assert abs(mpmath.mpf(ball.mid().str(60, radius=False)) - value) <= float(ball.rad()) * (1 + 1e-9) + 1e-40
+        assert float(ball.rad()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("entries", "exceeds"),
+    [
+        ([[0.5, 0.0], [0.0, -0.999]], False),
+        ([[0.5, 0.0], [0.0, -1.001]], True),
+        ([[0.9, 1000.0], [0.0, 0.9]], False),
+        ([[1.0, 0.0], [0.0, 0.5]], None),
+        ([[1.01]], True),
+        ([[0.0]], False),
+    ],
+)
+def test_the_spectral_radius_is_told_from_one(entries: Any, exceeds: Any) -> None:
+    with precision(128):
+        assert affine.spectral_radius_exceeds_one(arb_mat(entries)) is exceeds
+
+
+def worked_out(declare: Callable[..., Regression], dtype: Any = torch.float64, **changes) -> Any:
+    declared = declare(**changes)
+    features, labels = training.make_data(declared, dtype)
+    known = pipeline.prepare(declared, dtype, features, labels)
+    judged = known.judge(training.train(declared, features, labels), declared.learning_rate)
+    return declared, features, labels, known, judged
+
+
+def exact_step(theta: Any, step: Any, rate: Any) -> Any:
+    """One step of gradient descent on the mean squared error of a batch, in fractions, written by hand."""
+    width = len(step.features) // step.rows
+    rows = [[*map(Fraction, step.features[i * width : (i + 1) * width]), Fraction(1)] for i in range(step.rows)]
+    residuals = [
+        sum(a * t for a, t in zip(row, theta, strict=True)) - Fraction(y)
+        for row, y in zip(rows, step.labels, strict=True)
+    ]
+    return [
+        t - rate * 2 / step.rows * sum(r * row[j] for r, row in zip(residuals, rows, strict=True))
+        for j, t in enumerate(theta)
+    ]
+
+
+def test_the_maps_are_those_of_gradient_descent_in_fractions(declare: Callable[..., Regression]) -> None:
+    declared, _, _, _, judged = worked_out(declare)
+    theta = [Fraction(v) for v in judged.record.start]
+    rate = Fraction(declared.learning_rate)
+    followed = bounds.follow(judged.record.start, judged.updates)
+    for step, known in zip(judged.record.steps, followed, strict=True):
+        theta = exact_step(theta, step, rate)
+        for ball, value, bound, computed in zip(known.parameters, theta, known.bound, step.after, strict=True):
+            difference = ball - arb(value.numerator) / arb(value.denominator)
+            assert float(abs(difference).upper()) < 1e-15
+            # The bound holds for the true distance, by the fractions alone.
+            assert abs(Fraction(computed) - value) <= Fraction(bound)
+    product = bounds.multiply_out(judged.record.start, judged.updates)
+    for ball, value, bound, computed in zip(
+        product.end, theta, product.bound, judged.record.steps[-1].after, strict=True
+    ):
+        with precision(256):
+            difference = ball - arb(value.numerator) / arb(value.denominator)
+        assert float(abs(difference).upper()) < 1e-60
+        assert abs(Fraction(computed) - value) <= Fraction(bound)
+
+
+def test_each_step_is_held_to_its_own_rounding(declare: Callable[..., Regression]) -> None:
+    declared, _, _, _, judged = worked_out(declare)
+    rate = Fraction(declared.learning_rate)
+    for step, judgement in zip(judged.record.steps, judged.judgements, strict=True):
+        exactly = exact_step([Fraction(v) for v in step.before], step, rate)
+        for value, computed, bound in zip(exactly, step.after, judgement.rounding, strict=True):
+            assert abs(Fraction(computed) - value) <= Fraction(bound)
+            assert bound <= 1e-13, "the bound is rounding, not a tolerance"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("seed", range(12))
+def test_right_runs_raise_no_alarm(declare: Callable[..., Regression], seed: Any, dtype: Any) -> None:
+    random = Random(seed)
+    changes = {"seed": seed, "batch_size": random.randint(1, 12), "learning_rate": random.choice((0.001, 0.03, 0.2))}
+    _, _, _, known, judged = worked_out(declare, dtype, **changes)
+    assert judged.first_failure is None
+    assert known.unproved() == ""
+    assert max(j.max_bounds for j in judged.judgements) <= RADII
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_end_point_is_within_its_bounds_and_they_grow_coarser(
+    declare: Callable[..., Regression], seed: Any
+) -> None:
+    declared, features, labels, known, judged = worked_out(declare, seed=seed, epochs=2)
+    solution = known.solve(features, labels)
+    product = bounds.multiply_out(judged.record.start, judged.updates)
+    end = judged.record.steps[-1].after
+    found = bounds.end_point(judged.record.start, end, solution.balls, judged.updates, product, declared.learning_rate)
+    with mpmath.workdps(50):
+        distance = mpmath.sqrt(
+            sum(
+                (mpmath.mpf(e) - mpmath.mpf(int(s.p)) / int(s.q)) ** 2 for e, s in zip(end, solution.exact, strict=True)
+            )
+        )
+    assert float(found.distance) == pytest.approx(float(distance), rel=1e-12)
+    assert distance <= found.from_batches <= found.from_norms <= found.from_spectrum
+    assert found.from_batches <= 1.001 * float(distance), "the sharp form loses nothing but rounding"
+
+
+def test_the_bounds_notice_an_end_that_is_too_far(declare: Callable[..., Regression]) -> None:
+    declared, features, labels, known, judged = worked_out(declare)
+    solution = known.solve(features, labels)
+    product = bounds.multiply_out(judged.record.start, judged.updates)
+    end = [v + 10.0 for v in judged.record.steps[-1].after]
+    found = bounds.end_point(judged.record.start, end, solution.balls, judged.updates, product, declared.learning_rate)
+    assert float(found.distance) > found.from_batches
+
+
+@pytest.mark.parametrize(("rate", "diverges"), [(0.99, False), (1.01, True), (1.0, None)])
+def test_the_limit_of_full_batches_is_two_over_the_largest_eigenvalue(rate: Any, diverges: Any) -> None:
+    hessian = arb_mat([[2, 0], [0, 1]])
+    update = bounds.Update(
+        hessian, arb_mat([[0], [0]]), affine.identity(2) - hessian * arb(rate), arb_mat([[0], [0]]), arb_mat([[0], [0]])
+    )
+    found = bounds.stability(hessian, [update], rate)
+    assert found.diverges is diverges
+    assert float(found.limit) == 1.0
+    words = {
+        False: "is below the limit 2/λ_max = 1",
+        True: "is past the limit 2/λ_max = 1",
+        None: "too near to the limit",
+    }
+    assert words[diverges] in found.describe(rate)
