@@ -118,6 +118,8 @@ class Certifier:
         self._format = fmt
         self._exact = compile_graph(distinct, variables, EXACT)
         self._bounded = compile_graph(distinct, variables, BOUNDED)
+        # A sum that cancels most of its digits is counted in units of its bound only: its own ulps say nothing.
+        self._most_cancelled = 2.0 ** (-fmt.bits // 2)
         self._first_precision = max(_FIRST_BITS, fmt.bits + 11)
         self._rounding: Program | None = None
         self._executed_exact: Program | None = None
@@ -148,8 +150,11 @@ class Certifier:
         sharp = true if self._all_distinct else [true[slot] for slot in slots]
         errors = [float((arb(c) - t).abs_upper()) for c, t in zip(computed, sharp, strict=True)]
         smallest = self._format.smallest
+        # An infinite error is never within a bound, not even within an infinite one.
         beyond = [
-            i for i, (e, r) in enumerate(zip(errors, bounds, strict=True)) if not e <= RADII * r and not e <= smallest
+            i
+            for i, (e, r) in enumerate(zip(errors, bounds, strict=True))
+            if not (e <= RADII * r and e < math.inf) and not e <= smallest
         ]
         for position in beyond:
             self._settle(position, computed[position], point, sharp[position], bounds[position], judgement)
@@ -164,8 +169,6 @@ class Certifier:
         judgement: Judgement,
     ) -> None:
         """The largest error of the numbers that are plainly within the bound."""
-        # A sum that cancels most of its digits is counted in units of its bound only: its own ulps say nothing.
-        most_cancelled = 2.0 ** (-self._format.bits // 2)
         ratio = relative = 0.0
         worst = 0
         for i, (error, bound) in enumerate(zip(errors, bounds, strict=True)):
@@ -174,7 +177,7 @@ class Certifier:
             if error > ratio * bound:
                 ratio = error / bound
             size = abs(computed[i])
-            if error > relative * size and bound < size * most_cancelled:
+            if error > relative * size and bound < size * self._most_cancelled:
                 relative, worst = error / size, i
         judgement.max_bounds = max(judgement.max_bounds, ratio)
         if relative:
@@ -193,10 +196,9 @@ class Certifier:
             judgement.failures[position] = verdict
         if verdict.bound > 0 and math.isfinite(verdict.error):
             judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
-        if math.isfinite(verdict.error):
-            judgement.max_ulps = max(
-                judgement.max_ulps, verdict.error / self._format.ulp(float(verdict.certified.mid()))
-            )
+        certified = abs(float(verdict.certified.mid()))
+        if math.isfinite(verdict.error) and verdict.bound < certified * self._most_cancelled:
+            judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(certified))
 
     def _verdict(self, position: int, number: float, point: list[arb], true: arb, bound: float) -> Verdict:
         true, decided = self._sharpened(position, point, true, bound)
@@ -209,7 +211,7 @@ class Certifier:
         if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
             return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
         ulp = fmt.ulp(float(true.mid()))
-        if error <= RADII * max(bound, ulp) + fmt.smallest:
+        if error < math.inf and error <= RADII * max(bound, ulp) + fmt.smallest:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Verdict(Outcome.WITHIN, true, error, max(bound, ulp))
@@ -218,7 +220,7 @@ class Certifier:
         scale = max(bound, ulp)
         if differs or not (error <= RADII * executed_bound) or not math.isfinite(number):
             outcome = Outcome.WRONG
-        elif error > scale * 2.0**LOST_BITS and not true.is_zero():  # a true 0 has no digits to lose
+        elif (math.isinf(error) or error > scale * 2.0**LOST_BITS) and not true.contains(0):  # a true 0 has no digits to lose
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN
@@ -271,23 +273,41 @@ class Certifier:
         bounds = [self._bounded(point, self._format.bits, Selections(f)) for f in forced]
         for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):
             sides = [b[slot] for b in branches if b[slot].is_finite()]
-            radii = [float(b[slot].rad()) for b in bounds if b[slot].is_finite()]
+            # What is not known of a selector is no rounding.
+            radii = [
+                max(float(b[slot].rad()) - float(e[slot].rad()), 0.0)
+                for b, e in zip(bounds, branches, strict=True)
+                if b[slot].is_finite() and e[slot].is_finite()
+            ]
             if not sides:
                 judgement.undefined += 1
                 continue
-            hull = sides[0]
-            for side in sides[1:]:
-                hull = hull.union(side)
-            slack = RADII * max(radii, default=0.0) + self._format.smallest
-            outside = float((arb(number) - hull.mid()).abs_upper()) - float(hull.rad()) * (1 + 2.0**-25)
-            if outside <= slack or math.isclose(outside, 0.0, abs_tol=self._format.ulp(number)):
+            lowest, highest = min(s.lower() for s in sides), max(s.upper() for s in sides)
+            hull = lowest.union(highest)
+            slack = RADII * max(max(radii, default=0.0), self._format.ulp(number)) + self._format.smallest
+            outside = self._outside(number, lowest, highest)
+            if outside <= slack:
                 continue
             if len(sides) < len(branches) and not math.isfinite(number):
                 judgement.undefined += 1
                 continue
-            judgement.failures[position] = Verdict(
-                Outcome.WRONG, hull, outside, max(slack / RADII, 0.0), at_kink=len(sides) > 1
-            )
+            if highest - lowest <= 2.0**-20 * self._format.ulp(float(hull.mid())):
+                # Every branch gives the same here: this number is not at a kink.
+                self._settle(position, number, point, sides[0], max(radii, default=0.0), judgement)
+                continue
+            differs, executed_bound = self._executed_rounding(position, point, hull)
+            if not differs and outside <= RADII * executed_bound and math.isfinite(number):
+                continue
+            judgement.failures[position] = Verdict(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)
+
+    def _outside(self, number: float, lowest: arb, highest: arb) -> float:
+        """How far a number is from an interval; an overflow is inside of what is beyond the format's range."""
+        if math.isnan(number):
+            return math.inf
+        if math.isinf(number):
+            beyond = highest >= self._format.largest if number > 0 else lowest <= -self._format.largest
+            return 0.0 if beyond else math.inf
+        return max(0.0, float((lowest - number).upper()), float((number - highest).upper()))
 
 
 def holds(guards: Program, expected: Sequence[bool], values: Sequence[float], precision: int) -> bool:

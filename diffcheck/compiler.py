@@ -262,7 +262,8 @@ class _Writer:
             case name:
                 head = HEADS[name]
                 text = head.ball.format(*args)
-                return f"({text}*{self._accuracy(head.ulps)})" if rounding and head.ulps else text
+                ulps = max(head.ulps, head.measured_ulps) if self._arithmetic.largest else head.ulps
+                return f"({text}*{self._accuracy(ulps)})" if rounding and ulps else text
 
     def _accuracy(self, ulps: int) -> str:
         if ulps not in self._factors:

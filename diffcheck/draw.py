@@ -16,8 +16,8 @@ from diffcheck.domain import Argument, Shapes, contains, resolved
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
-_STEPS: Final = 800
-"""Middling numbers reach from -800/128 to 800/128."""
+_STEPS: Final = 4096
+"""Middling numbers reach from -32 to 32."""
 _MOST_INTEGER: Final = 3
 """Integers without bounds reach from -3 to 3."""
 

@@ -35,7 +35,7 @@ class Budget:
 
     operations: int = 10_000
     elements: int = 200_000
-    seconds: float = 30.0
+    seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,8 +170,9 @@ def trace(
         if mode == "forward":
             output_shadows.extend(shadows.read(y) for y in run.outputs)
     _check_outputs(case, run, before)
-    _check_unchanged(case, values, before)
-    _check_repeatable(case, before, run)
+    changed = [n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat))]
+    _check_unchanged(case, values, before, changed)
+    _check_repeatable(case, before, run, drew_numbers=bool(shadows.random_operations))
     flat_inputs = [e for name in real for e in symbols[name].flat]
     flat_seeds = [e for cells in seeds for e in cells.flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
@@ -354,19 +355,33 @@ def _check_outputs(case: Case, run: Run, values: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_unchanged(case: Case, values: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
+def _check_unchanged(
+    case: Case, values: Mapping[str, Tensor], before: Mapping[str, Tensor], changed: Sequence[str]
+) -> None:
+    """Values may stay the same by chance (0 doubled is 0); the shadow of an input that is written to does not."""
     for name, value in values.items():
-        if not torch.equal(torch.nan_to_num(value.detach()), torch.nan_to_num(before[name])):
+        if name in changed or not torch.equal(torch.nan_to_num(value.detach()), torch.nan_to_num(before[name])):
             raise CaseFailure(
                 f"case {case.name!r} changes its input {name} in place, from {before[name].tolist()} "
                 f"to {value.tolist()}; write {name}.clone() first"
             )
 
 
-def _check_repeatable(case: Case, values: Mapping[str, Tensor], run: Run) -> None:
+def _check_repeatable(case: Case, values: Mapping[str, Tensor], run: Run, *, drew_numbers: bool) -> None:
     """The same input must give the same output: otherwise there is no function to differentiate."""
+
+    def outputs() -> tuple[list[Tensor], Tensor]:
+        found = autodiff.outputs_of(case.function(*(v.clone() for v in values.values())))
+        return found, torch.random.get_rng_state()
+
     with torch.no_grad():
-        again = autodiff.outputs_of(case.function(*(v.clone() for v in values.values())))
+        again, generator = outputs()
+        # Outputs may agree by chance (at x = 0, say). What draws, and does not seed first, moves the generator on.
+        if drew_numbers and not torch.equal(generator, outputs()[1]):
+            raise CaseFailure(
+                f"case {case.name!r} is random: it draws from PyTorch's generator; pass what is random as an argument, "
+                "or seed the generator inside"
+            )
     ours = run.outputs[-len(again) :] if again else ()
     for first, second in zip(ours, again, strict=True):
         if first.shape != second.shape or not torch.equal(torch.nan_to_num(first.detach()), torch.nan_to_num(second)):
