@@ -150,11 +150,11 @@ class Certifier:
         sharp = true if self._all_distinct else [true[slot] for slot in slots]
         errors = [float((arb(c) - t).abs_upper()) for c, t in zip(computed, sharp, strict=True)]
         smallest = self._format.smallest
-        # An infinite error is never within a bound, not even within an infinite one.
+        # Within an infinite bound is anything: there the executed formula decides.
         beyond = [
             i
             for i, (e, r) in enumerate(zip(errors, bounds, strict=True))
-            if not (e <= RADII * r and e < math.inf) and not e <= smallest
+            if not e <= RADII * r < math.inf and not e <= smallest
         ]
         for position in beyond:
             self._settle(position, computed[position], point, sharp[position], bounds[position], judgement)
@@ -211,7 +211,7 @@ class Certifier:
         if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
             return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
         ulp = fmt.ulp(float(true.mid()))
-        if error < math.inf and error <= RADII * max(bound, ulp) + fmt.smallest:
+        if error <= RADII * max(bound, ulp) + fmt.smallest < math.inf:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Verdict(Outcome.WITHIN, true, error, max(bound, ulp))
