@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_flatten
 
 
@@ -37,9 +37,7 @@ def reverse(
     connected = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if y.requires_grad]
     if not connected:
         return outputs, [None] * len(leaves)
-    gradients = torch.autograd.grad(
-        [y for y, _ in connected], leaves, [c for _, c in connected], allow_unused=True
-    )
+    gradients = torch.autograd.grad([y for y, _ in connected], leaves, [c for _, c in connected], allow_unused=True)
     return outputs, list(gradients)
 
 

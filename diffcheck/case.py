@@ -119,7 +119,7 @@ def case(
     """
 
     def declare(target: Callable[..., Any]) -> Case:
-        return _declare(target, gradient, assume, inputs, name, preceded_by, clear)
+        return _declare(target, gradient, assume, inputs, name, preceded_by, clear=clear)
 
     return declare if function is None else declare(function)
 
@@ -131,6 +131,7 @@ def _declare(
     inputs: Mapping[str, Any] | None,
     name: str | None,
     preceded_by: Case | None,
+    *,
     clear: bool,
 ) -> Case:
     import torch
@@ -158,7 +159,7 @@ def _declare(
             f"case {name!r} has nothing to differentiate: none of its arguments is a Float tensor"
             + (f" ({', '.join(a.name for a in arguments)})" if arguments else "")
         )
-    _check_predecessor(name, arguments, preceded_by, clear)
+    _check_predecessor(name, arguments, preceded_by, clear=clear)
     if preceded_by is not None and gradient is None:
         raise DeclarationError(f"case {name!r}: with preceded_by= say with gradient= what .grad should hold at the end")
     code = getattr(inspect.unwrap(target), "__code__", None)
@@ -177,7 +178,7 @@ def _declare(
     )
 
 
-def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: Case | None, clear: bool) -> None:
+def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: Case | None, *, clear: bool) -> None:
     if preceded_by is None:
         if clear:
             raise DeclarationError(f"case {name!r}: clear=True means nothing without preceded_by=")
@@ -187,7 +188,7 @@ def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: 
     if preceded_by.arguments != arguments:
         raise DeclarationError(
             f"case {name!r} and preceded_by={preceded_by.name!r} must have the same arguments; they have\n"
-            + f"    {arguments}\n    {preceded_by.arguments}"
+            f"    {arguments}\n    {preceded_by.arguments}"
         )
 
 
@@ -200,9 +201,7 @@ def _returns(function: Callable[..., Any], name: str) -> tuple[Axis, ...] | None
     return None if dims is None else axes_of(dims, f"case {name!r}, result")
 
 
-def _functional(
-    module: Any, arguments: tuple[Argument, ...]
-) -> tuple[Callable[..., Any], tuple[Argument, ...]]:
+def _functional(module: Any, arguments: tuple[Argument, ...]) -> tuple[Callable[..., Any], tuple[Argument, ...]]:
     """A module as a function of its inputs and parameters."""
     from torch.func import functional_call
 

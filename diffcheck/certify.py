@@ -20,8 +20,8 @@ from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Arithmetic, Prog
 from diffcheck.expr import Expr
 
 RADII: Final = 4.0
-"""How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their operations
-differently from the reference and fuse some; in `docs/how-it-works.md` stands what was measured."""
+"""How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
+operations differently from the reference and fuse some; in `docs/how-it-works.md` stands what was measured."""
 LOST_BITS: Final = 10
 """An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS."""
 _FIRST_BITS: Final = 64
@@ -220,7 +220,9 @@ class Certifier:
         scale = max(bound, ulp)
         if differs or not (error <= RADII * executed_bound) or not math.isfinite(number):
             outcome = Outcome.WRONG
-        elif (math.isinf(error) or error > scale * 2.0**LOST_BITS) and not true.contains(0):  # a true 0 has no digits to lose
+        elif (math.isinf(error) or error > scale * 2.0**LOST_BITS) and not true.contains(
+            0
+        ):  # a true 0 has no digits to lose
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN

@@ -15,7 +15,7 @@ _SHORT: Final = 12
 _LARGEST_DENOMINATOR: Final = 1000
 
 
-def scalar(value: float | int | bool) -> Expr:
+def scalar(value: float) -> Expr:
     """A Python number that appears in a formula, as the number it was meant to be.
 
     Integers and short decimals are themselves. A float within half an ulp of a small fraction, of the square root of

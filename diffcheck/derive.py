@@ -1,7 +1,7 @@
 """The reference: derivatives of a graph.
 
-Every elementary derivative is SymPy's (`diffcheck.symbolic`); this module only applies the chain rule, once per node, so
-that shared subterms stay shared. A test holds the result to `sympy.diff` of the whole expression.
+Every elementary derivative is SymPy's (`diffcheck.symbolic`); this module only applies the chain rule, once per node,
+so that shared subterms stay shared. A test holds the result to `sympy.diff` of the whole expression.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def partials(node: Expr, *, forward: bool) -> tuple[Expr, ...]:
         case head:
             # A constant argument needs no derivative, and may have none: the order of a polygamma function.
             return tuple(
-                ZERO if graph.is_constant(a) else symbolic.partial_derivative(head, i)(*args) for i, a in enumerate(args)
+                ZERO if graph.is_constant(a) else symbolic.partial_derivative(head, i)(*args)
+                for i, a in enumerate(args)
             )
 
 

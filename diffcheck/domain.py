@@ -206,9 +206,11 @@ def _bounded(known: Argument, bound: float | str, side: str, *, is_open: bool) -
     tighter = operator.gt if side == "lower" else operator.lt
     if not isinstance(bound, str) and not isinstance(before, str) and not tighter(bound, before):
         if bound == before and is_open:
-            return replace(known, **{f"{side}_open": True})
+            opened: dict[str, Any] = {f"{side}_open": True}
+            return replace(known, **opened)
         return known
-    return replace(known, **{side: bound, f"{side}_open": is_open})
+    narrowed: dict[str, Any] = {side: bound, f"{side}_open": is_open}
+    return replace(known, **narrowed)
 
 
 def _refuse_contradictions(known: Argument, where: str) -> None:
@@ -217,7 +219,7 @@ def _refuse_contradictions(known: Argument, where: str) -> None:
         return
     empty = lower > upper or (lower == upper and (known.lower_open or known.upper_open))
     if known.kind == "integer" and not empty:
-        empty = _first_integer(lower, known.lower_open) > _last_integer(upper, known.upper_open)
+        empty = _first_integer(lower, is_open=known.lower_open) > _last_integer(upper, is_open=known.upper_open)
     if empty:
         raise DeclarationError(f"{where}: no number is {describe_bounds(known)}.")
 
@@ -271,7 +273,7 @@ def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
     assignments: list[Shapes] = []
     for turn in range(3):
         sizes = {name: (2, 3, 4)[(i + turn) % 3] if turn else 1 for i, name in enumerate(single)}
-        groups = {name: ((), (2,), (1, 2))[turn] for name in several}
+        groups = dict.fromkeys(several, ((), (2,), (1, 2))[turn])
         shapes = _shapes(arguments, sizes, groups, narrow=turn == 2)
         if shapes is not None and shapes not in assignments:
             assignments.append(shapes)
@@ -318,11 +320,11 @@ def matches(axes: Sequence[Axis], shape: tuple[int, ...], arguments: Sequence[Ar
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _first_integer(bound: float, is_open: bool) -> float:
+def _first_integer(bound: float, *, is_open: bool) -> float:
     return bound if math.isinf(bound) else math.floor(bound) + 1 if is_open else math.ceil(bound)
 
 
-def _last_integer(bound: float, is_open: bool) -> float:
+def _last_integer(bound: float, *, is_open: bool) -> float:
     return bound if math.isinf(bound) else math.ceil(bound) - 1 if is_open else math.floor(bound)
 
 

@@ -122,7 +122,6 @@ def inputs(
     special: Sequence[float] = (),
 ) -> st.SearchStrategy[Drawn]:
     """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents."""
-
     # Built once: Hypothesis validates a strategy when it first sees it, and that costs more than drawing from it.
     per_shapes = [
         st.builds(
@@ -156,7 +155,7 @@ def taken_in_turn(numbers: Sequence[float], like: Sequence[Tensor]) -> list[Tens
     position = 0
     for tensor in like:
         count = tensor.numel()
-        repeated = numbers * ((position + count) // len(numbers) + 1)
+        repeated = list(numbers) * ((position + count) // len(numbers) + 1)
         entries = repeated[position : position + count]
         position = (position + count) % len(numbers)
         result.append(torch.tensor(entries, dtype=tensor.dtype, device=tensor.device).view(tensor.shape))
@@ -169,13 +168,13 @@ def admits(
     values: Mapping[str, Tensor],
     assume: Callable[..., Any] | None,
 ) -> bool:
-    """Whether tensors are within the domain: bounds (rounding to a narrower dtype may leave them), predicates, `assume`."""
+    """Whether tensors are within the domain: bounds (rounding to a narrower dtype may leave them), predicates, assume."""
     for known in arguments:
         value = values[known.name]
         bounds = resolved(known, shapes, arguments)
-        if known.kind == "real" and (math.isfinite(float(bounds.lower)) or math.isfinite(float(bounds.upper))):
-            if not all(contains(bounds, v) for v in value.reshape(-1).tolist()):
-                return False
+        bounded = known.kind == "real" and (math.isfinite(float(bounds.lower)) or math.isfinite(float(bounds.upper)))
+        if bounded and not all(contains(bounds, v) for v in value.reshape(-1).tolist()):
+            return False
         if not all(_holds(predicate(value.clone())) for predicate in known.predicates):
             return False
     return assume is None or _holds(assume(*(v.clone() for v in values.values())))

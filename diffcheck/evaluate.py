@@ -24,7 +24,7 @@ DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
 TEXTBOOK: Final = "gradient"
 """The mode under which a case's own `gradient=` is reported."""
 _VALUE_SLACK: Final = 64.0
-"""A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this check is not a bound."""
+"""A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:
     try:
         return admits(case.arguments, drawn.shapes, values, case.assume)
     except Exception as error:  # a predicate is user code
-        raise CaseFailure(f"assume= or a Predicate of case {case.name!r} raises {type(error).__name__}: {error}") from error
+        raise CaseFailure(
+            f"assume= or a Predicate of case {case.name!r} raises {type(error).__name__}: {error}"
+        ) from error
 
 
 def _real_entries(case: Case, values: dict[str, Tensor]) -> list[float]:

@@ -89,7 +89,7 @@ def _intern(head: str, args: tuple[Expr, ...] = (), payload: Payload = None) -> 
     return node
 
 
-def constant(value: int | Fraction | float) -> Expr:
+def constant(value: Fraction | float) -> Expr:
     """An exact constant. A finite float is the binary fraction that it is; infinities and NaN stay floats."""
     if isinstance(value, float) and (isinf(value) or isnan(value)):
         # One NaN: NaN is unequal to itself and would never be found again.

@@ -1,9 +1,9 @@
 """A normal form for expressions: sparse polynomials, with rational coefficients, in atoms.
 
-An atom stands for a variable, an exponential, a root, a logarithm, a selector, any other function of a normal form, or for
-a sum that is divided by. Atoms know their relations: r² = Q for a root, s² = s for a selector, sin² = 1 - cos². Products
-of exponentials are exponentials of sums; hyperbolic functions are exponentials. What is left is compared as a polynomial,
-after denominators have been multiplied out.
+An atom stands for a variable, an exponential, a root, a logarithm, a selector, any other function of a normal form, or
+for a sum that is divided by. Atoms know their relations: r² = Q for a root, s² = s for a selector, sin² = 1 - cos².
+Products of exponentials are exponentials of sums; hyperbolic functions are exponentials. What is left is compared as a
+polynomial, after denominators have been multiplied out.
 
 Exponents are packed into one integer per monomial, so that multiplying monomials is adding integers.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from math import gcd, lcm
-from typing import Any, Final
+from typing import Final
 
 from flint import fmpq, fmpz
 
@@ -274,9 +274,13 @@ class NormalForms:
             return self.power(atom.inside, exponent)
         wholes, left = divmod(exponent, atom.degree or 2)
         power = self.power(atom.inside, wholes)
-        return self.multiply(power, generator) if left == 1 else self.multiply(
-            power, Polynomial({left << (_WIDTH * index): fmpq(1)}, 1 << index)
-        ) if left else power
+        return (
+            self.multiply(power, generator)
+            if left == 1
+            else self.multiply(power, Polynomial({left << (_WIDTH * index): fmpq(1)}, 1 << index))
+            if left
+            else power
+        )
 
     # -- contents --------------------------------------------------------------------------------------------------
 
@@ -376,7 +380,9 @@ class NormalForms:
                 result = self.scale(result, fmpq(prime) ** wholes)
                 if left:
                     inside = self._number(fmpq(prime))
-                    generator = self._atom(("root", degree, inside.key()), _Atom("root", degree, inside, True))
+                    generator = self._atom(
+                        ("root", degree, inside.key()), _Atom("root", degree, inside, sign_known=True)
+                    )
                     result = self.multiply(result, self.power(generator, left))
         return result
 
@@ -463,9 +469,7 @@ class NormalForms:
             cleared &= ~(1 << index)
         return Polynomial({m: c for m, c in terms.items() if c != 0}, cleared)
 
-    def _selector(
-        self, p: Polynomial, decide: Callable[[Polynomial, dict[int, int]], Polynomial]
-    ) -> Polynomial:
+    def _selector(self, p: Polynomial, decide: Callable[[Polynomial, dict[int, int]], Polynomial]) -> Polynomial:
         """A selector of p: by cases where p contains selectors itself."""
         inner = self._selectors_in(p)
         if len(inner) > _MOST_INNER_SELECTORS:
@@ -583,6 +587,3 @@ _ODD: Final = frozenset({"erf", "erfinv", "atan", "asin", "asinh", "atanh"})
 def normal_difference(forms: NormalForms, a: Expr, b: Expr) -> Polynomial:
     """The normal form of a - b."""
     return forms.subtract(forms.of(a), forms.of(b))
-
-
-__all__ = ["Any", "GiveUp", "NormalForms", "Polynomial", "normal_difference"]

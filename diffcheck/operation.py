@@ -26,7 +26,7 @@ class Operation:
     packet: str
     """`aten.add`."""
     rule_names: tuple[str, str]
-    """Under which its rule may stand: `aten.add.Tensor`, `aten.add`; in-place and `out=` variants under the functional."""
+    """Its rule may stand under: `aten.add.Tensor`, `aten.add`; in-place and `out=` variants under the functional."""
     written: tuple[tuple[int, str], ...]
     """Position and name of the arguments that it writes to."""
     without_meaning: frozenset[str]

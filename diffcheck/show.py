@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import sympy
 
-from diffcheck import formula, symbolic
 from diffcheck import expr as graph
+from diffcheck import formula, symbolic
 from diffcheck.case import Case
 from diffcheck.check import Settings, visited_paths
 from diffcheck.evaluate import TEXTBOOK, Path
@@ -32,7 +32,7 @@ def show(case: Case, *, latex: bool = False) -> str:
     paths = visited_paths(case, Settings(examples=30, seed=0, dtypes=("float64",), database=False))
     largest = max(len(path.trace.entries) for _, path in paths)
     shown = [(mode, path) for mode, path in paths if len(path.trace.entries) == largest]
-    return "\n".join(_latex(case, shown) if latex else _report(case, shown))
+    return "\n".join(_latex(shown) if latex else _report(case, shown))
 
 
 def _report(case: Case, paths: Sequence[tuple[str, Path]]) -> Iterator[str]:
@@ -66,7 +66,9 @@ def _path_title(number: int, count: int, path: Path) -> Iterator[str]:
 
 def _function(path: Path) -> Iterator[str]:
     yield "function"
-    yield from _numbered([f"y[{i}]" if len(path.trace.outputs) > 1 else "y" for i in range(len(path.trace.outputs))], path.trace.outputs)
+    yield from _numbered(
+        [f"y[{i}]" if len(path.trace.outputs) > 1 else "y" for i in range(len(path.trace.outputs))], path.trace.outputs
+    )
     yield "gradient of the sum of the outputs"
     yield from _numbered([f"∂/∂{name}" for name in path.trace.variables], path.trace.unit_reference)
 
@@ -104,7 +106,7 @@ def _numbered(names: Sequence[str], formulas: Sequence[Expr]) -> Iterator[str]:
         yield f"    … and {len(formulas) - _MOST_ENTRIES} more"
 
 
-def _latex(case: Case, paths: Sequence[tuple[str, Path]]) -> Iterator[str]:
+def _latex(paths: Sequence[tuple[str, Path]]) -> Iterator[str]:
     trace = paths[0][1].trace
     yield r"\begin{align*}"
     for i, output in enumerate(graph.as_values(trace.outputs)[:_MOST_ENTRIES]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
+from math import isnan
 from typing import Any
 
 import sympy
@@ -61,7 +62,7 @@ def variable(name: str) -> Any:
 def _constant(value: Fraction | float) -> Any:
     if isinstance(value, Fraction):
         return sympy.Rational(value.numerator, value.denominator)
-    return sympy.nan if value != value else sympy.oo if value > 0 else -sympy.oo
+    return sympy.nan if isnan(value) else sympy.oo if value > 0 else -sympy.oo
 
 
 def to_sympy(outputs: Sequence[Expr], *, reveal: bool = False) -> list[Any]:
@@ -128,7 +129,10 @@ def from_sympy(expression: Any, bindings: dict[Any, Expr]) -> Expr:
     """
     if expression in bindings:
         return bindings[expression]
-    convert = lambda e: from_sympy(e, bindings)  # noqa: E731
+
+    def convert(part: Any) -> Expr:
+        return from_sympy(part, bindings)
+
     if expression.is_Rational:
         return graph.constant(Fraction(int(expression.p), int(expression.q)))
     if expression is sympy.pi:

@@ -101,10 +101,10 @@ def over_heads() -> list[Example]:
             Example(f"{head} composed", call(head, inside) * X + Y, signed(-12, 5), signed(-12, 3), slow=head in _SLOW)
         )
     found.append(Example("atan2", call("atan2", X, Y) * X, WIDE, WIDE))
-    for order in (0, 1, 2):
-        found.append(
-            Example(f"polygamma {order}", call("polygamma", constant(order), X) * Y, magnitude(-12, 5), slow=True)
-        )
+    found.extend(
+        Example(f"polygamma {order}", call("polygamma", constant(order), X) * Y, magnitude(-12, 5), slow=True)
+        for order in (0, 1, 2)
+    )
     return found
 
 

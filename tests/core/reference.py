@@ -42,7 +42,8 @@ FUNCTIONS: Final[dict[Any, Callable[..., Any]]] = {
     sympy.sinh: mpmath.sinh, sympy.cosh: mpmath.cosh, sympy.tanh: mpmath.tanh, sympy.asinh: mpmath.asinh,
     sympy.acosh: mpmath.acosh, sympy.atanh: mpmath.atanh, sympy.erf: mpmath.erf, sympy.erfc: mpmath.erfc,
     sympy.erfinv: mpmath.erfinv, sympy.gamma: mpmath.gamma, sympy.loggamma: mpmath.loggamma,
-    sympy.polygamma: lambda n, x: mpmath.psi(int(n), x), sympy.floor: mpmath.floor, sympy.Abs: abs, sympy.sign: mpmath.sign,
+    sympy.polygamma: lambda n, x: mpmath.psi(int(n), x), sympy.floor: mpmath.floor, sympy.Abs: abs,
+    sympy.sign: mpmath.sign,
     Frozen: lambda x: x,
 }  # fmt: skip
 
