@@ -49,7 +49,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
     if wanted:
         typer.echo(f"diffcheck {__version__}")
         raise typer.Exit
@@ -104,7 +104,7 @@ def _diffcheck(
 
 
 @app.command(short_help="Prove and certify the derivatives of cases.")
-def run(
+def run(  # noqa: PLR0913 - one parameter per option
     paths: Paths,
     *,
     keyword: Keyword = "",
@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at exit fails again
         return Exit.FAILED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort
         from diffcheck.report.terminal import HOW_TO_REPORT
 
         _say(f"internal error: {type(error).__name__}: {error}\n{HOW_TO_REPORT}")

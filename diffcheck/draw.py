@@ -168,7 +168,7 @@ def admits(
     values: Mapping[str, Tensor],
     assume: Callable[..., Any] | None,
 ) -> bool:
-    """Whether tensors are within the domain: bounds (rounding to a narrower dtype may leave them), predicates, assume."""
+    """Whether tensors are in the domain: bounds (rounding to a narrower dtype may leave them), predicates, `assume`."""
     for known in arguments:
         value = values[known.name]
         bounds = resolved(known, shapes, arguments)
