@@ -274,13 +274,11 @@ class NormalForms:
             return self.power(atom.inside, exponent)
         wholes, left = divmod(exponent, atom.degree or 2)
         power = self.power(atom.inside, wholes)
-        return (
-            self.multiply(power, generator)
-            if left == 1
-            else self.multiply(power, Polynomial({left << (_WIDTH * index): fmpq(1)}, 1 << index))
-            if left
-            else power
-        )
+        if not left:
+            return power
+        if left == 1:
+            return self.multiply(power, generator)
+        return self.multiply(power, Polynomial({left << (_WIDTH * index): fmpq(1)}, 1 << index))
 
     # -- contents --------------------------------------------------------------------------------------------------
 
