@@ -72,7 +72,9 @@ def polygamma(order: arb, x: arb) -> arb:
     """ψ⁽ⁿ⁾(x) = (-1)ⁿ⁺¹ n! ζ(n + 1, x) for n ≥ 1 (DLMF 25.11.12), and the digamma function for n = 0."""
     if order == 0:
         return x.digamma()
-    sign = ONE if int(order.unique_fmpz()) % 2 else -ONE
+    whole = order.unique_fmpz()
+    assert whole is not None
+    sign = ONE if int(whole) % 2 else -ONE
     return sign * (order + 1).gamma() * (order + 1).zeta(x)
 
 
@@ -80,8 +82,9 @@ def polygamma(order: arb, x: arb) -> arb:
 class Arithmetic:
     """How the compiled code treats rounding.
 
-    `exact`: plain balls. `bounded`: balls as wide as the rounding of PyTorch's kernels, whatever the order in which they
-    sum. `careful`: the same, with underflow and overflow of a format whose smallest normal and largest numbers are given.
+    `exact`: plain balls. `bounded`: balls as wide as the rounding of PyTorch's kernels, whatever the order in which
+    they sum. `careful`: the same, with underflow and overflow of a format whose smallest normal and largest numbers are
+    given.
     """
 
     name: str
@@ -174,7 +177,7 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
         "pick": pick, "polygamma": polygamma, "atan2": arb.atan2, "any_order": _sum_in_any_order, "rounded": _rounded,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
-    exec(_code(writer.source), scope)
+    exec(_code(writer.source), scope)  # noqa: S102 - the writer made it, of numbers and names of its own
     return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), scope["program"], {})
 
 
@@ -248,9 +251,9 @@ class _Writer:
                 return f"({args[0]}/{args[1]})"
             case "pow":
                 return f"({args[0]}**{args[1]})"
-            case "positive" | "vanishes" as head:
+            case "positive" | "vanishes" as asked:
                 self.selectors.append(node)
-                return f"s.{head}({len(self.selectors) - 1}, {args[0]})"
+                return f"s.{asked}({len(self.selectors) - 1}, {args[0]})"
             case "not":
                 return f"(one-{args[0]})"
             case "where":

@@ -1,7 +1,8 @@
 """The table of elementary and special functions: what each is to SymPy, and what each is to a ball.
 
-The definition is a SymPy expression in `u` (and `v`); its derivative is SymPy's. The ball is a python-flint method, or an
-expression over arb values. `ulps` is the accuracy of PyTorch's kernels where it is worse than one unit in the last place.
+The definition is a SymPy expression in `u` (and `v`); its derivative is SymPy's. The ball is a python-flint method, or
+an expression over arb values. `ulps` is the accuracy of PyTorch's kernels where it is worse than one unit in the last
+place.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -105,12 +105,12 @@ class Shadows(TorchDispatchMode):
 
     # -- what callers use ------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Shadows:
+    def __enter__(self) -> Self:
         self._watch.__enter__()
         super().__enter__()
         return self
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, *details: object) -> None:
         super().__exit__(*details)
         self._watch.__exit__(*details)
 
@@ -141,18 +141,18 @@ class Shadows(TorchDispatchMode):
                 return elementwise(lambda e: graph.frozen(e, mark[1]), shadow)
         return shadow
 
-    def record(self, selector: Expr, value: bool) -> None:
+    def record(self, selector: Expr, *, value: bool) -> None:
         """Records a condition that the path depended on."""
         if not graph.is_constant(selector) and not self._state.suspended:
             self._state.guards.append(Guard(selector, value))
 
-    def decide_scalar(self, tensor: Tensor, value: bool | float) -> None:
+    def decide_scalar(self, tensor: Tensor, value: float) -> None:
         """Records what Python learned when it asked for the value of a one-element tensor."""
         (node,) = self.read(tensor).flat
         if tensor.dtype == torch.bool:
-            self.record(node, bool(value))
+            self.record(node, value=bool(value))
         else:
-            self.record(graph.equal(node, graph.constant(value)), True)
+            self.record(graph.equal(node, graph.constant(value)), value=True)
 
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
@@ -191,7 +191,9 @@ class Shadows(TorchDispatchMode):
         live = any(map(self.is_live, tensors))
         if op.random:
             if live:
-                raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
+                raise Unsupported(
+                    op.text, "it draws random numbers inside its kernel; pass what is random as an argument"
+                )
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         pending = self._prepare(op, args, kwargs) if live or not tensors else None
@@ -240,18 +242,19 @@ class Shadows(TorchDispatchMode):
                 f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; does a loop never end?"
             )
         if time.monotonic() > self._deadline:
-            raise BudgetExceeded(f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {op.text}")
+            raise BudgetExceeded(
+                f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {op.text}"
+            )
 
     def _check_size(self, op: Operation, outputs: Sequence[Tensor]) -> None:
         for tensor in outputs:
             if tensor.numel() > self._budget.elements:
                 raise BudgetExceeded(
-                    f"{op.text} made a tensor of {tensor.numel():,} elements; a trace follows up to {self._budget.elements:,}"
+                    f"{op.text} made a tensor of {tensor.numel():,} elements; "
+                    f"a trace follows up to {self._budget.elements:,}"
                 )
 
-    def _prepare(
-        self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Callable[[Any], Any] | None:
+    def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
         rule = self._rules.get(op.rule_names[0]) or self._rules.get(op.rule_names[1])
         if rule is None:
@@ -319,22 +322,20 @@ class Shadows(TorchDispatchMode):
             return elementwise(lambda e: graph.frozen(e, "no_grad"), shadow)
         return shadow
 
-    def _decompose(
-        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> list[Array | None]:
+    def _decompose(self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
         from torch._decomp import decomposition_table
 
         if op.writes:
             raise Unsupported(op.text, "it has no rule")
         composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        decomposition = None if composite else decomposition_table.get(func)
-        if decomposition is None and not composite:
+        decomposition: Any = func.decompose if composite else decomposition_table.get(func)
+        if decomposition is None:
             raise Unsupported(op.text, "it has neither a rule nor a decomposition")
         self._state.inside_decomposition += 1
         super().__enter__()
         try:
             with torch.no_grad():
-                result = func.decompose(*args, **kwargs) if composite else decomposition(*args, **kwargs)
+                result = decomposition(*args, **kwargs)
         finally:
             super().__exit__(None, None, None)
             self._state.inside_decomposition -= 1
@@ -392,7 +393,7 @@ class _PythonWatch(TorchFunctionMode):
         self._shadows = shadows
         self._apply: Any = None
 
-    def __enter__(self) -> _PythonWatch:
+    def __enter__(self) -> Self:
         original = self._apply = torch.autograd.Function.__dict__["apply"]
         shadows = self._shadows
 
@@ -403,7 +404,7 @@ class _PythonWatch(TorchFunctionMode):
         torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
         return super().__enter__()  # type: ignore[no-any-return]
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, *details: object) -> None:
         torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
         super().__exit__(*details)
 
@@ -428,7 +429,7 @@ class _PythonWatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_DATA_GETTER: Final = Tensor.data.__get__
+_DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
 _LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
 

@@ -1,4 +1,4 @@
-"""One run of a case under shadow memory: the function as expressions, the formula that autograd executed, the reference."""
+"""One run of a case under shadow memory: the function, the formula that autograd executed, and the reference."""
 
 from __future__ import annotations
 
@@ -170,7 +170,9 @@ def trace(
         if mode == "forward":
             output_shadows.extend(shadows.read(y) for y in run.outputs)
     _check_outputs(case, run, before)
-    changed = [n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat))]
+    changed = [
+        n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=True))
+    ]
     _check_unchanged(case, values, before, changed)
     _check_repeatable(case, before, run, drew_numbers=bool(shadows.random_operations))
     flat_inputs = [e for name in real for e in symbols[name].flat]
@@ -245,14 +247,16 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
         parts = [said]
     if len(parts) != len(real):
         raise CaseFailure(
-            f"gradient= of case {case.name!r} returns {len(parts)} gradients for {len(real)} arguments ({', '.join(real)})"
+            f"gradient= of case {case.name!r} returns {len(parts)} gradients for {len(real)} arguments "
+            f"({', '.join(real)})"
         )
     gradients = []
     for name, part, x in zip(real, parts, inputs, strict=True):
         part = part if isinstance(part, Tensor) else torch.as_tensor(part, dtype=x.dtype)
         if part.shape != x.shape and part.numel() != 1:
             raise CaseFailure(
-                f"gradient= of case {case.name!r} returns shape {tuple(part.shape)} for {name}, which has {tuple(x.shape)}"
+                f"gradient= of case {case.name!r} returns shape {tuple(part.shape)} for {name}, "
+                f"which has {tuple(x.shape)}"
             )
         gradients.append(part.to(x.dtype).expand(x.shape))
     return gradients
