@@ -6,6 +6,7 @@ With H_k, b_k of the k-th batch (∇L_k(θ) = H_kθ - b_k), M_k = I - lr·H_k an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,33 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Updates:
+    """The steps of a run, in order, and the precision that what is computed from them needs."""
+
+    maps: tuple[Update, ...]
+    bits: int
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def first(self, count: int) -> Updates:
+        """The first so many."""
+        return Updates(self.maps[:count], self.bits)
+
+
+def bits_needed(maps: Sequence[Update]) -> int:
+    """The precision at which a product of maps is still known far better than float64 knows its result.
+
+    Balls grow with the entries' absolute values: by Π ‖|M|‖∞ at most, and what they enclose may be as much smaller.
+    """
+    growth = 0.0
+    for update in maps:
+        widest = max(sum(upper(abs(a)) for a in row) for row in update.matrix.tolist())
+        growth += math.log2(max(1.0, widest))
+    return MAP_BITS + 64 * math.ceil(2 * growth / 64) if growth > 1 else MAP_BITS
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
     """The parameters that the maps lead to after a step, and how far rounding can have taken the computed ones."""
 
@@ -51,13 +79,13 @@ class Followed:
     bound: tuple[float, ...]
 
 
-def follow(start: Sequence[float], updates: Sequence[Update]) -> list[Followed]:
+def follow(start: Sequence[float], updates: Updates) -> list[Followed]:
     """The trajectory of the maps: t ← Mt + v exactly, e ← |M|e + ρ for its distance from what was computed."""
     found = []
-    with precision(MAP_BITS):
+    with precision(updates.bits):
         exact = column([arb(v) for v in start])
         error = column([arb(0)] * len(start))
-        for update in updates:
+        for update in updates.maps:
             exact = update.matrix * exact + update.offset
             error = absolute(absolute(update.matrix) * error + update.rounding)
             found.append(Followed(tuple(exact.entries()), tuple(upper(e) for e in error.entries())))
@@ -78,14 +106,14 @@ class Product:
     """M_T⋯M_{k+1} per step; the last is I."""
 
 
-def multiply_out(start: Sequence[float], updates: Sequence[Update]) -> Product:
+def multiply_out(start: Sequence[float], updates: Updates) -> Product:
     """The product of the maps, and the end point that it gives: by another way than `follow`."""
     size = len(start)
-    with precision(MAP_BITS):
+    with precision(updates.bits):
         product = identity(size)
         total, error = column([arb(0)] * size), column([arb(0)] * size)
         suffixes = []
-        for update in reversed(updates):
+        for update in reversed(updates.maps):
             suffixes.append(product)
             total = total + product * update.offset
             error = error + absolute(product) * update.rounding
@@ -122,34 +150,34 @@ def end_point(
     start: Sequence[float],
     end: Sequence[float],
     solution: Sequence[arb],
-    updates: Sequence[Update],
+    updates: Updates,
     product: Product,
     learning_rate: float,
 ) -> EndPoint:
     """Bounds the distance between the last parameters and the least-squares solution, from the batches alone."""
-    with precision(MAP_BITS):
+    with precision(updates.bits):
         rate = arb(learning_rate)
         best = column(list(solution))
         first = column([arb(v) for v in start]) - best
         distance = length(column([arb(v) for v in end]) - best)
-        gradients = [u.hessian * best - u.right for u in updates]
+        gradients = [u.hessian * best - u.right for u in updates.maps]
         drift = column([arb(0)] * len(start))
         rounding = norms = arb(0)
         noise = rho = arb(0)
-        for update, suffix, gradient in zip(updates, product.suffixes, gradients, strict=True):
+        for update, suffix, gradient in zip(updates.maps, product.suffixes, gradients, strict=True):
             drift = drift + suffix * gradient
             rounding = rounding + length(absolute(suffix) * update.rounding)
             size, loss = length(gradient), length(update.rounding)
             norms = norms + norm_bound(suffix) * (rate * size + loss)
             noise, rho = noise.max(size), rho.max(loss)
-        spectra = extreme_eigenvalues([u.hessian for u in updates])
+        spectra = extreme_eigenvalues([u.hessian for u in updates.maps])
         smallest = min((low for low, _ in spectra), key=lambda b: float(b.mid()))
         largest = max((high for _, high in spectra), key=lambda b: float(b.mid()))
         lowest, highest = arb(min(lower(low) for low, _ in spectra)), arb(max(upper(high) for _, high in spectra))
         contraction = abs(1 - rate * lowest).max(abs(1 - rate * highest))
         q = arb(contraction.upper())
         geometric, power = arb(0), arb(1)
-        for _ in updates:
+        for _ in updates.maps:
             geometric, power = geometric + power, power * q
         return EndPoint(
             distance=distance,
@@ -190,7 +218,7 @@ class Stability:
         return f"the maps of one epoch have a product of spectral radius < 1 (full-batch limit {limit})"
 
 
-def stability(hessian: arb_mat, epoch: Sequence[Update], learning_rate: float) -> Stability:
+def stability(hessian: arb_mat, epoch: Updates, learning_rate: float) -> Stability:
     """Whether repeating an epoch's batches diverges.
 
     Args:
@@ -198,7 +226,7 @@ def stability(hessian: arb_mat, epoch: Sequence[Update], learning_rate: float) -
         epoch: The updates of one epoch. If it is one, the limit is 2/λ_max exactly.
         learning_rate: Of the run.
     """
-    with precision(MAP_BITS):
+    with precision(epoch.bits):
         ((_, largest),) = extreme_eigenvalues([hessian])
         limit = 2 / largest if largest > 0 else arb.pos_inf()
         if len(epoch) == 1:
@@ -206,6 +234,6 @@ def stability(hessian: arb_mat, epoch: Sequence[Update], learning_rate: float) -
             diverges = True if rate > limit else False if rate < limit else None
             return Stability(diverges, limit, full_batch=True)
         product = identity(hessian.nrows())
-        for update in epoch:
+        for update in epoch.maps:
             product = update.matrix * product
         return Stability(spectral_radius_exceeds_one(product), limit, full_batch=False)

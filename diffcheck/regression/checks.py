@@ -11,12 +11,14 @@ from torch import Tensor
 
 from diffcheck.errors import BudgetExceeded, CaseFailure, DeclarationError, DiffcheckError, RuleError, Unsupported
 from diffcheck.regression import findings, report
+from diffcheck.regression.affine import precision
 from diffcheck.regression.bounds import Product, Stability, end_point, follow, multiply_out, stability
 from diffcheck.regression.closed_form import NormalEquations, Solution, normal_equations
 from diffcheck.regression.formulas import batch_formulas
 from diffcheck.regression.gradient import loss_case
 from diffcheck.regression.pipeline import DTYPES, Judged, Pipeline, prepare
 from diffcheck.regression.training import make_data, make_model, train
+from diffcheck.trace import time_limit
 from diffcheck.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
@@ -92,7 +94,10 @@ def run(declared: Regression, settings: Settings, *, case_id: str, location: str
     prepared: dict[str, Worked | _Failed] = {}
     for dtype in dtypes:
         started = time.perf_counter()
-        prepared[dtype] = _guarded(lambda d=dtype: _work_out(declared, d, settings, case_id, location))  # type: ignore[misc]
+        prepared[dtype] = _guarded(
+            lambda d=dtype: _work_out(declared, d, settings, case_id, location),  # type: ignore[misc]
+            settings.seconds,
+        )
         known = prepared[dtype]
         if isinstance(known, _Failed):
             known.seconds = time.perf_counter() - started
@@ -127,7 +132,7 @@ def _work_out(declared: Regression, dtype: str, settings: Settings, case_id: str
     judging = time.perf_counter() - started
     solution = pipeline.solve(features, labels)
     per_epoch = -(-len(features) // declared.batch_size)
-    stable = stability(solution.hessian, judged.updates[:per_epoch], declared.learning_rate)
+    stable = stability(solution.hessian, judged.updates.first(per_epoch), declared.learning_rate)
     return Worked(
         declared, dtype, case_id, location, settings, pipeline, features, labels, judged, solution, stable, judging
     )  # fmt: skip
@@ -140,10 +145,11 @@ _VERDICT_OF: Final = (
 )
 
 
-def _guarded(work: Callable[[], Any]) -> Any:
-    """What the work gives, or why it gives nothing: the declared functions may do anything."""
+def _guarded(work: Callable[[], Any], seconds: float) -> Any:
+    """What the work gives, or why it gives nothing: the declared functions may do anything, and go on for ever."""
     try:
-        return work()
+        with time_limit(seconds, "the pipeline"):
+            return work()
     except DiffcheckError as error:
         verdict = next((v for kinds, v in _VERDICT_OF if isinstance(error, kinds)), Verdict.ERROR)
         return _Failed(verdict, str(error))
@@ -154,7 +160,7 @@ def _guarded(work: Callable[[], Any]) -> Any:
 
 def _result(worked: Worked, mode: str, check_mode: Callable[[Worked], Outcome]) -> Result:
     started = time.perf_counter()
-    found = _guarded(lambda: check_mode(worked))
+    found = _guarded(lambda: check_mode(worked), worked.settings.seconds + 5)
     seconds = time.perf_counter() - started + (worked.judging if mode == "sgd-step" else 0.0)
     if isinstance(found, _Failed):
         return Result(worked.case_id, mode, worked.dtype, found.verdict, seconds=seconds, reason=found.reason)
@@ -180,7 +186,7 @@ def _gradient(declared: Regression, settings: Settings, case_id: str, location: 
     """The gradient of the loss in parameters, features and labels, on data that Hypothesis draws."""
     from diffcheck.check import check
 
-    case = _guarded(lambda: loss_case(declared, make_model, make_data(declared, torch.float64)))
+    case = _guarded(lambda: loss_case(declared, make_model, make_data(declared, torch.float64)), settings.seconds)
     if isinstance(case, _Failed):
         yield Result(case_id, "reverse", "float64", case.verdict, reason=case.reason)
         return
@@ -267,8 +273,14 @@ def _trajectory(worked: Worked) -> Outcome:
     for k, exact, bounds in places:
         computed = record.steps[k].after
         for i, (number, true, bound) in enumerate(zip(computed, exact, bounds, strict=True)):
-            error = float(abs(true - number).upper())
+            with precision(judged.updates.bits):
+                gap = abs(true - number)
+            error = float(gap.upper())
             if not error <= bound:
+                if float(gap.lower()) <= bound:
+                    outcome.verdict = Verdict.UNDECIDED
+                    outcome.reason = f"the product of the maps of {k + 1} steps grows beyond the precision of its balls"
+                    return outcome
                 outcome.verdict = Verdict.WRONG
                 outcome.reason = f"after step {k + 1} the parameters are not what the affine maps lead to"
                 outcome.finding = findings.of_trajectory(pipeline, judged, k, i, true, bound, worked.replay)

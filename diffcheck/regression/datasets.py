@@ -171,7 +171,7 @@ def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> tuple[str, Judged]
     followed = follow(record.start, judged.updates)
     for k, known in enumerate(followed):
         for number, true, bound in zip(record.steps[k].after, known.parameters, known.bound, strict=True):
-            if not float(abs(true - number).upper()) <= bound:
+            if not float(abs(true - number).lower()) <= bound:
                 return f"after step {k + 1} the parameters are not what the affine maps lead to", judged
     solution = pipeline.solve(features, labels)
     stable = stability(solution.hessian, judged.updates, rate)

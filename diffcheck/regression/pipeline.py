@@ -15,7 +15,7 @@ from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_grap
 from diffcheck.errors import Unsupported
 from diffcheck.identity import Status
 from diffcheck.regression.affine import precision
-from diffcheck.regression.bounds import Update
+from diffcheck.regression.bounds import Update, Updates, bits_needed
 from diffcheck.regression.closed_form import Solution, minimiser
 from diffcheck.regression.formulas import (
     BatchFormulas,
@@ -42,7 +42,7 @@ class Judged:
 
     record: Record
     judgements: tuple[StepJudgement, ...]
-    updates: tuple[Update, ...]
+    updates: Updates
     """Of the steps that end in finite numbers: the others have left the dtype's range."""
 
     @property
@@ -98,19 +98,28 @@ class Pipeline:
 
     def judge(self, record: Record, learning_rate: float) -> Judged:
         """Judges every step of a run, and writes it down as an affine map."""
-        judgements, updates = [], []
+        judgements = []
         for step in record.steps:
             if not _finite(step.before):
                 break
             checker = self.checker(step.rows)
-            judgement = checker.judge(step, learning_rate)
-            judgements.append(judgement)
+            judgements.append(checker.judge(step, learning_rate))
+        updates = self._updates(record, judgements, learning_rate, MAP_BITS)
+        bits = bits_needed(updates)
+        if bits > MAP_BITS:
+            updates = self._updates(record, judgements, learning_rate, bits)
+        return Judged(record, tuple(judgements), Updates(tuple(updates), bits))
+
+    def _updates(
+        self, record: Record, judgements: Sequence[StepJudgement], learning_rate: float, bits: int
+    ) -> list[Update]:
+        updates = []
+        for step, judgement in zip(record.steps, judgements, strict=False):
             if _finite(step.after):
-                hessian, right = checker.map(step)
-                matrix, offset = update_map(hessian, right, learning_rate)
-                rounding = arb_mat([[r] for r in judgement.rounding])
-                updates.append(Update(hessian, right, matrix, offset, rounding))
-        return Judged(record, tuple(judgements), tuple(updates))
+                hessian, right = self.checker(step.rows).map(step, bits)
+                matrix, offset = update_map(hessian, right, learning_rate, bits)
+                updates.append(Update(hessian, right, matrix, offset, arb_mat([[r] for r in judgement.rounding])))
+        return updates
 
     def solve(self, features: Tensor, labels: Tensor) -> Solution:
         """The minimiser of the loss over all of the data."""

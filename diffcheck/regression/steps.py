@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flint import arb, arb_mat
 
 from diffcheck.certify import RADII, Certifier, format_of
-from diffcheck.compiler import BOUNDED, EXACT, Selections, compile_graph
+from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
 from diffcheck.regression.affine import identity, precision
 from diffcheck.shadow import MANTISSA_BITS
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EXACT_BITS = 160
 MAP_BITS = 256
-"""The precision of the affine maps and of everything computed from them."""
+"""The precision of affine maps that do not grow what they are applied to."""
 _MOST_ACCUMULATED = 8
 """How many batches back a missing `zero_grad()` is looked for."""
 
@@ -55,8 +55,7 @@ class StepChecker:
         self._count = len(formulas.reference)
         self._exact = compile_graph(formulas.reference, formulas.variables, EXACT)
         self._bounded = compile_graph(formulas.reference, formulas.variables, BOUNDED)
-        self._gradient = compile_graph(formulas.batch.gradient, formulas.variables, EXACT)
-        self._gradient_bounded = compile_graph(formulas.batch.gradient, formulas.variables, BOUNDED)
+        self._gradient: tuple[Program, Program] | None = None
         self._certifier: Certifier | None = None
         self._maps = AffineMaps(formulas.batch)
 
@@ -103,14 +102,18 @@ class StepChecker:
 
     def gradient(self, step: Step) -> tuple[list[arb], list[float]]:
         """∇L at the step's parameters and batch, enclosed; and how far rounding can take autograd from it."""
+        if self._gradient is None:
+            gradient, names = self.formulas.batch.gradient, self.formulas.variables
+            self._gradient = compile_graph(gradient, names, EXACT), compile_graph(gradient, names, BOUNDED)
+        exact, bounded = self._gradient
         point = [arb(v) for v in self.values(step, 0.0)]
-        narrow = self._gradient_bounded(point, self._format.bits, Selections())
-        true = self._gradient(point, _EXACT_BITS, Selections())
+        narrow = bounded(point, self._format.bits, Selections())
+        true = exact(point, _EXACT_BITS, Selections())
         return true, [RADII * float(ball.rad()) + self._format.smallest for ball in narrow]
 
-    def map(self, step: Step) -> tuple[arb_mat, arb_mat]:
-        """H and b of the step's batch."""
-        return self._maps(step.features, step.labels)
+    def map(self, step: Step, bits: int) -> tuple[arb_mat, arb_mat]:
+        """H and b of the step's batch, enclosed with so many bits."""
+        return self._maps(step.features, step.labels, bits)
 
     @property
     def format(self) -> certify.Format:
@@ -126,18 +129,18 @@ class AffineMaps:
         self._upper = [(i, j) for i in range(size) for j in range(i, size)]
         self._program = compile_graph([batch.hessian[i][j] for i, j in self._upper] + list(batch.right), batch.data)
 
-    def __call__(self, features: Sequence[float], labels: Sequence[float]) -> tuple[arb_mat, arb_mat]:
-        """H and b, enclosed with `MAP_BITS` bits."""
-        found = self._program([arb(v) for v in (*features, *labels)], MAP_BITS, Selections())
+    def __call__(self, features: Sequence[float], labels: Sequence[float], bits: int) -> tuple[arb_mat, arb_mat]:
+        """H and b, enclosed with so many bits."""
+        found = self._program([arb(v) for v in (*features, *labels)], bits, Selections())
         hessian = [[arb(0)] * self._size for _ in range(self._size)]
         for (i, j), value in zip(self._upper, found, strict=False):
             hessian[i][j] = hessian[j][i] = value
         return arb_mat(hessian), arb_mat([[v] for v in found[len(self._upper) :]])
 
 
-def update_map(hessian: arb_mat, right: arb_mat, learning_rate: float) -> tuple[arb_mat, arb_mat]:
+def update_map(hessian: arb_mat, right: arb_mat, learning_rate: float, bits: int) -> tuple[arb_mat, arb_mat]:
     """M = I - lr·H and v = lr·b of the update θ ← Mθ + v."""
-    with precision(MAP_BITS):
+    with precision(bits):
         rate = arb(learning_rate)
         return identity(hessian.nrows()) - hessian * rate, right * rate
 
@@ -173,10 +176,12 @@ def diagnose(
     if _close(used, true, slack):
         return _diagnose_update(where, step, used, learning_rate, checker.format)
     summed, allowed = list(true), list(slack)
+    fmt = checker.format
     for count, earlier in enumerate(reversed(steps[max(0, position - _MOST_ACCUMULATED) : position]), start=2):
         more, further = checker_of(earlier.rows).gradient(earlier)
         summed = [a + b for a, b in zip(summed, more, strict=True)]
-        allowed = [a + b for a, b in zip(allowed, further, strict=True)]
+        # Each addition into .grad rounds once more.
+        allowed = [a + b + fmt.ulp(float(s.mid())) for a, b, s in zip(allowed, further, summed, strict=True)]
         if _close(used, summed, allowed):
             held = f".grad holds the sum of the last {count} batches' gradients"
             return f"{where}: gradients accumulate: {held}; zero_grad() is missing", shown

@@ -155,6 +155,25 @@ def test_the_end_point_is_within_its_bounds_and_they_grow_coarser(
     assert found.from_batches <= 1.001 * float(distance), "the sharp form loses nothing but rounding"
 
 
+def test_a_run_that_blows_up_is_followed_with_enough_precision(declare: Callable[..., Regression]) -> None:
+    declared, _, _, _, judged = worked_out(declare, learning_rate=1.7, epochs=30)
+    assert judged.first_failure is None
+    assert judged.updates.bits > 512
+    theta = [Fraction(v) for v in judged.record.start]
+    for step in judged.record.steps[:30]:
+        theta = exact_step(theta, step, Fraction(declared.learning_rate))
+    product = bounds.multiply_out(judged.record.start, judged.updates)
+    end = judged.record.steps[-1].after
+    assert max(map(abs, end)) > 1e20
+    for ball, bound, computed in zip(product.end, product.bound, end, strict=True):
+        assert float(ball.rad()) < 1e-6 * bound
+        assert float(abs(ball - computed).upper()) <= bound
+    begun = bounds.multiply_out(judged.record.start, judged.updates.first(30))
+    for ball, value in zip(begun.end, theta, strict=True):
+        with precision(400):
+            assert float(abs(ball - arb(value.numerator) / arb(value.denominator)).upper()) < 1e-40
+
+
 def test_the_bounds_notice_an_end_that_is_too_far(declare: Callable[..., Regression]) -> None:
     declared, features, labels, known, judged = worked_out(declare)
     solution = known.solve(features, labels)
@@ -170,7 +189,7 @@ def test_the_limit_of_full_batches_is_two_over_the_largest_eigenvalue(rate: Any,
     update = bounds.Update(
         hessian, arb_mat([[0], [0]]), affine.identity(2) - hessian * arb(rate), arb_mat([[0], [0]]), arb_mat([[0], [0]])
     )
-    found = bounds.stability(hessian, [update], rate)
+    found = bounds.stability(hessian, bounds.Updates((update,), 256), rate)
     assert found.diverges is diverges
     assert float(found.limit) == 1.0
     words = {

@@ -254,6 +254,16 @@ def test_a_learning_rate_past_the_limit_is_divergence_and_names_the_limit(
             assert found[mode, dtype].verdict is Verdict.PROVED, found[mode, dtype].reason
 
 
+def test_a_step_that_never_ends_is_stopped(declare: Callable[..., Regression], results: Callable[..., Any]) -> None:
+    def step(*_: Any) -> None:
+        while True:
+            pass
+
+    found = results(declare(step=step), seconds=0.5, dtypes=("float64",), modes=("forward",))
+    assert found["training", "float64"].verdict is Verdict.UNDECIDED
+    assert "more than 0.5 seconds" in found["training", "float64"].reason
+
+
 def test_overflow_is_no_failure_of_autograd(
     declare: Callable[..., Regression], results: Callable[..., dict[tuple[str, str], Result]]
 ) -> None:

@@ -128,6 +128,10 @@ def test_a_wrong_step_is_caught_and_named(
     assert "steps are not the closed-form update" in result.reason
     # What is declared is right, and so is its closed form.
     assert found["closed-form", "float64"].verdict is Verdict.PROVED
+    for mode in ("trajectory", "data-sets"):
+        assert found[mode, "float64"].verdict is Verdict.WRONG
+    if notes == "∇L of this batch: ":
+        assert "gradients accumulate" in found["data-sets", "float64"].finding.headline
     for mode in ("trajectory", "end-point", "data-sets"):
         assert found[mode, "float64"].verdict is not Verdict.PROVED
 
