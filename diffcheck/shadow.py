@@ -239,7 +239,8 @@ class Shadows(TorchDispatchMode):
         state.operations += 1
         if state.operations > self._budget.operations:
             raise BudgetExceeded(
-                f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; does a loop never end?"
+                f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; "
+                "does a loop never end?"
             )
         if time.monotonic() > self._deadline:
             raise BudgetExceeded(

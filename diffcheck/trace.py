@@ -390,7 +390,8 @@ def _check_repeatable(case: Case, values: Mapping[str, Tensor], run: Run, *, dre
     for first, second in zip(ours, again, strict=True):
         if first.shape != second.shape or not torch.equal(torch.nan_to_num(first.detach()), torch.nan_to_num(second)):
             raise CaseFailure(
-                f"case {case.name!r} is random: the same input gives {first.detach().tolist()}, then {second.tolist()}; "
+                f"case {case.name!r} is random: the same input gives {first.detach().tolist()}, "
+                f"then {second.tolist()}; "
                 f"pass what is random as an argument, or seed the generator inside"
             )
 
