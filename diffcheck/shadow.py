@@ -141,7 +141,7 @@ class Shadows(TorchDispatchMode):
                 return elementwise(lambda e: graph.frozen(e, mark[1]), shadow)
         return shadow
 
-    def record(self, selector: Expr, *, value: bool) -> None:
+    def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
         """Records a condition that the path depended on."""
         if not graph.is_constant(selector) and not self._state.suspended:
             self._state.guards.append(Guard(selector, value))
@@ -150,9 +150,9 @@ class Shadows(TorchDispatchMode):
         """Records what Python learned when it asked for the value of a one-element tensor."""
         (node,) = self.read(tensor).flat
         if tensor.dtype == torch.bool:
-            self.record(node, value=bool(value))
+            self.record(node, bool(value))
         else:
-            self.record(graph.equal(node, graph.constant(value)), value=True)
+            self.record(graph.equal(node, graph.constant(value)), True)  # noqa: FBT003 - see `record`
 
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""

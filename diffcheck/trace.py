@@ -171,7 +171,7 @@ def trace(
             output_shadows.extend(shadows.read(y) for y in run.outputs)
     _check_outputs(case, run, before)
     changed = [
-        n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=True))
+        n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
     _check_unchanged(case, values, before, changed)
     _check_repeatable(case, before, run, drew_numbers=bool(shadows.random_operations))
