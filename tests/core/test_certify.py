@@ -19,15 +19,17 @@ from diffcheck import expr as graph
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Judgement, Outcome, format_of
 from diffcheck.derive import pull_back
-from diffcheck.domain import Argument, contains as within, resolved, size_assignments
+from diffcheck.domain import Argument, resolved, size_assignments
+from diffcheck.domain import contains as within
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate
 from diffcheck.expr import Expr, constant, greater, symbol, where
 from diffcheck.heads import HEADS
+from diffcheck.symbolic import variable
 from diffcheck.trace import trace
 from tests.core.expressions import X, Y, over_arithmetic, over_heads
 from tests.core.loaded import cases, gallery
-from tests.core.reference import DIGITS, NoValue, contains, exact, sympy_gradient, sympy_value, variable
+from tests.core.reference import DIGITS, NoValue, contains, exact, sympy_gradient, sympy_value
 
 DOUBLE = format_of(torch.float64, 53)
 SINGLE = format_of(torch.float32, 24)
@@ -50,7 +52,7 @@ class Checked:
 
 
 def hold(certifier: Certifier, forms: Sequence[Any], names: Sequence[str], point: Sequence[float]) -> tuple[int, int]:
-    """Holds the certified values at one point to SymPy's derivative at 300 digits: how many there were, and were not."""
+    """Holds the certified values at one point to SymPy's derivative at 300 digits: how many there were, or not."""
     mpmath.mp.dps = DIGITS + 20
     values = {variable(n): mpmath.mpf(v) for n, v in zip(names, point, strict=True)}
     quick, fine = certifier.enclose(point), certifier.enclose(point, 1200)
@@ -122,7 +124,10 @@ def wide_values(case: Case, shapes: Mapping[str, tuple[int, ...]], random: Rando
         elif case.name == "layer_norm":
             entries = [random.uniform(-4, 4) for _ in range(count)]
         else:
-            entries = [random.choice((1, -1)) * math.ldexp(random.uniform(1, 2), random.randrange(-10, 4)) for _ in range(count)]
+            entries = [
+                random.choice((1, -1)) * math.ldexp(random.uniform(1, 2), random.randrange(-10, 4))
+                for _ in range(count)
+            ]
         dtype = torch.int64 if known.kind == "integer" else torch.float64
         values[known.name] = torch.tensor(entries, dtype=dtype).reshape(shapes[known.name])
     return values
@@ -303,8 +308,8 @@ def test_no_false_alarm_in_any_order_of_summation(size: int, dtype: torch.dtype)
 # ---------------------------------------------------------------------------------------------------------------------
 
 WELL_CONDITIONED = (
-    "quadratic", "hadamard", "detached", "custom_function", "dot", "square root", "exponential", "relu", "clamp", "outer",
-    "arcsine", "where", "power", "squared error", "tanh", "norm",
+    "quadratic", "hadamard", "detached", "custom_function", "dot", "square root", "exponential", "relu", "clamp",
+    "outer", "arcsine", "where", "power", "squared error", "tanh", "norm",
 )  # fmt: skip
 
 
@@ -393,7 +398,7 @@ def test_next_to_a_kink_the_side_counts():
 def test_many_kinks_at_once_stay_within_the_hull():
     terms = [symbol(f"x{i}") for i in range(12)]
     of = graph.total(where(greater(t, 0), t, ZERO) for t in terms)
-    reference = [slope_by for slope_by in pull_back([of], [ONE], terms)]
+    reference = list(pull_back([of], [ONE], terms))
     certifier = Certifier([f"x{i}" for i in range(12)], reference, reference, DOUBLE)
     assert not certifier.judge([0.0] * 12, [0.0, 1.0, 0.5] * 4).failures
     assert certifier.judge([0.0] * 12, [0.0] * 11 + [2.0]).failures.keys() == {11}
@@ -442,7 +447,7 @@ def test_underflow_is_rounding():
         (graph.call("log", X), (0.0, 0.0)),
         (ONE / X, (0.0, 0.0)),
         (graph.call("asin", X), (1.0, 0.0)),
-        (X**constant(-2), (0.0, 0.0)),
+        (X ** constant(-2), (0.0, 0.0)),
         (graph.call("log", X), (-1.0, 0.0)),
     ],
     ids=str,
@@ -510,4 +515,6 @@ def test_ulps_are_those_of_the_format(fmt: Any):
     dtype = torch.float64 if fmt is DOUBLE else torch.float32
     for value in (1.0, 1.5, 2.0, 3.7, 1e-3, 1e30, fmt.smallest_normal, fmt.smallest_normal / 4, 0.0):
         x = torch.tensor(value, dtype=dtype)
-        assert fmt.ulp(x.item()) == (torch.nextafter(x, torch.tensor(math.inf, dtype=dtype)).double() - x.double()).item()
+        assert (
+            fmt.ulp(x.item()) == (torch.nextafter(x, torch.tensor(math.inf, dtype=dtype)).double() - x.double()).item()
+        )
