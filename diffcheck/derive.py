@@ -52,6 +52,10 @@ def partials(node: Expr, *, forward: bool) -> tuple[Expr, ...]:
 
 def _chain(node: Expr, index: int, partial: Expr, factor: Expr) -> Expr:
     """factor · ∂node/∂args[index]. A branch that is not taken passes nothing on, whatever its value."""
+    if factor.head == "where" and ZERO in factor.args[1:]:
+        # Where an adjoint is 0 because a branch was not taken, what it would be multiplied by may have no value.
+        condition, a, b = factor.args
+        return graph.where(condition, *(ZERO if f is ZERO else _chain(node, index, partial, f) for f in (a, b)))
     if node.head == "where" and index > 0:
         return graph.where(node.args[0], factor, ZERO) if index == 1 else graph.where(node.args[0], ZERO, factor)
     if node.head == "div" and index == 0:
@@ -71,13 +75,31 @@ def pull_back(outputs: Sequence[Expr], cotangents: Sequence[Expr], inputs: Seque
     for node in reversed(graph.topological(outputs)):
         if node not in wanted or node not in contributions:
             continue
-        adjoint = adjoints[node] = graph.total(contributions.pop(node))
+        adjoint = adjoints[node] = _total_by_branch(contributions.pop(node))
         if adjoint is ZERO or not node.args:
             continue
         for i, (argument, partial) in enumerate(zip(node.args, partials(node, forward=False), strict=True)):
             if argument in wanted and partial is not ZERO:
                 contributions.setdefault(argument, []).append(_chain(node, i, partial, adjoint))
     return [adjoints.get(x, ZERO) for x in inputs]
+
+
+def _total_by_branch(parts: Sequence[Expr]) -> Expr:
+    """The sum; what only counts in one branch is summed within it, so that it stays 0 as a whole in the other."""
+    if sum(part.head == "where" for part in parts) < 2:
+        return graph.total(parts)
+    plain: list[Expr] = []
+    branches: dict[tuple[Expr, bool], list[Expr]] = {}
+    for part in parts:
+        if part.head == "where" and ZERO in part.args[1:]:
+            condition, a, b = part.args
+            branches.setdefault((condition, b is ZERO), []).append(a if b is ZERO else b)
+        else:
+            plain.append(part)
+    for (condition, holds), terms in branches.items():
+        inside = _total_by_branch(terms)
+        plain.append(graph.where(condition, inside, ZERO) if holds else graph.where(condition, ZERO, inside))
+    return graph.total(plain)
 
 
 def push_forward(outputs: Sequence[Expr], tangents: Mapping[Expr, Expr]) -> list[Expr]:
