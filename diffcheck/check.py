@@ -272,7 +272,8 @@ def _key(row: _Row, case_id: str) -> bytes:
 
 def _replay_known(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, case_id: str) -> None:
     """Tries what disagreed in earlier runs first."""
-    if not settings.database:
+    database = hypothesis.settings().database
+    if not settings.database or database is None or not any(True for _ in database.fetch(_key(row, case_id))):
         return
 
     def disagrees(drawn: Drawn) -> bool:

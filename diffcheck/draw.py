@@ -16,8 +16,9 @@ from diffcheck.domain import Argument, Shapes, contains, resolved
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
-_STEPS: Final = 4096
-"""Middling numbers reach from -32 to 32."""
+_MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
+"""Numbers from -32 to 32, no two of them simple multiples of each other."""
+_SEEDS: Final = tuple(sorted((k / 128 + 0.003 for k in range(-640, 641)), key=abs))
 _MOST_INTEGER: Final = 3
 """Integers without bounds reach from -3 to 3."""
 
@@ -37,45 +38,73 @@ class Drawn:
         return hash((*self.entries.values(), self.seeds))
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to draw a number: an integer from 0 up, and what it stands for.
+
+    Hypothesis spends more on a choice and on every layer above it than PyTorch on a small tensor: an element takes one
+    integer, and a tensor is decoded at once. Smaller integers stand for simpler numbers.
+    """
+
+    largest: int
+    decode: Callable[[int], float]
+
+
 def _wide(code: int) -> float:
-    """The number that an integer in [0, 2**59) encodes: sign, exponent, and every bit of the mantissa."""
+    """A full-precision number of any magnitude that squares and cubes without overflow in float32."""
     rest, negative = divmod(code, 2)
     mantissa, exponent = divmod(rest, 2 * _WIDEST)
     value = math.ldexp(1 + (mantissa % 2**52) / 2**52, exponent - _WIDEST)
     return -value if negative else value
 
 
-def wide() -> st.SearchStrategy[float]:
-    """A full-precision number of any magnitude that squares and cubes without overflow in float32."""
-    return st.integers(0, 2**59 - 1).map(_wide)
+def _between(lower: float, upper: float, code: int) -> float:
+    """A number between two others: anywhere, or at any small distance from either end."""
+    fraction, how = divmod(code, 64)
+    part = (fraction % 2**53) / 2**53
+    if how >= 32:
+        part = math.ldexp(1 + part, -(how - 31))
+        part = 1 - part if fraction % 2 else part
+    return lower + (upper - lower) * part
 
 
-def reals(known: Argument, special: Sequence[float] = ()) -> list[st.SearchStrategy[float]]:
-    """Ways to draw a real number within an argument's bounds: simple and special ones, middling ones, any."""
+def _ways(known: Argument, special: Sequence[float]) -> list[_Way]:
+    """Ways to draw a real number within an argument's bounds: simple and special ones, moderate ones, any."""
     lower, upper = known.lower, known.upper
     assert not isinstance(lower, str) and not isinstance(upper, str)
+    first = math.nextafter(lower, math.inf) if known.lower_open else lower
+    last = math.nextafter(upper, -math.inf) if known.upper_open else upper
 
-    def inside(value: float) -> bool:
-        return contains(known, value)
+    def inside(value: float) -> float:
+        return min(max(value, first), last)
 
-    simple = [v for v in dict.fromkeys((*_SIMPLE, *special, lower, upper)) if math.isfinite(v) and inside(v)]
-    ways: list[st.SearchStrategy[float]] = [st.sampled_from(simple)] if simple else []
-    steps = [k for k in range(-_STEPS, _STEPS + 1) if inside(k / 128 + 0.001)]
-    if steps:
-        ways.append(st.integers(steps[0], steps[-1]).map(lambda k: k / 128 + 0.001))
-    if math.isinf(lower) and math.isinf(upper):
-        ways.append(wide())
+    simple = [v for v in (*_SIMPLE, *special, lower, upper) if math.isfinite(v) and contains(known, v)]
+    unbounded = math.isinf(lower) and math.isinf(upper)
+    moderate = _MODERATE if unbounded else tuple(v for v in _MODERATE if contains(known, v))
+    ways = [_Way(len(v) - 1, v.__getitem__) for v in (tuple(dict.fromkeys(simple)), moderate) if v]
+    if unbounded:
+        ways.append(_Way(2**59 - 1, _wide))
     elif math.isinf(upper):
-        ways.append(wide().map(lambda v: lower + abs(v)).filter(inside))
+        ways.append(_Way(2**59 - 1, lambda code: inside(lower + abs(_wide(code)))))
     elif math.isinf(lower):
-        ways.append(wide().map(lambda v: upper - abs(v)).filter(inside))
-    elif lower == upper:
-        ways.append(st.just(lower))
+        ways.append(_Way(2**59 - 1, lambda code: inside(upper - abs(_wide(code)))))
     else:
-        ways.append(
-            st.floats(lower, upper, exclude_min=known.lower_open, exclude_max=known.upper_open, allow_subnormal=False)
-        )
+        ways.append(_Way(2**59 - 1, lambda code: inside(_between(lower, upper, code))))
     return ways
+
+
+def _mixed(ways: Sequence[_Way]) -> _Way:
+    count = len(ways)
+
+    def decode(code: int) -> float:
+        way = ways[code % count]
+        return way.decode(code // count % (way.largest + 1))
+
+    return _Way(count * (max(w.largest for w in ways) + 1) - 1, decode)
+
+
+def _column(way: _Way, count: int) -> st.SearchStrategy[Entries]:
+    return st.tuples(*[st.integers(0, way.largest)] * count).map(lambda codes: tuple(map(way.decode, codes)))
 
 
 def _entries(known: Argument, count: int, special: Sequence[float]) -> st.SearchStrategy[Entries]:
@@ -89,15 +118,15 @@ def _entries(known: Argument, count: int, special: Sequence[float]) -> st.Search
         low = first if first is not None else (last - 2 * _MOST_INTEGER if last is not None else -_MOST_INTEGER)
         high = last if last is not None else low + 2 * _MOST_INTEGER
         return _patterns(count, low, high)
-    ways = reals(known, special)
-    mixed = st.one_of(ways)
-    # A tensor of one kind of number takes one choice an element; drawing is half of a run's time.
-    columns = [st.tuples(*[way] * count) for way in (*ways, mixed)]
+    ways = _ways(known, special)
+    mixed = _mixed(ways)
+    columns = [_column(way, count) for way in (*ways, mixed)]
     if count > 1:
         # Ties and repeated entries are where sorting, maxima and norms differ.
+        either = st.integers(0, mixed.largest)
         columns.append(
-            st.tuples(mixed, mixed, st.tuples(*[st.booleans()] * count)).map(
-                lambda drawn: tuple(drawn[0] if b else drawn[1] for b in drawn[2])
+            st.tuples(either, either, st.integers(0, 2**count - 1)).map(
+                lambda drawn: tuple(mixed.decode(drawn[drawn[2] >> i & 1]) for i in range(count))
             )
         )
     return st.one_of(columns)
@@ -111,9 +140,8 @@ def _patterns(count: int, low: int, high: int) -> st.SearchStrategy[Entries]:
 
 def cotangent_numbers() -> st.SearchStrategy[tuple[float, ...]]:
     """Numbers for cotangents and tangents, signed and zero; a few are enough, taken in turn."""
-    simple = st.sampled_from((1.0, -1.0, 0.0, 2.0, -0.5, 3.0))
-    other = st.integers(-640, 640).map(lambda k: k / 128 + 0.003)
-    return st.tuples(*[simple] * 5) | st.tuples(*[other] * 5)
+    simple = (1.0, -1.0, 0.0, 2.0, -0.5, 3.0)
+    return st.one_of(_column(_Way(len(v) - 1, v.__getitem__), 5) for v in (simple, _SEEDS))
 
 
 def inputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ def run_all(
     `begin` is called before each case, `end` after it with its results.
     """
     start = time.perf_counter()
+    # What is imported stays: the collector need not look at half a million of PyTorch's and SymPy's objects again.
+    gc.freeze()
+    _use_one_thread()
     results: list[Result] = []
     stopped = ""
     ended = 0
@@ -54,6 +58,13 @@ def run_all(
     met = {result.id for result in results}
     not_run = tuple(item.id for item in items if item.id not in met)
     return Run(tuple(results), settings.seed or 0, time.perf_counter() - start, strict, stopped, not_run, deselected)
+
+
+def _use_one_thread() -> None:
+    """On tensors of a few elements PyTorch's threads only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def results_of(item: Loaded | Broken, settings: Settings) -> Generator[Result]:
