@@ -54,7 +54,7 @@ def length(vector: arb_mat) -> arb:
 
 
 def norm_bound(matrix: arb_mat) -> arb:
-    """An upper bound of the spectral norm, at most 8 % above it for three columns.
+    """An upper bound of the spectral norm, at most p^(1/32) times it for p columns.
 
     With G = AᵀA: ‖A‖₂ = ‖G⁸‖₂^(1/16) <= ‖G⁸‖_F^(1/16), and the Frobenius norm is at most √p times the spectral one.
     """

@@ -296,7 +296,11 @@ def test_a_run_repeats_itself(
     declare: Callable[..., Regression], results: Callable[..., dict[tuple[str, str], Result]]
 ) -> None:
     def stable(found: Any) -> Any:
-        return {k: (r.verdict, r.inputs, r.max_error_ulps, r.details) for k, r in found.items()}
+        # The last digits of LAPACK's answers depend on the alignment of memory.
+        return {
+            k: (r.verdict, r.inputs, r.max_error_ulps, [d for d in r.details if "torch.linalg.lstsq" not in d])
+            for k, r in found.items()
+        }
 
     state = torch.get_rng_state()
     assert stable(results(declare())) == stable(results(declare()))
