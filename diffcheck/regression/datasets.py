@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,11 +19,13 @@ from torch import Tensor
 from diffcheck.regression import findings
 from diffcheck.regression.bounds import end_point, follow, multiply_out, stability
 from diffcheck.regression.training import train
-from diffcheck.verdict import Verdict
+from diffcheck.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffcheck.regression.checks import Outcome, Worked
-    from diffcheck.regression.pipeline import Judged, Pipeline
+    from diffcheck.regression.pipeline import Pipeline
 
 MOST_ROWS: Final = 6
 _RATES: Final = (0.03, 0.003, 0.1, 0.3, 1.0, 3.0)
@@ -98,9 +101,13 @@ def over_data_sets(worked: Worked) -> Outcome:
     strategy = data_sets(worked.features[0].numel(), worked.labels[0].numel())
     met = Met()
     deadline = time.perf_counter() + settings.seconds
+    known: dict[DataSet, bool] = {}
 
     def disagrees(drawn: DataSet) -> bool:
-        return time.perf_counter() < deadline and _problem(pipeline, drawn, met) is not None
+        # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest data set once more at the end.
+        if drawn not in known:
+            known[drawn] = time.perf_counter() < deadline and _problem(pipeline, drawn, met) is not None
+        return known[drawn]
 
     store: dict[str, Any] = {} if settings.database else {"database": None}
     key = f"diffcheck {worked.case_id} data-sets {worked.dtype}".encode()
@@ -131,12 +138,9 @@ def over_data_sets(worked: Worked) -> Outcome:
         if problem is None:
             outcome.verdict, outcome.reason = Verdict.ERROR, "a disagreement did not happen again on the same data set"
             return outcome
-        what, judged = problem
-        failed = judged.first_failure
-        outcome.verdict = Verdict.WRONG if failed is None else findings.verdict_of(judged.judgements[failed])
-        outcome.reason = f"{what}; the smallest data set: {_described(found)}"
-        if failed is not None:
-            outcome.finding = findings.of_step(pipeline, judged, failed, found.learning_rate, worked.replay)
+        outcome.verdict = problem.verdict
+        outcome.reason = f"{problem.what}; the smallest data set: {_described(found)}"
+        outcome.finding = problem.finding(worked.replay)
         return outcome
     outcome.reason = pipeline.unproved()
     if outcome.reason:
@@ -154,7 +158,17 @@ def _tensors(pipeline: Pipeline, drawn: DataSet) -> tuple[Tensor, Tensor]:
     )
 
 
-def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> tuple[str, Judged] | None:
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What is wrong with training on a data set."""
+
+    what: str
+    finding: Callable[[str], Finding]
+    """Of the command that replays it."""
+    verdict: Verdict = Verdict.WRONG
+
+
+def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> _Problem | None:
     """What is wrong with training on a data set, if anything is; what the data set is goes into `met`."""
     features, labels = _tensors(pipeline, drawn)
     rate = drawn.learning_rate
@@ -167,12 +181,19 @@ def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> tuple[str, Judged]
     met.max_ulps = max([met.max_ulps, *(j.max_ulps for j in judged.judgements)])
     failed = judged.first_failure
     if failed is not None:
-        return f"step {failed + 1} is not the closed-form update", judged
+        return _Problem(
+            f"step {failed + 1} is not the closed-form update",
+            lambda command: findings.of_step(pipeline, judged, failed, rate, command),
+            findings.verdict_of(judged.judgements[failed]),
+        )
     followed = follow(record.start, judged.updates)
     for k, known in enumerate(followed):
-        for number, true, bound in zip(record.steps[k].after, known.parameters, known.bound, strict=True):
-            if not float(abs(true - number).lower()) <= bound:
-                return f"after step {k + 1} the parameters are not what the affine maps lead to", judged
+        for i, (true, bound) in enumerate(zip(known.parameters, known.bound, strict=True)):
+            if not float(abs(true - record.steps[k].after[i]).lower()) <= bound:
+                return _Problem(
+                    f"after step {k + 1} the parameters are not what the affine maps lead to",
+                    partial(findings.of_trajectory, pipeline, judged, k, i, true, bound),
+                )
     solution = pipeline.solve(features, labels)
     stable = stability(solution.hessian, judged.updates, rate)
     met.overflowing += len(judged.updates) < len(record.steps)
@@ -189,8 +210,12 @@ def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> tuple[str, Judged]
     met.converging += stable.diverges is False
     product = multiply_out(record.start, judged.updates)
     end = end_point(record.start, record.steps[-1].after, solution.balls, judged.updates, product, rate)
-    if not float(end.distance.upper()) <= min(end.from_batches, end.from_norms, end.from_spectrum):
-        return "the end point is farther from the least-squares solution than its bound", judged
+    tight = min(end.from_batches, end.from_norms, end.from_spectrum)
+    if not float(end.distance.upper()) <= tight:
+        return _Problem(
+            "the end is farther from the least-squares solution than its bound",
+            partial(findings.of_end_point, pipeline, judged, solution.balls, tight),
+        )
     return None
 
 
