@@ -16,7 +16,7 @@ from diffcheck.verdict import Finding, Result, Value, Verdict
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
-    from diffcheck.regression import linear_regression
+    from diffcheck.regression import regression
 
 __version__ = "0.1.0"
 
@@ -30,14 +30,14 @@ __all__ = [
     "Value",
     "Verdict",
     "case",
-    "linear_regression",
+    "regression",
 ]
 
 _LAZY: Final = {
     "Case": "diffcheck.case",
     "Settings": "diffcheck.check",
     "case": "diffcheck.case",
-    "linear_regression": "diffcheck.regression",
+    "regression": "diffcheck.regression",
 }
 
 

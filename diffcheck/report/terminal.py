@@ -156,11 +156,20 @@ class Terminal:
             yield f"gradient: {rows[0].first.gradient}"
 
     def _details(self, results: Sequence[Result]) -> Iterable[str]:
-        """Give the tables of a case, each once; those of an error are a traceback, for `-v`."""
-        if self.verbosity >= 0:
-            shown = [r.details for r in results if self.verbosity > 0 or r.verdict is not Verdict.ERROR]
-            for details in dict.fromkeys(shown):
-                yield from details
+        """Give the tables of a case, named by mode: of the first dtype that has one, of all with `-v`.
+
+        Those of an error are a traceback, for `-v` too.
+        """
+        if self.verbosity < 0:
+            return
+        met: set[str] = set()
+        for result in results:
+            wanted = self.verbosity > 0 or (result.verdict is not Verdict.ERROR and result.mode not in met)
+            if result.details and wanted:
+                met.add(result.mode)
+                if result.mode:
+                    yield f"{result.mode} {result.dtype}"
+                yield from (f"  {detail}" for detail in result.details)
 
 
 def summary_line(run: Run) -> Text:

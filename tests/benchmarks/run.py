@@ -1,0 +1,171 @@
+"""Times certified inputs beside gradcheck, traces with their proofs, and whole runs beside bare imports.
+
+Run as `python tests/benchmarks/run.py [--output docs/benchmarks.md]`, on a machine with nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from diffcheck.case import Case, case
+from diffcheck.draw import Drawn, taken_in_turn
+from diffcheck.evaluate import Memory, Path as TracedPath, certified_input, evaluate
+from diffcheck.load import Loaded, collect
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = (4, 256)
+TARGETS = {4: 20, 256: 50}
+SEEDS = (1.5, -2.0, 0.3, 0.7, -1.1)
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "2xᵀx": lambda x: 2 * torch.dot(x, x),
+    "sum": lambda x: x.sum(),
+    "x⊙x": lambda x: x * x,
+    "logsumexp": lambda x: torch.logsumexp(x, 0),
+    "softmax": lambda x: torch.softmax(x, 0),
+    "gelu": torch.nn.functional.gelu,
+}
+IMPORTS = "import torch, sympy, hypothesis, flint, numpy, jaxtyping, annotated_types, typer, rich"
+
+
+def median_us(function: Callable[[], object], seconds: float = 0.3) -> float:
+    """The median time of a call, in microseconds, over as many calls as fit."""
+    function()
+    times: list[float] = []
+    stop = time.perf_counter() + seconds
+    while time.perf_counter() < stop or len(times) < 5:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e6
+
+
+def certified_inputs() -> Iterator[str]:
+    """One certified input beside gradcheck, per function and size."""
+    yield "| function | n | autograd µs | certified input µs | of it enclosure and comparison µs | gradcheck µs | ratio | target |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for n in SIZES:
+        for name, function in FUNCTIONS.items():
+            declared = case(function, name=name, inputs={"x": Float[Tensor, "n"]})
+            x = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+            drawn = Drawn({"x": (n,)}, {"x": tuple(x.tolist())}, SEEDS)
+            evaluation = evaluate(declared, "reverse", "float64", drawn, Memory())
+            assert evaluation is not None and not evaluation.judgement.failures
+            ours, judged, plain = _parts(declared, function, x, evaluation.path)
+            slow = median_us(lambda: gradcheck(function, x.clone().requires_grad_()), 1.0)
+            yield (
+                f"| {name} | {n} | {plain:.0f} | {ours:.0f} | {judged:.0f} | {slow:,.0f} | 1/{slow / ours:.0f} "
+                f"| 1/{TARGETS[n]} |"
+            )
+
+
+def _parts(
+    declared: Case, function: Callable[[Tensor], Tensor], x: Tensor, path: TracedPath
+) -> tuple[float, float, float]:
+    kept: list[Tensor] = []
+
+    def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
+        kept[:] = taken_in_turn(SEEDS, like)
+        return kept
+
+    def certify() -> None:
+        point, computed = certified_input(declared, "reverse", {"x": x}, seeds, kept)
+        path.certifier.judge(point, computed)
+
+    point, computed = certified_input(declared, "reverse", {"x": x}, seeds, kept)
+    leaf = x.clone().requires_grad_()
+    cotangent = seeds([function(leaf)])[0]
+    plain = median_us(lambda: torch.autograd.grad(function(leaf), leaf, cotangent))
+    return median_us(certify), median_us(lambda: path.certifier.judge(point, computed)), plain
+
+
+def traces() -> Iterator[str]:
+    """Trace, derivative, proof and compilation of each tutorial case, for one input."""
+    yield "| case | trace, derivative and proof, ms | target |"
+    yield "|---|---|---|"
+    found = [item for item in collect([str(ROOT / "cases" / "autograd.py")]) if isinstance(item, Loaded)]
+    for item in found:
+        declared = item.case
+        assert isinstance(declared, Case)
+        shape: tuple[int, ...] = () if declared.name == "control_flow" else (4,)
+        entries = (1.5, -0.25, 3.0, 0.125)[: max(1, len(shape) * 4)]
+        drawn = Drawn({declared.arguments[0].name: shape}, {declared.arguments[0].name: entries}, SEEDS)
+        mode = "accumulate" if declared.preceded_by else "reverse"
+        spent = median_us(lambda: evaluate(declared, mode, "float64", drawn, Memory()), 0.5) / 1000
+        yield f"| {declared.name} | {spent:.1f} | 100 |"
+
+
+def whole_runs(repeats: int = 5) -> Iterator[str]:
+    """`diffcheck run cases/` beside the bare imports of what it needs, as whole processes."""
+    run = [sys.executable, "-m", "diffcheck", "run", str(ROOT / "cases"), "--seed", "1", "-q"]
+    bare = [_process([sys.executable, "-c", IMPORTS]) for _ in range(repeats)]
+    ours = [_process(run) for _ in range(repeats)]
+    imports, total = statistics.median(bare), statistics.median(ours)
+    yield "| | seconds, median of 5 |"
+    yield "|---|---|"
+    yield f"| bare imports (`{IMPORTS}`) | {imports:.2f} |"
+    yield f"| `diffcheck run cases/` (100 examples each) | {total:.2f} |"
+    yield f"| target: three times the imports plus two seconds | {3 * imports + 2:.2f} |"
+    yield f"| importing diffcheck alone | {_process([sys.executable, '-c', 'import diffcheck']):.2f} |"
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    yield f"| peak memory of the largest of these processes, MiB | {peak:.0f} |"
+
+
+def _process(command: Sequence[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return time.perf_counter() - start
+
+
+def report() -> Iterator[str]:
+    """The whole page."""
+    yield "# Benchmarks"
+    yield ""
+    yield "Written by `python tests/benchmarks/run.py --output docs/benchmarks.md`; figures are medians, and ratios are of one process."
+    yield f"PyTorch {torch.__version__}, one thread, Python {platform.python_version()}, {platform.machine()}."
+    yield ""
+    yield "## One certified input beside gradcheck"
+    yield ""
+    yield "float64, reverse mode, the trace reused: autograd, the reference on balls at 64 and at 53 bits, and the comparison of every"
+    yield "number, beside `torch.autograd.gradcheck(f, x)` with its defaults."
+    yield ""
+    yield from certified_inputs()
+    yield ""
+    yield "## A new path"
+    yield ""
+    yield from traces()
+    yield ""
+    yield "## Whole processes"
+    yield ""
+    yield from whole_runs()
+
+
+def main() -> None:
+    """Prints the page, or writes it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    text = "\n".join(report()) + "\n"
+    if chosen.output is None:
+        print(text)
+    else:
+        chosen.output.write_text(text)
+        print(json.dumps({"written": str(chosen.output)}))
+
+
+if __name__ == "__main__":
+    main()
