@@ -41,7 +41,7 @@ def outcome(name: str) -> tuple[list[str], frozenset[str]]:
     used: set[str] = set()
     for seed in SEEDS:
         inputs, fixed = arguments(tuple(drawn), seed)
-        call = lambda *xs: function(*xs, *fixed)  # noqa: B023, E731
+        call = lambda *xs: function(*xs, *fixed)  # noqa: B023, E731 - called before the loop goes on
         traces = {"reverse": tracing.reverse(call, [x.clone() for x in inputs], seed=seed)}
         with suppress(NotImplementedError):  # PyTorch has no forward mode for some
             traces["forward"] = tracing.forward(call, inputs, seed=seed)
