@@ -168,7 +168,7 @@ class Terminal:
             if result.details and wanted:
                 met.add(result.mode)
                 if result.mode:
-                    yield f"{result.mode} {result.dtype}"
+                    yield f"{result.mode} {result.dtype}".rstrip()
                 yield from (f"  {detail}" for detail in result.details)
 
 
