@@ -1,0 +1,194 @@
+"""The repository is what its documents say: files, commands, versions, licence, and reasons for every exception."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import grimp
+import pytest
+import typer
+
+import diffcheck
+from diffcheck.cli import app
+
+ROOT: Final = Path(__file__).parents[1]
+AGREED: Final = {"LICENSE", "README.md", "cases", "diffcheck", "docs", "pyproject.toml", "tests"}
+IGNORED: Final = tuple(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines())
+LAZY: Final = {("case", "check"), ("case", "show")}
+"""What is imported only when a function is called."""
+
+
+@cache
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def ignored(path: Path) -> bool:
+    return any(fnmatch(part, pattern) for part in path.relative_to(ROOT).parts for pattern in IGNORED)
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Every text file of the repository."""
+    places = [ROOT / ".ci", *(ROOT / name for name in AGREED), ROOT / ".gitignore"]
+    files = [f for place in places for f in ([place] if place.is_file() else place.rglob("*")) if f.is_file()]
+    return {str(f.relative_to(ROOT)): f.read_text(encoding="utf-8") for f in files if not ignored(f)}
+
+
+def code_of(document: str) -> str:
+    """The parts of a document that are code: spans in backticks and indented lines."""
+    text = texts()[document]
+    return "\n".join([*re.findall(r"`([^`\n]+)`", text), *re.findall(r"^ {4}(.*)$", text, re.MULTILINE)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_top_level_holds_what_was_agreed_on():
+    found = {p.name for p in ROOT.iterdir() if not p.name.startswith(".") and not ignored(p)}
+    assert found == AGREED
+
+
+def test_no_tool_of_a_workplace_is_named():
+    names = [*(f"farm{dash}{tool}" for dash in "-_" for tool in ("bench", "studio")), f"/{'work'}/"]
+    names += [f"`{'dup'}licates`", f"{'dup'}licates --"]
+    found = [(file, name) for file, text in texts().items() for name in names if name in text]
+    assert not found
+
+
+def test_the_licence_is_bsd_3_clause():
+    text = " ".join(texts()["LICENSE"].split())
+    assert "Redistribution and use in source and binary forms" in text
+    assert "Neither the name of the copyright holder nor the names of its contributors" in text
+    assert pyproject()["project"]["license"] == "BSD-3-Clause"
+    assert "BSD-3-Clause" in texts()["README.md"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The architecture
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def reading_order() -> tuple[tuple[str, ...], ...]:
+    """The modules of each row of the table in docs/architecture.md."""
+    rows = re.findall(r"^\| (`.*?) \|", texts()["docs/architecture.md"], re.MULTILINE)
+    return tuple(tuple(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in rows)
+
+
+def test_the_architecture_names_every_module():
+    package = ROOT / "diffcheck"
+    modules = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    named = [name for row in reading_order() for name in row]
+    assert sorted(named) == sorted(modules - {"__init__"})
+
+
+def test_a_module_imports_only_from_rows_above_it():
+    graph = grimp.build_graph("diffcheck", exclude_type_checking_imports=True, cache_dir=None)
+    place = {name: number for number, row in enumerate(reading_order()) for name in row}
+    for module in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(module):
+            rooms = tuple(name.split(".")[1] for name in (module, imported) if "." in name)
+            if len(rooms) == 2 and rooms not in LAZY:
+                assert place[rooms[1]] <= place[rooms[0]], f"{module} imports {imported}"
+
+
+def test_the_layers_of_import_linter_and_the_table_are_of_the_same_modules():
+    layers = pyproject()["tool"]["importlinter"]["contracts"][0]["layers"]
+    listed = [name for layer in layers for name in layer.split(" | ")]
+    assert sorted(listed) == sorted(name for row in reading_order() for name in row)
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_links_lead_somewhere(document: str):
+    for target in re.findall(r"\]\(([^)#\s]+)", texts()[document]):
+        assert target.startswith("https://") or (ROOT / document).parent.joinpath(target).exists(), target
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The README's commands
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_readme_exist():
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    code = code_of("README.md")
+    used = set(re.findall(r"(?:^|\$ |&& )diffcheck ([a-z]+)", code, re.MULTILINE))
+    assert used == set(commands)
+    options = {name for command in commands.values() for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", code)) - {"-c"} <= options
+
+
+def test_the_two_commands_are_there_and_ci_runs_them():
+    readme, script = texts()["README.md"], texts()[".ci/run"].replace(" --quiet", "")
+    assert "    pip install -c .ci/constraints.txt . && diffcheck run cases/\n" in readme
+    assert "    pip install -c .ci/constraints.txt '.[test]' && pytest\n" in readme
+    for command in ("pip install -c .ci/constraints.txt '.[test]'", "pytest", "diffcheck run cases/"):
+        assert re.search(rf"^ *{re.escape(command)}$", script, re.MULTILINE), command
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Versions and settings
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_version_stands_in_one_place():
+    project = pyproject()
+    assert "version" not in project["project"]
+    assert project["project"]["dynamic"] == ["version"]
+    source = texts()[project["tool"]["hatch"]["version"]["path"]]
+    assert re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE) == [diffcheck.__version__]
+    assert [f for f, text in texts().items() if re.search(r"^__version__ =", text, re.MULTILINE)] == [
+        "diffcheck/__init__.py"
+    ]
+
+
+def test_what_is_needed_is_pinned():
+    pinned = {re.sub(r"[-_.]+", "-", line.partition("==")[0].lower()) for line in pins()}
+    project = pyproject()["project"]
+    needed = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["test"],
+        *pyproject()["build-system"]["requires"],
+    ]
+    assert {re.split(r"[<>=!~ ;\[]", need)[0].lower() for need in needed} <= pinned
+
+
+def test_pins_are_exact_and_hold_on_any_machine():
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins())
+    assert len(pins()) == len({line.partition("==")[0].lower() for line in pins()})
+
+
+def pins() -> list[str]:
+    return [line for line in texts()[".ci/constraints.txt"].splitlines() if line and not line.startswith("#")]
+
+
+def test_pytest_is_as_strict_as_it_should_be():
+    options = pyproject()["tool"]["pytest"]["ini_options"]
+    assert options["filterwarnings"][0] == "error"
+    assert options["xfail_strict"] is True
+    assert {"--strict-markers", "--strict-config", "--import-mode=importlib"} <= set(options["addopts"])
+
+
+def test_every_exception_from_a_rule_gives_its_reason():
+    assert not list(without_reason())
+
+
+def without_reason() -> Iterator[str]:
+    for file, text in texts().items():
+        for number, line in enumerate(text.splitlines(), start=1):
+            exception = re.search(r"# noqa(?!: [A-Z0-9, ]+ - \S)", line) if file.endswith(".py") else None
+            if exception and file != "tests/test_house.py":
+                yield f"{file}:{number}: {line.strip()}"
+    ruff = texts()["pyproject.toml"].partition("\nignore = [")[2]
+    for line in ruff.splitlines():
+        if re.fullmatch(r'\s*"[A-Z]+\d*",?\s*', line):
+            yield f"pyproject.toml: {line.strip()}"
