@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Final
 from unittest import SkipTest
 
 import hypothesis
@@ -67,7 +67,7 @@ class _Row:
     """The first input that disagreed, or that could not be judged, and how."""
 
 
-_SEVERITY = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
+_SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
 
 
 def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
@@ -102,7 +102,7 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
 
     def visit_open_rows(drawn: Drawn) -> bool:
         open_rows = [row for row in rows if row.broken is None or row.broken[0] is Outcome.INACCURATE]
-        if open_rows and not any([_visit(case, row, drawn, memory) for row in open_rows]):
+        if open_rows and not any([_visit(case, row, drawn, memory) for row in open_rows]):  # noqa: C419 - visit them all
             hypothesis.reject()  # outside of the domain: another one is drawn instead
         return False
 
@@ -160,13 +160,8 @@ def _find(
     key: bytes | None = None,
 ) -> Drawn | None:
     """The smallest drawn input with a property, or None."""
-    settings = hypothesis.settings(
-        max_examples=examples,
-        phases=phases,
-        deadline=None,
-        derandomize=False,
-        **({} if key is not None else {"database": None}),
-    )
+    database: dict[str, Any] = {} if key is not None else {"database": None}
+    settings = hypothesis.settings(max_examples=examples, phases=phases, deadline=None, derandomize=False, **database)
     try:
         found: Drawn = hypothesis.find(
             strategy, condition, settings=settings, random=Random(seed) if seed is not None else None, database_key=key
@@ -248,7 +243,7 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
             else f"the identity for {place} was not decided by algebra ({proof.why})"
         )
     worst = _worst(evaluation)
-    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):  # type: ignore[call-overload]
+    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
         row.broken = (worst, drawn)
     return True
 

@@ -35,7 +35,9 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
-        cotangents=tuple(_value(n, v) for n, v in zip(_seed_names(case, mode, evaluation), evaluation.seeds, strict=False)),
+        cotangents=tuple(
+            _value(n, v) for n, v in zip(_seed_names(case, mode, evaluation), evaluation.seeds, strict=False)
+        ),
         autograd=number,
         certified=verdict.certified.str(_DIGITS, radius=False),
         certified_float=certified,
@@ -68,7 +70,9 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
 def _notes(verdict: Verdict, evaluation: Evaluation, number: float, certified: float) -> list[str]:
     notes = []
     if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
-        notes.append(f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake")
+        notes.append(
+            f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake"
+        )
     if math.isnan(number) or math.isinf(number):
         notes.append(f"PyTorch gives {number} where the derivative is finite")
     if verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
