@@ -138,10 +138,10 @@ def _patterns(count: int, low: int, high: int) -> st.SearchStrategy[Entries]:
     return st.integers(0, 2).map(lambda k: tuple(low + (k + i * (k + 1)) % width for i in range(count)))
 
 
-def cotangent_numbers() -> st.SearchStrategy[tuple[float, ...]]:
+def cotangent_numbers() -> st.SearchStrategy[Entries]:
     """Numbers for cotangents and tangents, signed and zero; a few are enough, taken in turn."""
     simple = (1.0, -1.0, 0.0, 2.0, -0.5, 3.0)
-    return st.one_of(_column(_Way(len(v) - 1, v.__getitem__), 5) for v in (simple, _SEEDS))
+    return st.one_of([_column(_Way(len(v) - 1, v.__getitem__), 5) for v in (simple, _SEEDS)])
 
 
 def inputs(

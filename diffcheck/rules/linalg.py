@@ -50,9 +50,7 @@ def transposed(a: Array) -> Array:
     return np.swapaxes(a, -1, -2)
 
 
-def solve_triangular(
-    a: Array, b: Array, upper: bool = True, left: bool = True, unitriangular: bool = False
-) -> Array:
+def solve_triangular(a: Array, b: Array, upper: bool = True, left: bool = True, unitriangular: bool = False) -> Array:
     """The solution of a x = b, or of x a = b."""
     if not left:
         return transposed(solve_triangular(transposed(a), transposed(b), not upper, unitriangular=unitriangular))
@@ -127,9 +125,7 @@ def _solved(lu: Array, pivots: Sequence[int], b: Array, *, adjoint: bool) -> Arr
     return substituted(lu, inner, upper=True)
 
 
-def lu_solve(
-    lu: Array, pivots: npt.NDArray[np.int64], b: Array, *, left: bool = True, adjoint: bool = False
-) -> Array:
+def lu_solve(lu: Array, pivots: npt.NDArray[np.int64], b: Array, *, left: bool = True, adjoint: bool = False) -> Array:
     """The solution of a x = b from the elimination of a; of x a = b, and for the transpose of a."""
     if not left:
         return transposed(lu_solve(lu, pivots, transposed(b), adjoint=not adjoint))

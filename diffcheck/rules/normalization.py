@@ -90,9 +90,7 @@ def standardised_backward(g: Array, rows: Array, centre: Array, scale: Array, we
     offset = elementwise(
         lambda b, m, p, s: -b * m - p * s / count, slope, centre.reshape(-1, 1), plain, scale.reshape(-1, 1)
     )
-    kernel = elementwise(
-        lambda a, e, s, b, c: s * a + b * e + c, weighted, rows, scale.reshape(-1, 1), slope, offset
-    )
+    kernel = elementwise(lambda a, e, s, b, c: s * a + b * e + c, weighted, rows, scale.reshape(-1, 1), slope, offset)
     return elementwise(computed_as, value, kernel)
 
 
@@ -236,9 +234,7 @@ def batch_norm_backward(
         by_input = standardised_backward(g_rows, rows, centre, scale, factor)
     else:
         centre, scale = _running(running_mean, running_var, eps)
-        by_input = elementwise(
-            lambda a, s, w: a * s if w is None else a * s * w, g_rows, scale.reshape(-1, 1), factor
-        )
+        by_input = elementwise(lambda a, s, w: a * s if w is None else a * s * w, g_rows, scale.reshape(-1, 1), factor)
     parameters = (sum_over(p, 1) for p in parameter_gradients(g_rows, rows, centre, scale))
     return _wanted((_from_channels(by_input, x.shape), *parameters), mask)
 

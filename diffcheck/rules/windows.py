@@ -26,9 +26,7 @@ class Geometry(NamedTuple):
 
     def reached(self, window: Index, tap: Index) -> Index:
         """Where a tap of a window lies; possibly outside."""
-        return tuple(
-            w * s - p + t * d for w, t, s, p, d in zip(window, tap, *self, strict=True)
-        )
+        return tuple(w * s - p + t * d for w, t, s, p, d in zip(window, tap, *self, strict=True))
 
     def taps(
         self, windows: Sequence[int], size: Sequence[int], extent: Sequence[int]

@@ -23,7 +23,8 @@ from torch.autograd import gradcheck
 
 from diffcheck.case import Case, case
 from diffcheck.draw import Drawn, taken_in_turn
-from diffcheck.evaluate import Memory, Path as TracedPath, certified_input, evaluate
+from diffcheck.evaluate import Memory, certified_input, evaluate
+from diffcheck.evaluate import Path as TracedPath
 from diffcheck.load import Loaded, collect
 
 ROOT = Path(__file__).resolve().parents[2]

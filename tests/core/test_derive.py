@@ -27,7 +27,9 @@ from tests.core.reference import NoValue, node_value, sympy_gradient, sympy_valu
 
 EXAMPLES = {example.name: example for example in over_heads() + over_arithmetic()}
 C, D = symbol("c"), symbol("d")
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+SLOW = settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +71,13 @@ def expressions() -> st.SearchStrategy[Expr]:
             st.builds(lambda a, b: a * b, parts, parts),
             st.builds(lambda a: a * a - a, parts),
             st.builds(lambda a, b: a / (b * b + 1), parts, parts),
-            st.builds(lambda a, b: (a * a + 1) ** b, parts, st.sampled_from((HALF, constant(-2), constant(3), X, ONE / 3))),
+            st.builds(
+                lambda a, b: (a * a + 1) ** b, parts, st.sampled_from((HALF, constant(-2), constant(3), X, ONE / 3))
+            ),
             st.builds(applied, st.sampled_from(sorted(HEADS)), parts, parts),
             st.builds(lambda a, b, c: where(greater(a, b), b, c), parts, parts, parts),
             st.builds(lambda a, b: greater(a, b) * a, parts, parts),
-            st.builds(lambda a, by: graph.frozen(a, by), parts, st.sampled_from(("detach", "no_grad"))),
+            st.builds(graph.frozen, parts, st.sampled_from(("detach", "no_grad"))),
             st.builds(lambda a: graph.rounded(a, 8), parts),
             st.lists(parts, min_size=3, max_size=4).map(graph.total),
         )
@@ -176,7 +180,9 @@ def entries_of(name: str, mode: str) -> tuple[list[Expr], list[sympy.Expr]]:
     case = cases().get(name) or gallery()[name]
     generator = torch.Generator().manual_seed(3)
     values: dict[str, Tensor] = {}
-    shapes = size_assignments(case.arguments)[1 if name != "attention" and len(size_assignments(case.arguments)) > 1 else 0]
+    shapes = size_assignments(case.arguments)[
+        1 if name != "attention" and len(size_assignments(case.arguments)) > 1 else 0
+    ]
     for known in case.arguments:
         value = torch.rand(shapes[known.name], generator=generator, dtype=torch.float64) * 0.8 + 0.1
         values[known.name] = value if known.kind == "real" else torch.zeros(shapes[known.name], dtype=torch.int64)
