@@ -56,7 +56,10 @@ def median_us(function: Callable[[], object], seconds: float = 0.3) -> float:
 
 def certified_inputs() -> Iterator[str]:
     """One certified input beside gradcheck, per function and size."""
-    yield "| function | n | autograd µs | certified input µs | of it enclosure and comparison µs | gradcheck µs | ratio | target |"
+    yield (
+        "| function | n | autograd µs | certified input µs | of it enclosure and comparison µs | gradcheck µs "
+        "| ratio | target |"
+    )
     yield "|---|---|---|---|---|---|---|---|"
     for n in SIZES:
         for name, function in FUNCTIONS.items():
@@ -64,7 +67,8 @@ def certified_inputs() -> Iterator[str]:
             x = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
             drawn = Drawn({"x": (n,)}, {"x": tuple(x.tolist())}, SEEDS)
             evaluation = evaluate(declared, "reverse", "float64", drawn, Memory())
-            assert evaluation is not None and not evaluation.judgement.failures
+            assert evaluation is not None
+            assert not evaluation.judgement.failures
             ours, judged, plain = _parts(declared, function, x, evaluation.path)
             slow = median_us(lambda: gradcheck(function, x.clone().requires_grad_()), 1.0)
             yield (
@@ -135,13 +139,14 @@ def report() -> Iterator[str]:
     """The whole page."""
     yield "# Benchmarks"
     yield ""
-    yield "Written by `python tests/benchmarks/run.py --output docs/benchmarks.md`; figures are medians, and ratios are of one process."
+    yield "Written by `python tests/benchmarks/run.py --output docs/benchmarks.md`; figures are medians, and ratios are of"
+    yield "one process."
     yield f"PyTorch {torch.__version__}, one thread, Python {platform.python_version()}, {platform.machine()}."
     yield ""
     yield "## One certified input beside gradcheck"
     yield ""
-    yield "float64, reverse mode, the trace reused: autograd, the reference on balls at 64 and at 53 bits, and the comparison of every"
-    yield "number, beside `torch.autograd.gradcheck(f, x)` with its defaults."
+    yield "float64, reverse mode, the trace reused: autograd, the reference on balls at 64 and at 53 bits, and the comparison"
+    yield "of every number, beside `torch.autograd.gradcheck(f, x)` with its defaults."
     yield ""
     yield from certified_inputs()
     yield ""
