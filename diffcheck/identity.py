@@ -10,7 +10,7 @@ from typing import Final
 
 from diffcheck import expr as graph
 from diffcheck.expr import ONE, ZERO, Expr
-from diffcheck.normal_form import GiveUp, NormalForms, Polynomial
+from diffcheck.normal_form import GiveUp, NormalForms, Piecewise, Polynomial
 
 _MOST_CASES: Final = 8
 """Selectors over which a remaining difference is split into cases: 2**8 of them."""
@@ -48,8 +48,7 @@ def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
             continue
         seen.add(pair)
         try:
-            difference = forms.subtract(forms.of(pair[0]), forms.of(pair[1]))
-            holds = not difference.terms or forms.is_zero(difference) or _holds_in_every_case(forms, difference, pair)
+            holds = _holds(forms, pair)
         except GiveUp as reason:
             undecided = undecided or Proof(Status.UNDECIDED, position, str(reason))
             continue
@@ -58,10 +57,20 @@ def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
     return undecided or Proof(Status.PROVED)
 
 
-def _holds_in_every_case(forms: NormalForms, difference: Polynomial, pair: tuple[Expr, Expr]) -> bool:
+def _holds(forms: NormalForms, pair: tuple[Expr, Expr]) -> bool:
+    try:
+        difference = forms.subtract(forms.of(pair[0]), forms.of(pair[1]))
+        if not difference.terms or forms.is_zero(difference):
+            return True
+        if not forms.free_selectors(difference) and not forms.is_piecewise(difference):
+            return False
+    except Piecewise:
+        pass
+    return _holds_in_every_case(pair)
+
+
+def _holds_in_every_case(pair: tuple[Expr, Expr]) -> bool:
     """Selectors are not independent ([a > b], [b > c], [a > c]): the difference may vanish in every case there is."""
-    if not forms.free_selectors(difference):
-        return False
     selectors = [n for n in graph.topological(pair) if n.head == "positive"]
     if len(selectors) > _MOST_CASES:
         raise GiveUp("too many cases")
@@ -72,9 +81,17 @@ def _holds_in_every_case(forms: NormalForms, difference: Polynomial, pair: tuple
         if case_forms.is_zero(case_forms.subtract(case_forms.of(left), case_forms.of(right))):
             continue
         conditions = [(case_forms.of(a), v is ONE) for a, v in zip(arguments, values, strict=True)]
-        if _possible(conditions):
+        if any(positive and case_forms.is_zero(p) for p, positive in conditions):
+            continue  # [0 > 0] is 0
+        # What is not positive is negative off the boundary, unless it vanishes on more than that.
+        if _possible([(p, positive) for p, positive in conditions if positive or not _may_vanish(case_forms, p)]):
             return False
     return True
+
+
+def _may_vanish(forms: NormalForms, p: Polynomial) -> bool:
+    """Whether p may be 0 on more than a boundary."""
+    return bool(forms.is_zero(p) or forms.is_piecewise(p) or forms.free_selectors(p))
 
 
 def _possible(conditions: Sequence[tuple[Polynomial, bool]]) -> bool:

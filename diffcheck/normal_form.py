@@ -29,6 +29,7 @@ _MASK: Final = (1 << _WIDTH) - 1
 _EXP_UNIT: Final = 240
 """An atom of an exponential is its 240th root, so that roots and the common fractions of it are whole exponents."""
 _MOST_INNER_SELECTORS: Final = 6
+_PRIME: Final = 2**61 - 1
 
 Monomial = int
 Terms = dict[Monomial, fmpq]
@@ -36,6 +37,10 @@ Terms = dict[Monomial, fmpq]
 
 class GiveUp(Exception):
     """The normal form grew beyond its budget, or the expression has no such form."""
+
+
+class Piecewise(GiveUp):
+    """It has a form, but only where conditions have one value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class NormalForms:
         self._most_terms = most_terms
         self._products_left = most_products
         self._bias = 0
+        self._piecewise = 0
+        """A bit for every atom that is a floor, or a function of selectors or floors."""
         self.zero = Polynomial({})
         self.one = self._number(fmpq(1))
 
@@ -125,7 +132,7 @@ class NormalForms:
             case "positive":
                 return self._selector(args[0], self._positive)
             case "vanishes":
-                return self._selector(args[0], lambda p, _: self.one if self.is_zero(p) else self.zero)
+                return self._selector(args[0], self._vanishes)
             case "frozen" | "rounded":
                 return args[0]
             case head:
@@ -153,21 +160,29 @@ class NormalForms:
             return handler(self, *args)
         if head in _ODD and self._leads_negative(args[0]):
             return self.scale(self._function(head, [self.scale(args[0], fmpq(-1))]), fmpq(-1))
-        return self._atom((head, *(a.key() for a in args)), _Atom(head))
+        return self._atom((head, *(a.key() for a in args)), _Atom(head), *args)
 
     # -- arithmetic ------------------------------------------------------------------------------------------------
 
     def _number(self, value: fmpq) -> Polynomial:
         return Polynomial({0: value} if value != 0 else {})
 
-    def _atom(self, key: object, atom: _Atom) -> Polynomial:
+    def _atom(self, key: object, atom: _Atom, *of: Polynomial) -> Polynomial:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self._atoms)
+            if atom.kind == "floor" or any(self._selectors_in(p) or self.is_piecewise(p) for p in of):
+                self._piecewise |= 1 << index
             self._atoms.append(atom)
             self._bias += _HALF << (_WIDTH * index)
         has_relation = self._atoms[index].degree or self._atoms[index].kind in ("selector", "sin", "denominator")
         return Polynomial({1 << (_WIDTH * index): fmpq(1)}, (1 << index) if has_relation else 0)
+
+    def is_piecewise(self, p: Polynomial) -> bool:
+        """Whether atoms occur that depend on selectors or floors: p may vanish on more than a boundary."""
+        return bool(self._piecewise) and any(
+            (self._piecewise >> index) & 1 for monomial in p.terms for index, _ in self._factors(monomial)
+        )
 
     def scale(self, p: Polynomial, factor: fmpq) -> Polynomial:
         """factor · p."""
@@ -203,8 +218,18 @@ class NormalForms:
                 terms[key] = c * d if before is None else before + c * d
         if len(terms) > self._most_terms:
             raise GiveUp("too many terms")
+        self._check_exponents(terms)
         result = Polynomial({m: c for m, c in terms.items() if c != 0}, a.special | b.special)
         return self._reduced(result) if a.special & b.special else result
+
+    def _check_exponents(self, terms: Terms) -> None:
+        """Exponents stay below a quarter of their field's range, so that the sum of two never reaches the next field."""
+        bias = self._bias
+        middle = bias >> 1
+        for monomial in terms:
+            packed = monomial + bias
+            if (packed ^ (packed >> 1)) & middle != middle:
+                raise GiveUp("a very large exponent")
 
     def power(self, p: Polynomial, exponent: int) -> Polynomial:
         """p ** exponent, for a whole exponent."""
@@ -324,7 +349,8 @@ class NormalForms:
         if self._leads_negative(p):
             content = -content
         shared = self._monomial_content(p, lambda atom: atom.kind != "selector")
-        rest = self.scale(self._divided_by_monomial(p, shared), 1 / content)
+        # Without the denominators that all terms share, some terms have positive powers of them: those are sums again.
+        rest = self._reduced(self.scale(self._divided_by_monomial(p, shared), 1 / content))
         result = self._number(1 / content)
         for index, exponent in self._factors(shared):
             factor = Polynomial({-exponent << (_WIDTH * index): fmpq(1)})
@@ -335,7 +361,7 @@ class NormalForms:
         if rest.terms.keys() == {0} and rest.terms[0] == 1:
             return result
         denominator = self._atom(
-            ("denominator", rest.key()), _Atom("denominator", inside=rest, sign_known=self._sign(rest) == 1)
+            ("denominator", rest.key()), _Atom("denominator", inside=rest, sign_known=self._sign(rest) == 1), rest
         )
         (monomial,) = denominator.terms
         return self.multiply(result, Polynomial({-monomial: fmpq(1)}, denominator.special))
@@ -364,8 +390,32 @@ class NormalForms:
         result = self.multiply(Polynomial({halved: fmpq(1)}), self._root_of_rational(content, degree))
         if rest.terms.keys() == {0} and rest.terms[0] == 1:
             return result
+        if degree % 2 == 0 and self._is_square(rest):
+            if degree != 2 or len(rest.terms) > 1:
+                raise GiveUp("the root of a square")
+            ((monomial, _),) = rest.terms.items()
+            halved = sum((e // 2) << (_WIDTH * i) for i, e in self._factors(monomial))
+            base = Polynomial({halved: fmpq(1)}, rest.special)
+            sign = self.subtract(self.scale(self._selector(base, self._positive), fmpq(2)), self.one)
+            return self.multiply(result, self.multiply(base, sign))
         known = self._sign(rest) == 1
-        return self.multiply(result, self._atom(("root", degree, rest.key()), _Atom("root", degree, rest, known)))
+        return self.multiply(result, self._atom(("root", degree, rest.key()), _Atom("root", degree, rest, known), rest))
+
+    def _is_square(self, p: Polynomial) -> bool:
+        """Whether p is the square of a polynomial: modulo a prime, its values are squares everywhere.
+
+        The root of a square would satisfy r² = s² in two ways, and r could not be told from s and from -s.
+        """
+        for turn in range(20):
+            value = 0
+            for monomial, coefficient in p.terms.items():
+                term = int(coefficient.p) * pow(int(coefficient.q), -1, _PRIME)
+                for index, exponent in self._factors(monomial):
+                    term = term * pow(7919 * (index + 1) + 104_729 * (turn + 1), 65_537 * exponent, _PRIME) % _PRIME
+                value += term
+            if pow(value, (_PRIME - 1) // 2, _PRIME) == _PRIME - 1:
+                return False
+        return True
 
     def _root_of_rational(self, value: fmpq, degree: int) -> Polynomial:
         """As a rational times roots of primes."""
@@ -402,7 +452,7 @@ class NormalForms:
             if exponent.q == 1 and abs(exponent.p) < _HALF // 4:
                 break
         atom = _Atom("exp", sign_known=True, log=(monomial, unit / _EXP_UNIT))
-        (generator,) = self._atom(("exp", monomial, unit), atom).terms
+        (generator,) = self._atom(("exp", monomial, unit), atom, Polynomial({monomial: fmpq(1)}, self._special_of(monomial))).terms
         return Polynomial({generator * int(exponent.p): fmpq(1)})
 
     def logarithm(self, p: Polynomial) -> Polynomial:
@@ -419,7 +469,7 @@ class NormalForms:
             parts.append(Polynomial({monomial: unit * exponent}, self._special_of(monomial)))
         rest = self.scale(self._divided_by_monomial(p, shared), 1 / content)
         if not (rest.terms.keys() == {0} and rest.terms[0] == 1):
-            parts.append(self._atom(("log", rest.key()), _Atom("log", inside=rest)))
+            parts.append(self._atom(("log", rest.key()), _Atom("log", inside=rest), rest))
         return self.sum(parts)
 
     def _logarithm_of_rational(self, value: fmpq) -> Polynomial:
@@ -436,7 +486,7 @@ class NormalForms:
     def cosine(self, p: Polynomial) -> Polynomial:
         """cos(p); even."""
         p = self.scale(p, fmpq(-1)) if self._leads_negative(p) else p
-        return self._atom(("cos", p.key()), _Atom("cos"))
+        return self._atom(("cos", p.key()), _Atom("cos"), p)
 
     def sine(self, p: Polynomial) -> Polynomial:
         """sin(p); odd, with sin² = 1 - cos²."""
@@ -444,7 +494,7 @@ class NormalForms:
             return self.scale(self.sine(self.scale(p, fmpq(-1))), fmpq(-1))
         cosine = self.cosine(p)
         square = self.subtract(self.one, self.multiply(cosine, cosine))
-        return self._atom(("sin", p.key()), _Atom("sin", inside=square))
+        return self._atom(("sin", p.key()), _Atom("sin", inside=square), p)
 
     # -- selectors -------------------------------------------------------------------------------------------------
 
@@ -487,18 +537,29 @@ class NormalForms:
         sign = self._sign(p)
         if sign is not None:
             return self.one if sign > 0 else self.zero
-        shared = self._monomial_content(p, lambda atom: atom.sign_known)
-        p = self._divided_by_monomial(p, shared)
+        piecewise = self.is_piecewise(p)
+        if not piecewise:
+            shared = self._monomial_content(p, lambda atom: atom.sign_known)
+            p = self._divided_by_monomial(p, shared)
         p = self.scale(p, 1 / self._rational_content(p))
-        negated = self._leads_negative(p)
+        # Where p may vanish on more than a boundary, [p > 0] is not 1 - [-p > 0].
+        negated = self._leads_negative(p) and not piecewise
         if negated:
             p = self.scale(p, fmpq(-1))
-        bracket = self._atom(("selector", p.key()), _Atom("selector", inside=p))
+        bracket = self._atom(("selector", p.key()), _Atom("selector", inside=p), p)
         (monomial,) = bracket.terms
         index = (monomial.bit_length() - 1) // _WIDTH
         if index in assumed:
             bracket = self._number(fmpq(assumed[index]))
         return self.subtract(self.one, bracket) if negated else bracket
+
+    def _vanishes(self, p: Polynomial, _: dict[int, int]) -> Polynomial:
+        """[p = 0] off the boundary."""
+        if self.is_zero(p):
+            return self.one
+        if self.is_piecewise(p) and self._sign(p) is None:
+            raise Piecewise("whether a function of conditions vanishes")
+        return self.zero
 
     def _sign(self, p: Polynomial) -> int | None:
         """1, 0 or -1 if p has that sign for all values of the variables (off its zeros), else None."""
@@ -508,6 +569,8 @@ class NormalForms:
         for monomial, coefficient in p.terms.items():
             for index, exponent in self._factors(monomial):
                 atom = self._atoms[index]
+                if (self._piecewise >> index) & 1 and atom.kind not in ("exp", "denominator"):
+                    return None
                 never_negative = atom.sign_known or atom.kind in ("selector", "root")
                 if exponent % 2 and not never_negative:
                     return None
