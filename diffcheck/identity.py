@@ -112,9 +112,7 @@ def _possible(conditions: Sequence[tuple[Polynomial, bool]]) -> bool:
         for up in above:
             for down in below:
                 scale_up, scale_down = -down[monomial], up[monomial]
-                combined = {
-                    m: up.get(m, 0) * scale_up + down.get(m, 0) * scale_down for m in up.keys() | down.keys()
-                }
+                combined = {m: up.get(m, 0) * scale_up + down.get(m, 0) * scale_down for m in up.keys() | down.keys()}
                 rows.append({m: c for m, c in combined.items() if c != 0})
         if len(rows) > _MOST_CONDITIONS:
             return True

@@ -223,7 +223,7 @@ class NormalForms:
         return self._reduced(result) if a.special & b.special else result
 
     def _check_exponents(self, terms: Terms) -> None:
-        """Exponents stay below a quarter of their field's range, so that the sum of two never reaches the next field."""
+        """Exponents stay below a quarter of their field's range, so that a sum of two never reaches the next field."""
         bias = self._bias
         middle = bias >> 1
         for monomial in terms:
@@ -452,7 +452,9 @@ class NormalForms:
             if exponent.q == 1 and abs(exponent.p) < _HALF // 4:
                 break
         atom = _Atom("exp", sign_known=True, log=(monomial, unit / _EXP_UNIT))
-        (generator,) = self._atom(("exp", monomial, unit), atom, Polynomial({monomial: fmpq(1)}, self._special_of(monomial))).terms
+        (generator,) = self._atom(
+            ("exp", monomial, unit), atom, Polynomial({monomial: fmpq(1)}, self._special_of(monomial))
+        ).terms
         return Polynomial({generator * int(exponent.p): fmpq(1)})
 
     def logarithm(self, p: Polynomial) -> Polynomial:

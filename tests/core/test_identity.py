@@ -37,7 +37,9 @@ from diffcheck.symbolic import from_sympy, to_sympy, variable
 from tests.core.reference import NoValue, node_value
 
 X, Y, Z, W = map(symbol, "xyzw")
-SLOW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+SLOW = settings(
+    max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+)
 
 
 def exp(u: Expr) -> Expr:
@@ -315,11 +317,11 @@ def test_lists_of_different_length_are_a_mistake_of_ours():
         (positive(graph.total(positive(symbol(f"a{i}")) for i in range(12))), ONE),
         (log(X - X + ZERO * Y), ONE),
         (sqrt(constant(10**40 + 1)), X),
-        (graph.product(exp(symbol(f"a{i}")) + 1 for i in range(30)) / graph.product(exp(symbol(f"b{i}")) + 1 for i in range(30)),
-         X),
+        (graph.product(exp(symbol(f"a{i}")) + 1 for i in range(30))
+         / graph.product(exp(symbol(f"b{i}")) + 1 for i in range(30)), X),
     ],
-    ids=["power of a sum", "product of sums", "exponent", "division by zero", "selectors", "nested selectors", "log of zero",
-         "large root", "exponentials"],
+    ids=["power of a sum", "product of sums", "exponent", "division by zero", "selectors", "nested selectors",
+         "log of zero", "large root", "exponentials"],
 )  # fmt: skip
 def test_what_is_too_hard_is_undecided_in_time(left: Expr, right: Expr):
     started = time.perf_counter()
@@ -342,7 +344,10 @@ def test_too_many_products_are_undecided():
         (((X ** constant(512)) ** constant(512)) ** constant(512), Y),
         (((X ** constant(512)) ** constant(512)) ** constant(512), ONE),
         (((X ** constant(512)) ** constant(512)) ** constant(64), Y),
-        (((X ** constant(512)) ** constant(512)) ** constant(64) * Y, ((X ** constant(-512)) ** constant(512)) ** constant(64)),
+        (
+            ((X ** constant(512)) ** constant(512)) ** constant(64) * Y,
+            ((X ** constant(-512)) ** constant(512)) ** constant(64),
+        ),
     ],
 )
 def test_large_exponents_do_not_overflow(left: Expr, right: Expr):
@@ -418,7 +423,8 @@ def algebraic_expressions() -> st.SearchStrategy[Expr]:
 
 def through_sympy(node: Expr, rewrite: str) -> Expr:
     form = to_sympy([node])[0]
-    rewritten = {"expand": sympy.expand, "factor": sympy.factor, "together": sympy.together, "none": lambda e: e}[rewrite](form)
+    ways = {"expand": sympy.expand, "factor": sympy.factor, "together": sympy.together, "none": lambda e: e}
+    rewritten = ways[rewrite](form)
     return from_sympy(rewritten, {variable(n): symbol(n) for n in "xyz"})
 
 
@@ -449,7 +455,10 @@ def agree(a: Expr, b: Expr) -> bool:
     """Whether two expressions agree at many points off the boundaries."""
     mpmath.mp.dps = 60
     for k in range(12):
-        at = {n: mpmath.mpf((7 * k * k + 13 * i * k + 5 * i) % 41 - 20) / 9 + mpmath.mpf(i + 1) / 1013 for i, n in enumerate("xyz")}
+        at = {
+            n: mpmath.mpf((7 * k * k + 13 * i * k + 5 * i) % 41 - 20) / 9 + mpmath.mpf(i + 1) / 1013
+            for i, n in enumerate("xyz")
+        }
         try:
             left, right = node_value(a, at), node_value(b, at)
         except (NoValue, OverflowError):
@@ -466,10 +475,13 @@ def test_what_is_proved_is_true(a: Expr, b: Expr):
         assert agree(a, b)
 
 
-SIMPLE = (X, Y, -X, X - Y, relu(X), relu(-X), absolute(X), positive(X), positive(-X), positive(X - Y), maximum(X, Y), ONE,
-          exp(X), exp(-X), sqrt(X * X), sqrt(X * X + 1), X * X, tanh(X), sigmoid(X), vanishes(X), log(X * X), sin(X), cos(X),
-          sqrt(Y) * sqrt(Y), sqrt(X * X * Y * Y), positive(X * Y), positive(X) * positive(Y), (X * X) ** constant(Fraction(1, 3)),
-          positive(relu(X) + relu(Y)), positive(absolute(X)), positive(sqrt(X * X + 1) - 1), positive(exp(X) - 1))  # fmt: skip
+SIMPLE = (
+    X, Y, -X, X - Y, relu(X), relu(-X), absolute(X), positive(X), positive(-X), positive(X - Y), maximum(X, Y), ONE,
+    exp(X), exp(-X), sqrt(X * X), sqrt(X * X + 1), X * X, tanh(X), sigmoid(X), vanishes(X), log(X * X), sin(X), cos(X),
+    sqrt(Y) * sqrt(Y), sqrt(X * X * Y * Y), positive(X * Y), positive(X) * positive(Y),
+    (X * X) ** constant(Fraction(1, 3)), positive(relu(X) + relu(Y)), positive(absolute(X)),
+    positive(sqrt(X * X + 1) - 1), positive(exp(X) - 1),
+)  # fmt: skip
 
 
 @settings(SLOW, max_examples=300)
