@@ -135,6 +135,10 @@ def run(  # noqa: PLR0913 - one parameter per option
             show_default=False,
         ),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", min=1, metavar="N", help="Cases at once.", show_default="one a processor, up to 4"),
+    ] = None,
     exit_first: Annotated[bool, typer.Option("-x", "--exitfirst", help="Stops at the first failure.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also whole formulas and tracebacks.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only failures and the last line.")] = False,
@@ -148,6 +152,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     from diffcheck.report.rows import layout
     from diffcheck.report.terminal import Terminal, console_for, header, progress_on, text_of
     from diffcheck.run import run_all
+    from diffcheck.workers import default_jobs, workers
 
     verbosity = verbose - quiet
     found, items = _collect(paths, keyword)
@@ -180,7 +185,7 @@ def run(  # noqa: PLR0913 - one parameter per option
             terminal.case(results)
         bar.advance(task)
 
-    with bar, _kept_off_stdout():
+    with _kept_off_stdout(), workers(items, settings, jobs or default_jobs(len(items))) as check, bar:
         finished = run_all(
             items,
             settings,
@@ -189,6 +194,7 @@ def run(  # noqa: PLR0913 - one parameter per option
             deselected=found - len(items),
             begin=lambda item: bar.update(task, description=item.id),
             end=end,
+            check=check,
         )
     if terminal:
         terminal.finish(finished)

@@ -73,19 +73,25 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
     values = tensors(drawn, case.arguments, DTYPES[dtype])
     if not _in_domain(case, drawn, values):
         return None
-    key = (mode, dtype, *drawn.shapes.items(), *(drawn.entries[a.name] for a in case.arguments if not a.differentiated))
-    paths = memory.paths.setdefault(key, [])
+    paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
     path = _known_path(case, paths, values)
     if path is None:
         path = _within_budget(case, mode, dtype, drawn, values, memory)
         paths.insert(0, path)
         return _at(case, mode, drawn, values, path, memory)
     evaluation = _at(case, mode, drawn, values, path, memory)
-    if evaluation.judgement.failures and path.expected:
-        # Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one.
+    if evaluation.judgement.failures:
+        # Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one. Or the case
+        # is no function of its arguments, which a trace at another input need not have shown.
         fresh = _new_path(case, mode, dtype, drawn, values, memory)
         return _at(case, mode, drawn, values, fresh, memory)
     return evaluation
+
+
+def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
+    """What a trace is good for, besides the path: it holds shapes and integers fixed."""
+    fixed = (drawn.entries[a.name] for a in case.arguments if not a.differentiated)
+    return (mode, dtype, *drawn.shapes.items(), *fixed)
 
 
 def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
@@ -133,10 +139,7 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
     kept: list[Tensor] = []
     seeds_for = _seeds_for(drawn, kept)
     if mode == TEXTBOOK:
-        base = "reverse" if case.preceded_by is None else "accumulate"
-        reference, _ = trace(case, base, values, seeds_for, memory.operations)
-        traced, run = trace_textbook(case, values, reference, memory.operations)
-        kept.clear()
+        traced, run = trace_textbook(case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations)
     else:
         traced, run = trace(case, mode, values, seeds_for, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
@@ -155,6 +158,13 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
         guards,
         traced.path,
     )
+
+
+def _reference_trace(case: Case, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Trace:
+    """A trace of the case itself at this input: the one that its reverse mode has been judged by, or a new one."""
+    base = "reverse" if case.preceded_by is None else "accumulate"
+    known = _known_path(case, memory.paths.get(_key(case, base, dtype, drawn), []), values)
+    return known.trace if known else trace(case, base, values, _seeds_for(drawn, []), memory.operations)[0]
 
 
 def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from diffcheck.report.summary import INTERNAL, Run, passes
 from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from diffcheck.check import Settings
 
@@ -27,27 +25,26 @@ def run_all(
     deselected: int,
     begin: Callable[[Loaded | Broken], None],
     end: Callable[[Sequence[Result]], None],
+    check: Callable[[int], Iterator[Result]] | None = None,
 ) -> Run:
-    """Check one case after the other; Ctrl-C ends the run and keeps what was found out until then.
+    """Gather the results case by case; Ctrl-C ends the run and keeps what was found out until then.
 
-    `begin` is called before each case, `end` after it with its results.
+    `begin` is called before each case, `end` after it with its results; `check` gives the results of the n-th item, which
+    is otherwise checked here and now.
     """
     start = time.perf_counter()
-    # What is imported stays: the collector need not look at half a million of PyTorch's and SymPy's objects again.
-    gc.freeze()
-    _use_one_thread()
     results: list[Result] = []
     stopped = ""
     ended = 0
     try:
-        for item in items:
+        for position, item in enumerate(items):
             begin(item)
-            with contextlib.closing(results_of(item, settings)) as stream:
-                for result in stream:
-                    results.append(result)
-                    if exit_first and not passes(result, strict=strict):
-                        stopped = "first failure"
-                        break
+            stream = results_of(item, settings) if check is None else check(position)
+            for result in stream:
+                results.append(result)
+                if exit_first and not passes(result, strict=strict):
+                    stopped = "first failure"
+                    break
             end(results[ended:])
             ended = len(results)
             if stopped:
@@ -60,27 +57,20 @@ def run_all(
     return Run(tuple(results), settings.seed or 0, time.perf_counter() - start, strict, stopped, not_run, deselected)
 
 
-def _use_one_thread() -> None:
-    """On tensors of a few elements PyTorch's threads only wait for each other."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def results_of(item: Loaded | Broken, settings: Settings) -> Generator[Result]:
     """Check one case; a file that can't be imported and a mistake of diffcheck are results too."""
     if isinstance(item, Broken):
-        yield _error(item.id, item.reason, item.details)
+        yield error_result(item.id, item.reason, item.details)
         return
     try:
         with importable(item.file.parent):
             yield from item.case.run(settings, case_id=item.id, location=item.location)
     except SystemExit as error:
-        yield _error(item.id, f"it called sys.exit({error.code!r})")
+        yield error_result(item.id, f"it called sys.exit({error.code!r})")
     except Exception as error:  # noqa: BLE001 - a check reports a case's faults itself: this is ours
         lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
-        yield _error(item.id, f"{INTERNAL}: {type(error).__name__}: {error}", tuple(lines))
+        yield error_result(item.id, f"{INTERNAL}: {type(error).__name__}: {error}", tuple(lines))
 
 
-def _error(case_id: str, reason: str, details: tuple[str, ...] = ()) -> Result:
+def error_result(case_id: str, reason: str, details: tuple[str, ...] = ()) -> Result:
     return Result(id=case_id, mode="", dtype="", verdict=Verdict.ERROR, reason=reason, details=details)

@@ -67,6 +67,8 @@ class Regression:
     """Of PyTorch's generator, for data, initialisation and shuffling."""
 
     __diffcheck_case__ = True
+    cost = 10
+    """How much longer than a small case it runs, roughly: the command begins with what is long."""
 
     @property
     def signature(self) -> str:

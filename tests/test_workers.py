@@ -1,0 +1,59 @@
+"""Several processes give what one gives, and a case that takes its process down costs that case only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASES = """
+import os, signal
+from jaxtyping import Float
+from torch import Tensor
+from diffcheck import case
+
+@case
+def first(x: Float[Tensor, "n"]):
+    return x * x
+
+@case
+def dies(x: Float[Tensor, "n"]):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+@case
+def last(x: Float[Tensor, "n"]):
+    return x.sum()
+"""
+
+
+def run(folder: Path, *options: str) -> dict[str, Any]:
+    """The JSON report of a run over the cases above."""
+    (folder / "some.py").write_text(CASES)
+    command = [sys.executable, "-m", "diffcheck", "run", "some.py", "--examples", "5", "--seed", "1", "--format", "json"]
+    done = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def test_a_crash_costs_its_case_only(tmp_path: Path) -> None:
+    """The case whose process died says so; the ones before and after it are checked."""
+    report = run(tmp_path, "-j", "2")
+    verdicts = {(r["id"].partition("::")[2], r["verdict"]) for r in report["results"]}
+    assert verdicts == {("first", "proved"), ("dies", "error"), ("last", "proved")}
+    (dead,) = (r for r in report["results"] if r["verdict"] == "error")
+    assert dead["reason"].startswith("its process died")
+
+
+def test_processes_change_nothing(tmp_path: Path) -> None:
+    """The same seed gives the same results in one process and in two, in the same order."""
+
+    def settled(report: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{k: v for k, v in r.items() if k != "seconds"} for r in report["results"]]
+
+    one = run(tmp_path, "-j", "1", "-k", "not dies")
+    two = run(tmp_path, "-j", "2", "-k", "not dies")
+    assert settled(one) == settled(two)
