@@ -12,6 +12,7 @@ import os
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcheck.load import Broken, Loaded
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _MOST = 4
 """Processes at most, if nobody asks for more: each holds half a gigabyte, most of it shared."""
+
+_MEMORY = Path("/proc/meminfo")
+_SHARE = 0.8
+"""Of the memory that is free when a run begins, what all of its processes may take together."""
 
 _work: tuple[Sequence[Loaded | Broken], Settings] | None = None
 """What the forked processes find in their memory: functions can't be sent to them."""
@@ -48,9 +53,16 @@ def workers(
     To be entered before anything starts a thread: the processes are forked here.
     """
     _prepare()
-    if jobs == 1 or not hasattr(os, "fork"):
-        yield lambda position: results_of(items[position], settings)
-        return
+    with _limited_memory(jobs):
+        if jobs == 1 or not hasattr(os, "fork"):
+            yield lambda position: results_of(items[position], settings)
+            return
+        yield from _forked(items, settings, jobs)
+
+
+def _forked(
+    items: Sequence[Loaded | Broken], settings: Settings, jobs: int
+) -> Iterator[Callable[[int], Iterator[Result]]]:
     global _work  # noqa: PLW0603 - the one way to hand functions to a forked process
     _work = (items, settings)
     pool = _pool(jobs)
@@ -76,6 +88,26 @@ def _prepare() -> None:
     torch.set_num_threads(1)
     # What is imported stays: the collector need not look at half a million of PyTorch's and SymPy's objects again.
     gc.freeze()
+
+
+@contextlib.contextmanager
+def _limited_memory(jobs: int) -> Generator[None]:
+    """Lets an allocation that the machine can't hold fail, and be reported, before the system kills the process."""
+    if not _MEMORY.exists():
+        yield
+        return
+    import resource
+
+    available = next(int(line.split()[1]) * 1024 for line in _MEMORY.read_text().splitlines() if "MemAvailable" in line)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = mapped + int(available * _SHARE / jobs)
+    if soft == resource.RLIM_INFINITY or wanted < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
