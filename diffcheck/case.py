@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -194,8 +195,8 @@ def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: 
 
 def _returns(function: Callable[..., Any], name: str) -> tuple[Axis, ...] | None:
     try:
-        annotation = inspect.signature(function).return_annotation
-    except ValueError:  # PyTorch's own functions are built in, and have no signature
+        annotation = typing.get_type_hints(function).get("return")
+    except Exception:  # noqa: BLE001 - with `inputs=` nobody asked for annotations
         return None
     dims = getattr(annotation, "dim_str", None)
     return None if dims is None else axes_of(dims, f"case {name!r}, result")
