@@ -137,7 +137,9 @@ def run(  # noqa: PLR0913 - one parameter per option
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("-j", "--jobs", min=1, metavar="N", help="Cases at once.", show_default="one a processor, up to 4"),
+        typer.Option(
+            "-j", "--jobs", min=1, metavar="N", help="Cases at once.", show_default="one a processor, up to 4"
+        ),
     ] = None,
     exit_first: Annotated[bool, typer.Option("-x", "--exitfirst", help="Stops at the first failure.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also whole formulas and tracebacks.")] = False,

@@ -29,8 +29,8 @@ def run_all(
 ) -> Run:
     """Gather the results case by case; Ctrl-C ends the run and keeps what was found out until then.
 
-    `begin` is called before each case, `end` after it with its results; `check` gives the results of the n-th item, which
-    is otherwise checked here and now.
+    `begin` is called before each case, `end` after it with its results; `check` gives the results of the n-th item,
+    which is otherwise checked here and now.
     """
     start = time.perf_counter()
     results: list[Result] = []
@@ -73,4 +73,5 @@ def results_of(item: Loaded | Broken, settings: Settings) -> Generator[Result]:
 
 
 def error_result(case_id: str, reason: str, details: tuple[str, ...] = ()) -> Result:
+    """The result of a case whose check itself failed."""
     return Result(id=case_id, mode="", dtype="", verdict=Verdict.ERROR, reason=reason, details=details)

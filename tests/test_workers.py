@@ -33,7 +33,19 @@ def last(x: Float[Tensor, "n"]):
 def run(folder: Path, *options: str) -> dict[str, Any]:
     """The JSON report of a run over the cases above."""
     (folder / "some.py").write_text(CASES)
-    command = [sys.executable, "-m", "diffcheck", "run", "some.py", "--examples", "5", "--seed", "1", "--format", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "diffcheck",
+        "run",
+        "some.py",
+        "--examples",
+        "5",
+        "--seed",
+        "1",
+        "--format",
+        "json",
+    ]
     done = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -99,7 +99,7 @@ def by_hand(
             return value(x)
 
         @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
             ctx.save_for_backward(*inputs)
             ctx.save_for_forward(*inputs)
 
@@ -153,8 +153,8 @@ def test_a_wrong_backward_is_found(name: str):
 def test_a_wrong_jvp_is_found(name: str):
     value, wrong = WRONG_BACKWARDS[name]
     right = {
-        "missing two": lambda x, g: 2 * x * g, "sign": lambda x, g: 2 * x * g, "one part in 10¹⁰": lambda x, g: 3 * x**2 * g,
-        "forgotten chain term": lambda x, g: 2 * x * torch.cos(x * x) * g,
+        "missing two": lambda x, g: 2 * x * g, "sign": lambda x, g: 2 * x * g,
+        "one part in 10¹⁰": lambda x, g: 3 * x**2 * g, "forgotten chain term": lambda x, g: 2 * x * torch.cos(x * x) * g,
     }[name]  # fmt: skip
     results = run(declared(by_hand(value, right, wrong)), dtypes=("float64",), examples=40)
     assert results["reverse", "float64"].verdict is Verdict.PROVED
@@ -303,15 +303,16 @@ def doubles_for_ever(x: Tensor) -> Tensor:
         (lambda x: x * torch.rand(1, dtype=x.dtype), Verdict.ERROR, "random"),
         (lambda x: F.dropout(x, 0.5), Verdict.ERROR, "random"),
         (Counter(), Verdict.ERROR, "random"),
-        (lambda x: x + x.new_zeros(7).expand(2, 7).sum() * torch.ones(3, 5) @ torch.ones(4), Verdict.ERROR, "raises RuntimeError"),
+        (lambda x: x + x.new_zeros(7).expand(2, 7).sum() * torch.ones(3, 5) @ torch.ones(4), Verdict.ERROR,
+         "raises RuntimeError"),
         (lambda x: x * torch.empty(10**13).sum(), Verdict.UNDECIDED, "memory"),
         (lambda x: x * torch.zeros(300_000, dtype=x.dtype).sum(), Verdict.UNDECIDED, "300,000 elements"),
         (lambda x: torch.tensor(x.detach().numpy()) * x, Verdict.UNSUPPORTED, "Tensor.numpy"),
         (lambda x: torch.special.bessel_j0(x), Verdict.UNSUPPORTED, "bessel_j0"),
         (lambda x: torch.fft.fft(x).real, Verdict.UNSUPPORTED, "aten._fft_r2c"),
     ],
-    ids=["raises", "returns a number", "returns booleans", "returns nothing", "mutates", "random inside", "random", "dropout", "counter",
-         "shapes", "memory", "large", "numpy", "no rule", "complex"],
+    ids=["raises", "returns a number", "returns booleans", "returns nothing", "mutates", "random inside", "random", "dropout",
+         "counter", "shapes", "memory", "large", "numpy", "no rule", "complex"],
 )  # fmt: skip
 def test_a_case_that_misbehaves_gets_its_own_verdict(function: Callable[..., Any], verdict: Verdict, reason: str):
     result = reverse(declared(function), examples=5)
@@ -326,7 +327,7 @@ def test_a_declared_shape_that_is_not_returned():
 
     result = reverse(case(it))
     assert result.verdict is Verdict.ERROR
-    assert "returns shape [1], but declares \"\"" in result.reason
+    assert 'returns shape [1], but declares ""' in result.reason
 
 
 def test_a_loop_without_end_names_its_smallest_input():
@@ -414,7 +415,9 @@ def test_a_number_is_a_gradient_for_every_entry():
 
 
 def test_several_arguments_are_each_judged():
-    def it(x: Float[Tensor, "n m"], y: Annotated[Float[Tensor, "m"], Gt(0)], t: Annotated[Int[Tensor, "n"], Ge(0)]) -> Tensor:
+    def it(
+        x: Float[Tensor, "n m"], y: Annotated[Float[Tensor, "m"], Gt(0)], t: Annotated[Int[Tensor, "n"], Ge(0)]
+    ) -> Tensor:
         return x @ torch.log(y) * t
 
     results = run(case(it), dtypes=("float64",))

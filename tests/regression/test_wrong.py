@@ -77,7 +77,7 @@ class Decaying(torch.optim.SGD):
                     parameter.mul_(1 - 1e-9)
 
 
-def wrong_rate(parameters: Any, lr: float) -> Any:  # noqa: ARG001 - that it is not used is the mistake
+def wrong_rate(parameters: Any, lr: float) -> Any:  # that it is not used is the mistake
     return torch.optim.SGD(parameters, lr=0.03000001)
 
 
