@@ -154,7 +154,8 @@ def test_a_wrong_jvp_is_found(name: str):
     value, wrong = WRONG_BACKWARDS[name]
     right = {
         "missing two": lambda x, g: 2 * x * g, "sign": lambda x, g: 2 * x * g,
-        "one part in 10¹⁰": lambda x, g: 3 * x**2 * g, "forgotten chain term": lambda x, g: 2 * x * torch.cos(x * x) * g,
+        "one part in 10¹⁰": lambda x, g: 3 * x**2 * g,
+        "forgotten chain term": lambda x, g: 2 * x * torch.cos(x * x) * g,
     }[name]  # fmt: skip
     results = run(declared(by_hand(value, right, wrong)), dtypes=("float64",), examples=40)
     assert results["reverse", "float64"].verdict is Verdict.PROVED
@@ -311,8 +312,8 @@ def doubles_for_ever(x: Tensor) -> Tensor:
         (lambda x: torch.special.bessel_j0(x), Verdict.UNSUPPORTED, "bessel_j0"),
         (lambda x: torch.fft.fft(x).real, Verdict.UNSUPPORTED, "aten._fft_r2c"),
     ],
-    ids=["raises", "returns a number", "returns booleans", "returns nothing", "mutates", "random inside", "random", "dropout",
-         "counter", "shapes", "memory", "large", "numpy", "no rule", "complex"],
+    ids=["raises", "returns a number", "returns booleans", "returns nothing", "mutates", "random inside", "random",
+         "dropout", "counter", "shapes", "memory", "large", "numpy", "no rule", "complex"],
 )  # fmt: skip
 def test_a_case_that_misbehaves_gets_its_own_verdict(function: Callable[..., Any], verdict: Verdict, reason: str):
     result = reverse(declared(function), examples=5)
