@@ -7,16 +7,18 @@ shadow of its storage), writes, which parts are frozen, which conditions Python 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Final, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from diffcheck import expr as graph
 from diffcheck.constants import scalar
@@ -63,7 +65,6 @@ class _State:
     random: set[str] = field(default_factory=set)
     operations: int = 0
     phase: str = "forward"
-    inside_function: int = 0
     inside_decomposition: int = 0
     suspended: int = 0
 
@@ -135,7 +136,7 @@ class Shadows(TorchDispatchMode):
     def read(self, tensor: Tensor) -> Array:
         """The tensor's shadow, shaped like it."""
         shadow = self._window(tensor)
-        if self._state.phase == "forward" and not self._state.inside_function:
+        if self._state.phase == "forward":
             mark = self._state.frozen.get(id(tensor))
             if mark is not None:
                 return elementwise(lambda e: graph.frozen(e, mark[1]), shadow)
@@ -159,14 +160,12 @@ class Shadows(TorchDispatchMode):
         storage = self._state.storages.get(_address(tensor))
         return storage is not None and any(not graph.is_constant(e) for e in self._window(tensor).flat)
 
-    @contextlib.contextmanager
-    def inside_function(self) -> Iterator[None]:
-        """Inside a custom Function's forward, where autograd is off and nothing is meant to be frozen by that."""
-        self._state.inside_function += 1
-        try:
-            yield
-        finally:
-            self._state.inside_function -= 1
+    def leave(self) -> None:
+        """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
+        if self._watch in _get_current_function_mode_stack():
+            self._watch.__exit__(None, None, None)
+        while any(mode is self for mode in _get_current_dispatch_mode_stack()):
+            super().__exit__(None, None, None)
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -187,20 +186,18 @@ class Shadows(TorchDispatchMode):
             return func(*args, **kwargs)
         op = operation(func)
         self._spend(op)
-        tensors = tensors_in(args) + tensors_in(kwargs)
+        tensors = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        if any(t.is_meta for t in tensors):
+            return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
         live = any(map(self.is_live, tensors))
         if op.random:
-            if live:
-                raise Unsupported(
-                    op.text, "it draws random numbers inside its kernel; pass what is random as an argument"
-                )
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         pending = self._prepare(op, args, kwargs) if live or not tensors else None
         result = func(*args, **kwargs)
         outputs = tensors_in(result)
-        if any(t.is_meta for t in (*tensors, *outputs)):
-            return result  # forward mode asks for shapes on tensors that have no values
+        if any(t.is_meta for t in outputs):
+            return result
         self._check_size(op, outputs)
         if op.changes_view:
             self._inherit_frozen(op, args, outputs)
@@ -209,6 +206,8 @@ class Shadows(TorchDispatchMode):
         elif op.to_python:
             self.decide_scalar(args[0], result)
         elif outputs and not op.writes and self._are_views(tensors, outputs):
+            if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
+                raise Unsupported("view(dtype)", "the same bytes are read as another type")
             self._inherit_frozen(op, args, outputs)
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
@@ -313,8 +312,8 @@ class Shadows(TorchDispatchMode):
         if (
             state.phase == "forward"
             and not torch.is_grad_enabled()
-            and not state.inside_function
             and not state.inside_decomposition
+            and not _inside_function()
         ):
             if op.writes and _address(target) in state.storages:
                 # Autograd does not see the write: to it the tensor still is what it was.
@@ -326,6 +325,8 @@ class Shadows(TorchDispatchMode):
     def _decompose(self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
         from torch._decomp import decomposition_table
 
+        if op.random:  # traced again, it would draw other numbers than PyTorch has drawn
+            raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
         if op.writes:
             raise Unsupported(op.text, "it has no rule")
         composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
@@ -371,16 +372,17 @@ class Shadows(TorchDispatchMode):
 
     def _inherit_frozen(self, op: Operation, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
         state = self._state
-        if state.phase != "forward" or state.inside_function or state.inside_decomposition:
+        if state.phase != "forward" or state.inside_decomposition:
             return
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
         inherited = state.frozen.get(id(source))
+        kind = inherited[1] if inherited is not None else None
         if op.detaches:
-            kind: str | None = "detach"
-        elif inherited is not None:
-            kind = inherited[1]
+            fresh: str | None = "detach"
         else:
-            kind = None if torch.is_grad_enabled() else "no_grad"
+            fresh = "no_grad" if kind is None and not torch.is_grad_enabled() else None
+        if fresh is not None and not _inside_function():
+            kind = fresh
         if kind is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, kind)
@@ -392,22 +394,6 @@ class _PythonWatch(TorchFunctionMode):
     def __init__(self, shadows: Shadows) -> None:
         super().__init__()
         self._shadows = shadows
-        self._apply: Any = None
-
-    def __enter__(self) -> Self:
-        original = self._apply = torch.autograd.Function.__dict__["apply"]
-        shadows = self._shadows
-
-        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            with shadows.inside_function():
-                return original.__func__(cls, *args, **kwargs)
-
-        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
-        return super().__enter__()  # type: ignore[no-any-return]
-
-    def __exit__(self, *details: object) -> None:
-        torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
-        super().__exit__(*details)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -430,6 +416,22 @@ class _PythonWatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+_APPLY: Final = torch.autograd.Function.__dict__["apply"].__func__.__code__
+
+
+def _inside_function() -> bool:
+    """Whether a custom Function's forward is running: autograd is off there, and nothing is meant to be frozen by that.
+
+    By the frames: people keep `Cube.apply` under names of their own, so that replacing it would miss calls.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _APPLY:
+            return True
+        frame = frame.f_back
+    return False
+
+
 _DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
 _LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
@@ -443,7 +445,10 @@ _LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_pt
 def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Array:
     kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
     spread = [a for a in args if isinstance(a, np.ndarray)]
-    shape = np.broadcast_shapes(*(a.shape for a in spread)) if spread else ()
+    if all(a.ndim == 0 for a in spread):
+        single = rule.apply(*(a.item() if isinstance(a, np.ndarray) else lift(a) for a in args), **kwargs)
+        return elements((single,), ())
+    shape = np.broadcast_shapes(*(a.shape for a in spread))
     columns = [np.broadcast_to(a, shape).flat if isinstance(a, np.ndarray) else None for a in args]
     fixed = [None if c is not None else lift(a) for a, c in zip(args, columns, strict=True)]
     size = int(np.prod(shape, dtype=int))

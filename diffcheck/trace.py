@@ -163,9 +163,12 @@ def trace(
             shadows.attach(tensor, cells)
         return tensors
 
-    with _case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"), shadows:
-        run = differentiate(case, mode, values, seeded)
-        executed = [shadows.read(d) if d.numel() else elements([], tuple(d.shape)) for d in run.derivatives]
+    try:
+        with _case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
+            run = differentiate(case, mode, values, seeded)
+            executed = [shadows.read(d) if d.numel() else elements([], tuple(d.shape)) for d in run.derivatives]
+    finally:
+        shadows.leave()
     with torch.no_grad():
         if mode == "forward":
             output_shadows.extend(shadows.read(y) for y in run.outputs)
@@ -210,10 +213,13 @@ def trace_textbook(
     shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget)
     for name in real:
         shadows.attach(values[name], symbols_for(name, tuple(values[name].shape)))
-    with _case_errors(case, "gradient", before), time_limit((budget or Budget()).seconds, "gradient="), shadows:
-        shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
-        said = textbook_gradients(case, case.gradient(*values.values()), [values[n] for n in real])
-        cells = [shadows.read(t) for t in said]
+    try:
+        with _case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
+            shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
+            said = textbook_gradients(case, case.gradient(*values.values()), [values[n] for n in real])
+            cells = [shadows.read(t) for t in said]
+    finally:
+        shadows.leave()
     variables = tuple(str(e.payload) for name in real for e in symbols_for(name, tuple(values[name].shape)).flat)
     return (
         Trace(
