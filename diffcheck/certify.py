@@ -26,6 +26,8 @@ LOST_BITS: Final = 10
 """An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS."""
 _FIRST_BITS: Final = 64
 """The precision at which the reference is evaluated first: 11 bits more than float64 has, and one machine word."""
+_FAR_NARROWER: Final = 2**20
+"""A decided enclosure is so many times narrower than the bound, or than an ulp."""
 _MOST_BITS: Final = 4096
 _MOST_FORCED: Final = 6
 
@@ -235,9 +237,9 @@ class Certifier:
         precision = self._first_precision
         while True:
             if true.is_finite():
-                radius = float(true.rad())
-                scale = max(fmt.ulp(float(true.mid())), fmt.smallest)
-                if radius <= 2.0**-20 * scale or radius <= 2.0**-20 * bound:
+                # As balls: a millionth of the smallest subnormal number is 0 as a float.
+                scale = arb(max(fmt.ulp(float(true.mid())), fmt.smallest, bound))
+                if true.rad() * _FAR_NARROWER <= scale:
                     return true, True
             if precision >= _MOST_BITS:
                 return true, False

@@ -48,6 +48,9 @@ class Memory:
     exhausted: dict[Drawn, str] = field(default_factory=dict)
     """Inputs at which a run used up its budget: no other mode or dtype needs to try."""
     smallest_exhausted: Drawn | None = None
+    drawn: Drawn | None = None
+    """The input that was looked at last, and its tensors by dtype."""
+    values: dict[str, dict[str, Tensor] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         CaseFailure, Unsupported, BudgetExceeded: As `diffcheck.trace.trace`.
         RuleError: A rule's value is not the kernel's.
     """
-    values = tensors(drawn, case.arguments, DTYPES[dtype])
-    if not _in_domain(case, drawn, values):
+    values = _values(case, dtype, drawn, memory)
+    if values is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
     path = _known_path(case, paths, values)
@@ -86,6 +89,17 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         fresh = _new_path(case, mode, dtype, drawn, values, memory)
         return _at(case, mode, drawn, values, fresh, memory)
     return evaluation
+
+
+def _values(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> dict[str, Tensor] | None:
+    """The drawn input in a dtype, or None outside of the domain; all modes share it, and leave it as it is."""
+    if memory.drawn is not drawn:
+        memory.drawn = drawn
+        memory.values = {}
+    if dtype not in memory.values:
+        values = tensors(drawn, case.arguments, DTYPES[dtype])
+        memory.values[dtype] = values if _in_domain(case, drawn, values) else None
+    return memory.values[dtype]
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
@@ -139,7 +153,9 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
     kept: list[Tensor] = []
     seeds_for = _seeds_for(drawn, kept)
     if mode == TEXTBOOK:
-        traced, run = trace_textbook(case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations)
+        traced, run = trace_textbook(
+            case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations
+        )
     else:
         traced, run = trace(case, mode, values, seeds_for, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])

@@ -77,7 +77,13 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (list, tuple)):
-        return [t for part in value for t in tensors_in(part)]
+        found: list[Tensor] = []
+        for part in value:
+            if isinstance(part, Tensor):
+                found.append(part)
+            elif isinstance(part, (list, tuple)):
+                found.extend(tensors_in(part))
+        return found
     if isinstance(value, Mapping):
         return [t for part in value.values() for t in tensors_in(part)]
     return []

@@ -72,9 +72,10 @@ def _forked(
     try:
         yield lambda position: iter(_finished(futures[position], items[position], position))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+        if not all(future.done() for future in futures.values()):
+            for process in multiprocessing.active_children():
+                process.terminate()
+        pool.shutdown(cancel_futures=True)
         _work = None
 
 
@@ -88,6 +89,7 @@ def _prepare() -> None:
     torch.set_num_threads(1)
     # What is imported stays: the collector need not look at half a million of PyTorch's and SymPy's objects again.
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @contextlib.contextmanager
