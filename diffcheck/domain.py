@@ -149,8 +149,9 @@ def axes_of(text: str, where: str) -> tuple[Axis, ...]:
     """The axes that a jaxtyping shape string declares."""
     axes = []
     for position, word in enumerate(text.split()):
-        broadcast, several = "#" in word[:2], "*" in word[:2]
         bare = word.lstrip("#*?")
+        signs = word.removesuffix(bare)  # the star of `2*m` is no sign
+        broadcast, several = "#" in signs, "*" in signs
         if "=" in bare:
             bare = bare.split("=", 1)[1]
         if bare == "...":
