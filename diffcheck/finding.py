@@ -47,7 +47,7 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         autograd_formula=formula.text(trace.executed[position]),
         reference_formula=formula.text(trace.reference[position]),
         replay=replay,
-        notes=tuple(_notes(verdict, evaluation, number, certified)),
+        notes=tuple(_notes(mode, verdict, evaluation, number, certified)),
     )
 
 
@@ -67,22 +67,24 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
     return f"{what} is wrong"
 
 
-def _notes(verdict: Verdict, evaluation: Evaluation, number: float, certified: float) -> list[str]:
+def _notes(mode: str, verdict: Verdict, evaluation: Evaluation, number: float, certified: float) -> list[str]:
     notes = []
+    by_hand = mode == TEXTBOOK
+    whose, formula_name = ("gradient='s", "its formula") if by_hand else ("PyTorch's", "the executed formula")
     if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
         notes.append(
             f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake"
         )
     if math.isnan(number) or math.isinf(number):
-        notes.append(f"PyTorch gives {number} where the derivative is finite")
+        notes.append(f"{whose} value is {number} where the derivative is finite")
     if verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:
-        notes.append("the executed formula has another value here than the derivative, whatever the rounding")
+        notes.append(f"{formula_name} has another value here than the derivative, whatever the rounding")
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
     if certified and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
-        notes.append(f"PyTorch's value is {number / certified:.12g} times the certified one")
+        notes.append(f"{whose} value is {number / certified:.12g} times the certified one")
     return notes
 
 
