@@ -76,11 +76,19 @@ class Case:
 
 
 @overload
-def case(function: Callable[..., Any], /) -> Case: ...
+def case(
+    function: Callable[..., Any],
+    /,
+    *,
+    gradient: Callable[..., Any] | None = None,
+    assume: Callable[..., Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    preceded_by: Case | None = None,
+    clear: bool = False,
+) -> Case: ...
 @overload
 def case(
-    function: Callable[..., Any] | None = None,
-    /,
     *,
     gradient: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
@@ -88,7 +96,7 @@ def case(
     name: str | None = None,
     preceded_by: Case | None = None,
     clear: bool = False,
-) -> Any: ...
+) -> Callable[[Callable[..., Any]], Case]: ...
 def case(
     function: Callable[..., Any] | None = None,
     /,
@@ -99,7 +107,7 @@ def case(
     name: str | None = None,
     preceded_by: Case | None = None,
     clear: bool = False,
-) -> Any:
+) -> Case | Callable[[Callable[..., Any]], Case]:
     """Declares a case, as a decorator or as a call on any function or `nn.Module`.
 
     Shapes come from jaxtyping annotations, bounds from `annotated_types` in `Annotated[...]`; a bound may name an axis
