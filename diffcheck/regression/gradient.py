@@ -46,4 +46,4 @@ def loss_case(
     }
     for name, tensor in (("X", features), ("y", labels)):
         inputs[name] = Float[Tensor, " ".join(("rows", *map(str, tensor.shape[1:])))]
-    return case(loss, inputs=inputs, name=declared.name)  # type: ignore[no-any-return]
+    return case(loss, inputs=inputs, name=declared.name)
