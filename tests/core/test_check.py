@@ -239,6 +239,15 @@ def test_accumulation_that_is_said_to_clear_is_wrong():
         assert results["gradient", "float64"].verdict is Verdict.WRONG
 
 
+def test_a_nan_from_a_branch_that_is_not_taken_is_wrong():
+    """√x for positive x, else 0: PyTorch multiplies 0 by infinity. The derivative is 0 there."""
+    result = reverse(declared(lambda x: torch.where(x > 0, torch.sqrt(x), 0.0)), examples=40)
+    assert result.verdict is Verdict.WRONG
+    assert result.finding is not None
+    assert result.finding.certified_float == 0
+    assert any("is nan where the derivative is finite" in note for note in result.finding.notes)
+
+
 def test_digits_lost_by_a_longer_way_are_inaccurate():
     """1 - 1/(1 + e⁻ˣ) for the sigmoid's tail, in a backward of one's own."""
 

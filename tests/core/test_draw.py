@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import hypothesis
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from diffcheck import case
 from diffcheck.case import Case
-from diffcheck.domain import contains, resolved, size_assignments
+from diffcheck.domain import Shapes, contains, resolved, size_assignments
 from diffcheck.draw import Drawn, admits, inputs, taken_in_turn, tensors
 from diffcheck.errors import DeclarationError
 
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+MANY = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+)
 FEW = settings(MANY, max_examples=60)
 
 
@@ -72,7 +75,9 @@ def test_everything_drawn_is_within_the_domain(name: str):
             for value in entries:
                 assert contains(bounds, value)
                 assert math.isfinite(value)
-                assert type(value) is {"real": float, "integer": int, "boolean": bool}[known.kind] or value == int(value)
+                assert type(value) is {"real": float, "integer": int, "boolean": bool}[known.kind] or value == int(
+                    value
+                )
         values = tensors(drawn, it.arguments, torch.float64)
         assert admits(it.arguments, drawn.shapes, values, it.assume)
         for known in it.arguments:
@@ -106,10 +111,18 @@ def test_what_functions_break_at_is_drawn(condition: Callable[[tuple[float, ...]
     assert condition(entries(finds(DOMAINS["any"], lambda d: condition(entries(d)))))
 
 
+def holds(value: float, drawn: Drawn) -> bool:
+    return value in entries(drawn)
+
+
+def has_shapes(shapes: Shapes, drawn: Drawn) -> bool:
+    return drawn.shapes == shapes
+
+
 def test_end_points_are_drawn():
     it = declared(x=Annotated[VECTOR, Interval(ge=-0.3, le=7.25)])
     for end in (-0.3, 7.25):
-        assert end in entries(finds(it, lambda d, end=end: end in entries(d)))
+        assert end in entries(finds(it, partial(holds, end)))
 
 
 def test_special_values_are_drawn():
@@ -121,7 +134,7 @@ def test_special_values_are_drawn():
 def test_every_assignment_of_sizes_is_drawn():
     it = declared(x=Float[Tensor, "n m"])
     for shapes in size_assignments(it.arguments):
-        assert finds(it, lambda d, shapes=shapes: d.shapes == shapes).shapes == shapes
+        assert finds(it, partial(has_shapes, shapes)).shapes == shapes
 
 
 def test_integers_come_in_few_patterns():
@@ -148,7 +161,9 @@ def test_integers_come_in_few_patterns():
     ],
     ids=["anything", "not zero", "negative", "longer"],
 )
-def test_what_is_found_shrinks_to_something_simple(condition: Callable[[Drawn], bool], smallest: tuple[float, ...] | None):
+def test_what_is_found_shrinks_to_something_simple(
+    condition: Callable[[Drawn], bool], smallest: tuple[float, ...] | None
+):
     found = entries(finds(DOMAINS["any"], condition))
     assert found == smallest if smallest is not None else set(found) == {0.0}
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from diffcheck import case, expr as graph
+from diffcheck import case
+from diffcheck import expr as graph
 from diffcheck.case import Case
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr, symbol
