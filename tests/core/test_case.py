@@ -50,7 +50,7 @@ def test_a_case_can_be_called_like_its_function():
 
 def test_a_case_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        square.name = "other"
+        square.name = "other"  # type: ignore[misc]
     assert hash(square) == hash(square)
     assert square != dataclasses.replace(square)
 
@@ -224,7 +224,9 @@ A number is a tensor without axes: x: Float[Tensor, ""]. Or give x a default.
 {HOW}""",
     several: f"""case 'several': argument *xs: "Float[Tensor, 'n']" {NO_NUMBER}\n{HOW}""",
     keywords: f"""case 'keywords': argument **xs: "Float[Tensor, 'n']" {NO_NUMBER}\n{HOW}""",
-    only_integers: "case 'only_integers' has nothing to differentiate: none of its arguments is a Float tensor (t, mask)",
+    only_integers: (
+        "case 'only_integers' has nothing to differentiate: none of its arguments is a Float tensor (t, mask)"
+    ),
     nothing: "case 'nothing' has nothing to differentiate: none of its arguments is a Float tensor",
     unknown_name: "case 'unknown_name': its annotations can't be evaluated: name 'Flaot' is not defined",
     contradictory: "case 'contradictory', argument 'x': no number is > 2 and < 1.",
