@@ -214,6 +214,7 @@ def axis_of_another_kind(x: Float[Tensor, "n**2"]) -> Tensor:
     return x
 
 
+NOTHING = "has nothing to differentiate: none of its arguments is a Float tensor"
 NO_SHAPE = "does not say which shape to draw."
 NO_NUMBER = "has no fixed number of tensors; declare each one by name."
 REFUSED: dict[Callable[..., Any], str] = {
