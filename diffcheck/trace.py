@@ -85,7 +85,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         raise BudgetExceeded(f"{what} ran for more than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: Python ignores what is raised while it calls a finaliser, and the graph has many.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:
