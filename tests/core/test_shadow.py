@@ -257,6 +257,7 @@ def test_what_is_frozen_outside_stays_frozen_inside_of_a_custom_function():
     assert prove(found.executed, found.reference).status is Status.PROVED
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the alarm may ring in a finaliser
 def test_no_mode_stays_in_force_when_the_time_runs_out():
     """The alarm and the budget ring at the same time: one of them may do so while the mode is being left."""
     for _ in range(5):
@@ -376,6 +377,7 @@ def sums_for_ever(x: Tensor) -> Tensor:
     ],
     ids=["operations", "elements", "seconds"],
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the alarm may ring in a finaliser
 def test_a_budget_that_is_spent_is_said(function: Callable[[Tensor], Tensor], budget: dict[str, Any], message: str):
     with pytest.raises(BudgetExceeded, match=message.replace("(", r"\(")):
         traced(function, **budget)
