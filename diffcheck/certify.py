@@ -246,6 +246,20 @@ class Certifier:
             precision *= 2
             true = self._exact(point, precision, Selections())[self._slots[position]]
 
+    def formulas_part(self, position: int, values: Sequence[float]) -> bool:
+        """Whether the executed formula certainly is another one than the reference, by however little.
+
+        At an input, and at numbers that are in no relation to each other: at x = 0 much is equal.
+        """
+        executed = compile_graph([self._executed[position]], self._variables, EXACT)
+        unrelated = [0.7310585 + 0.1370517 * i for i in range(len(values))]
+        for numbers in (unrelated, values):
+            point, precision = [arb(v) for v in numbers], _MOST_BITS // 8
+            (ours,) = executed(point, precision, Selections())
+            if not ours.overlaps(self._exact(point, precision, Selections())[self._slots[position]]):
+                return True
+        return False
+
     def _executed_rounding(self, position: int, point: list[arb], true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format

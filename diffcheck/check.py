@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any, Final
 from unittest import SkipTest
 
 import hypothesis
+import hypothesis.core
 from hypothesis import Phase
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
@@ -41,7 +42,9 @@ class Settings:
     seconds: float = 60.0
     """Per case; what is not done by then is undecided."""
     database: bool = True
-    """Whether disagreements are kept in Hypothesis' example database and tried first next time."""
+    """Whether disagreements are kept in Hypothesis' example database."""
+    reuse: bool = True
+    """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
 
 
 @dataclass(slots=True)
@@ -162,13 +165,23 @@ def _find(
     """The smallest drawn input with a property, or None."""
     database: dict[str, Any] = {} if key is not None else {"database": None}
     settings = hypothesis.settings(max_examples=examples, phases=phases, deadline=None, derandomize=False, **database)
-    try:
-        found: Drawn = hypothesis.find(
-            strategy, condition, settings=settings, random=Random(seed) if seed is not None else None, database_key=key
-        )
-    except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
-        return None
+    with _forced(seed):
+        try:
+            found: Drawn = hypothesis.find(strategy, condition, settings=settings, database_key=key)
+        except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
+            return None
     return found
+
+
+@contextlib.contextmanager
+def _forced(seed: int | None) -> Iterator[None]:
+    """Draws from a seed as `pytest --hypothesis-seed` does: given it as an argument, `find` forgets its database."""
+    before = hypothesis.core.global_force_seed
+    hypothesis.core.global_force_seed = before if seed is None else seed  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        hypothesis.core.global_force_seed = before
 
 
 def _draw(strategy: Any, visit: Callable[[Drawn], bool], settings: Settings, deadline: float) -> None:
@@ -222,6 +235,30 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
         row.seconds += time.perf_counter() - started
     if evaluation is None:
         return False
+    _note(row, evaluation)
+    proof = evaluation.path.proof
+    if proof.status is not Status.PROVED and not row.undecided:
+        row.undecided = _why_not_proved(evaluation)
+    worst = _worst(evaluation)
+    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
+        row.broken = (worst, drawn)
+    return True
+
+
+def _why_not_proved(evaluation: Evaluation) -> str:
+    path = evaluation.path
+    position = path.proof.position or 0
+    entry = path.trace.entries[position]
+    place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
+    if path.proof.status is Status.UNDECIDED:
+        return f"the identity for {place} was not decided by algebra ({path.proof.why})"
+    if path.certifier.formulas_part(position, evaluation.point):
+        return f"the executed formula of {place} is another one than the reference, by less than rounding"
+    return f"the executed formula of {place} was not recognised as the reference, which it equals to 500 bits"
+
+
+def _note(row: _Row, evaluation: Evaluation) -> None:
+    """Counts an input, and its errors."""
     judgement = evaluation.judgement
     row.inputs += 1
     row.paths.add(evaluation.path.expected)
@@ -233,19 +270,6 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
     traced = evaluation.path.trace
     if row.largest is None or len(traced.unit_reference) > len(row.largest.unit_reference):
         row.largest = traced
-    proof = evaluation.path.proof
-    if proof.status is not Status.PROVED and not row.undecided:
-        entry = traced.entries[proof.position or 0]
-        place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
-        row.undecided = (
-            f"the executed formula of {place} is another one than the reference, by less than rounding"
-            if proof.status is Status.REFUTED
-            else f"the identity for {place} was not decided by algebra ({proof.why})"
-        )
-    worst = _worst(evaluation)
-    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
-        row.broken = (worst, drawn)
-    return True
 
 
 def _worst(evaluation: Evaluation) -> Outcome | None:
@@ -268,8 +292,8 @@ def _key(row: _Row, case_id: str) -> bytes:
 def _replay_known(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, case_id: str) -> None:
     """Tries what disagreed in earlier runs first."""
     database = hypothesis.settings().database
-    if not settings.database or settings.seed is not None:
-        return  # a run with a seed is the same whatever came before it
+    if not settings.database or not settings.reuse:
+        return
     if database is None or not any(True for _ in database.fetch(_key(row, case_id))):
         return
 
@@ -279,8 +303,7 @@ def _replay_known(case: Case, row: _Row, strategy: Any, settings: Settings, memo
             row.broken = (how, drawn)
         return how is not None
 
-    # Without a seed: Hypothesis leaves its database alone where it is given one.
-    _find(strategy, disagrees, examples=10, seed=None, phases=[Phase.reuse], key=_key(row, case_id))
+    _find(strategy, disagrees, examples=10, seed=settings.seed, phases=[Phase.reuse], key=_key(row, case_id))
 
 
 def _smallest(
@@ -307,7 +330,7 @@ def _smallest(
         same,
         examples=settings.examples + 20,
         seed=settings.seed,
-        phases=[Phase.reuse, Phase.generate, Phase.shrink],
+        phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
         key=_key(row, case_id) if settings.database else None,
     )
     if slow:
@@ -351,6 +374,8 @@ def _conclude(
             at = f" [smallest input: {_input_text(case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
             return _result(case_id, row, verdict, f"{error}{at}")
         if evaluation is not None and evaluation.judgement.failures:
+            if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
+                _note(row, evaluation)
             row.seconds += time.perf_counter() - started
             replay = replay_command(location, row.mode, row.dtype, settings)
             finding = finding_of(case, row.mode, row.dtype, evaluation, replay)

@@ -163,6 +163,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     settings = Settings(
         examples=examples,
         seed=secrets.randbelow(2**32) if seed is None else seed,
+        reuse=seed is None,
         modes=tuple(mode or MODES),
         dtypes=tuple(dtype or DTYPES),
     )
