@@ -211,7 +211,6 @@ TRACED = [(name, mode) for name in [*cases(), *gallery()] for mode in modes_of(n
 
 
 @pytest.mark.parametrize(("name", "mode"), TRACED)
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_references_of_cases_are_sympys_derivatives(name: str, mode: str):
     reference, forms = entries_of(name, mode)
     variables = sorted(graph.symbols(reference) | {str(s) for f in forms for s in getattr(f, "free_symbols", ())})

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from diffcheck.verdict import Result
 
 # PyTorch scripts some of its forward-mode decompositions on first use, and warns of itself.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-
 MODES = ("reverse", "forward", "closed-form", "sgd-step", "trajectory", "end-point", "data-sets")
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from diffcheck.regression import Regression
     from diffcheck.verdict import Result
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-
 
 class Off(torch.autograd.Function):
     """xw, with a gradient in w that is off by one part in 10¹⁰."""

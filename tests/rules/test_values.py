@@ -21,7 +21,6 @@ TOLERANCE = {"digamma": 1e-8, "polygamma": 1e-8}
 
 # PyTorch says so itself, when its forward mode is first used, and of two reductions.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
 ]
