@@ -243,14 +243,12 @@ def innocent(name: str) -> tuple[int, int, float]:
 
 
 @pytest.mark.parametrize("name", INNOCENT)
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_no_false_alarm_on_pytorchs_own_derivatives(name: str):
     count, _, largest = innocent(name)
     assert count >= 20
     assert largest <= 4.0
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_thousands_of_correct_evaluations_were_judged():
     judged = [innocent(name) for name in INNOCENT]
     assert sum(count for count, _, _ in judged) >= 5_000
