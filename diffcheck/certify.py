@@ -220,11 +220,10 @@ class Certifier:
         differs, executed_bound = self._executed_rounding(position, point, true)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         scale = max(bound, ulp)
+        lost = math.isinf(error) or error > scale * 2.0**LOST_BITS
         if differs or not (error <= RADII * executed_bound) or not math.isfinite(number):
             outcome = Outcome.WRONG
-        elif (math.isinf(error) or error > scale * 2.0**LOST_BITS) and not true.contains(
-            0
-        ):  # a true 0 has no digits to lose
+        elif lost and not true.contains(0):  # a true 0 has no digits to lose
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN
