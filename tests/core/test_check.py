@@ -23,8 +23,6 @@ from diffcheck.shadow import Budget
 from diffcheck.verdict import Result, Verdict
 from tests.core.loaded import cases
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-
 VECTOR = Float[Tensor, "n"]
 SCALAR = Float[Tensor, ""]
 

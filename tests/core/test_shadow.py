@@ -25,8 +25,6 @@ from diffcheck.trace import Trace, trace
 from tests.core.loaded import real
 from tests.core.reference import node_value
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-
 VALUES = torch.tensor([[0.3, -1.2, 2.5], [1.7, 0.6, -0.4]], dtype=torch.float64)
 
 
