@@ -324,7 +324,10 @@ def test_a_pipe_gets_plain_text() -> None:
 
 def test_ctrl_c_in_a_process() -> None:
     write("z.py", "def wait(settings): time.sleep(30)\none = Fake(do=wait)\n")
-    command = [sys.executable, "-m", "diffcheck", "run", ".", "--format", "json", "--output", "report.json"]
+    # Where a shell runs the tests in the background, processes are born deaf to Ctrl-C.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listening}; from diffcheck.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", ".", "--format", "json", "--output", "report.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         assert running.stdout
