@@ -326,7 +326,7 @@ def test_ctrl_c_in_a_process() -> None:
     write("z.py", "def wait(settings): time.sleep(30)\none = Fake(do=wait)\n")
     # Where a shell runs the tests in the background, processes are born deaf to Ctrl-C.
     listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{listening}; from diffcheck.cli import main; main()"
+    code = f"{listening}; import sys; from diffcheck.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "run", ".", "--format", "json", "--output", "report.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:

@@ -55,9 +55,7 @@ def code_of(document: str) -> str:
 
 def test_the_top_level_holds_what_was_agreed_on():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    names = listed.stdout.splitlines() or [
-        p.name for p in ROOT.iterdir() if not ignored(p)
-    ]  # without git, what is there
+    names = listed.stdout.splitlines() or [p.name for p in ROOT.iterdir() if not ignored(p)]
     assert {name.partition("/")[0] for name in names if not name.startswith(".")} == AGREED
 
 
