@@ -22,10 +22,11 @@ from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
+from diffcheck.faults import described, time_limit
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
-from diffcheck.trace import Trace, described, time_limit
+from diffcheck.trace import Trace
 from diffcheck.verdict import Result, Verdict
 
 

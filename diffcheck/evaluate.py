@@ -16,9 +16,10 @@ from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError
+from diffcheck.faults import time_limit
 from diffcheck.identity import Proof, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import Run, SeedsFor, Trace, differentiate, textbook_gradients, time_limit, trace, trace_textbook
+from diffcheck.trace import Run, SeedsFor, Trace, differentiate, textbook_gradients, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
 TEXTBOOK: Final = "gradient"

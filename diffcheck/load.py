@@ -12,19 +12,18 @@ import hashlib
 import importlib.util
 import os
 import shlex
-import signal
 import sys
-import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from diffcheck.alarm import alarm
 from diffcheck.errors import DeclarationError, LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType, ModuleType
+    from types import ModuleType
 
     from rich.console import RenderableType
 
@@ -162,7 +161,7 @@ def _load(file: Path) -> list[Loaded] | Broken:
     """Import one file and gather its cases; what goes wrong is an answer too."""
     where = label(file)
     try:
-        with importable(file.parent), _time_limit(IMPORT_SECONDS):
+        with importable(file.parent), alarm(IMPORT_SECONDS, _TimeLimitError):
             module = _import(file)
     except _TimeLimitError:
         return Broken(where, file, f"importing it took longer than {IMPORT_SECONDS:g} s, and was stopped")
@@ -264,22 +263,3 @@ def _lies_in(module: ModuleType | None, folder: Path) -> bool:
 
 class _TimeLimitError(BaseException):
     """The time is up; not an `Exception`, so that a file that catches those can't swallow it."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop what takes longer, where the system can: signals reach the main thread only, and Windows has no alarm."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise _TimeLimitError
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second, should a bare `except` swallow the first
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

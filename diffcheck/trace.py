@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,9 +12,9 @@ from torch import Tensor
 from diffcheck import autodiff, derive
 from diffcheck import expr as graph
 from diffcheck.case import Case
-from diffcheck.domain import matches
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
+from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, Expr
+from diffcheck.faults import case_errors, check_outputs, check_repeatable, check_unchanged, time_limit
 from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, symbols_for
@@ -67,31 +64,6 @@ class Run:
 
 SeedsFor = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """Gives cotangents for outputs, or tangents for inputs: tensors of the same shapes."""
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float, what: str) -> Iterator[None]:
-    """Interrupts Python code that runs too long, where the platform lets us: loops without a PyTorch operation.
-
-    Raises:
-        BudgetExceeded: The time ran out.
-    """
-    usable = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
-    if not usable or signal.getitimer(signal.ITIMER_REAL)[0] > 0:  # an outer limit is running already
-        yield
-        return
-
-    def expired(*_: Any) -> None:
-        raise BudgetExceeded(f"{what} ran for more than {seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, expired)
-    # Again and again: Python ignores what is raised while it calls a finaliser, and the graph has many.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], seeds_for: SeedsFor) -> Run:
@@ -165,7 +137,7 @@ def trace(
         return tensors
 
     try:
-        with _case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
+        with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
             run = differentiate(case, mode, values, seeded)
             executed = [shadows.read(d) if d.numel() else elements([], tuple(d.shape)) for d in run.derivatives]
     finally:
@@ -173,12 +145,12 @@ def trace(
     with torch.no_grad():
         if mode == "forward":
             output_shadows.extend(shadows.read(y) for y in run.outputs)
-    _check_outputs(case, run, before)
+    check_outputs(case, run.outputs, before)
     changed = [
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
-    _check_unchanged(case, values, before, changed)
-    _check_repeatable(case, before, run, drew_numbers=bool(shadows.random_operations))
+    check_unchanged(case, values, before, changed)
+    check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     flat_inputs = [e for name in real for e in symbols[name].flat]
     flat_seeds = [e for cells in seeds for e in cells.flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
@@ -215,7 +187,7 @@ def trace_textbook(
     for name in real:
         shadows.attach(values[name], symbols_for(name, tuple(values[name].shape)))
     try:
-        with _case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
+        with case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
             shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
             said = textbook_gradients(case, case.gradient(*values.values()), [values[n] for n in real])
             cells = [shadows.read(t) for t in said]
@@ -304,114 +276,3 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A case that misbehaves
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def described(values: Mapping[str, Tensor]) -> str:
-    """Inputs as a person would write them: `x = [0.0, 1.0], t = 3`."""
-    return ", ".join(f"{name} = {value.tolist()}" for name, value in values.items())
-
-
-@contextlib.contextmanager
-def _case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Turns whatever the case raises into a failure that names the case and the input."""
-    try:
-        yield
-    except DiffcheckError:
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except MemoryError as error:
-        raise BudgetExceeded(f"case {case.name!r} needs more memory than there is, at {described(values)}") from error
-    except Exception as error:  # a user's function may raise anything
-        text = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        if "can't allocate memory" in text or "out of memory" in text:
-            raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
-        if mode == "forward" and ("forward AD" in text or "jvp" in text):
-            from diffcheck.errors import Unsupported
-
-            raise Unsupported("forward mode", text) from error
-        line = _line_of(error, case.file)
-        where = f" (line {line})" if line else ""
-        what = "gradient= of case" if mode == "gradient" else "case"
-        raise CaseFailure(
-            f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
-        ) from error
-
-
-def _line_of(error: BaseException, file: str) -> int | None:
-    line, frame = None, error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename == file:
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    return line
-
-
-def _check_outputs(case: Case, run: Run, values: Mapping[str, Tensor]) -> None:
-    if not run.outputs:
-        raise CaseFailure(f"case {case.name!r} returns no floating-point tensor, at {described(values)}")
-    if case.returns is not None and len(run.outputs) == 1:
-        shape = tuple(run.outputs[0].shape)
-        shapes = {n: tuple(v.shape) for n, v in values.items()}
-        if not matches(case.returns, shape, case.arguments, shapes):
-            declared = " ".join(axis.text for axis in case.returns)
-            raise CaseFailure(
-                f'case {case.name!r} returns shape {list(shape)}, but declares "{declared}", at inputs of shapes '
-                + ", ".join(f"{n} {list(s)}" for n, s in shapes.items())
-            )
-
-
-def _check_unchanged(
-    case: Case, values: Mapping[str, Tensor], before: Mapping[str, Tensor], changed: Sequence[str]
-) -> None:
-    """Values may stay the same by chance (0 doubled is 0); the shadow of an input that is written to does not."""
-    for name, value in values.items():
-        if name in changed or not torch.equal(torch.nan_to_num(value.detach()), torch.nan_to_num(before[name])):
-            raise CaseFailure(
-                f"case {case.name!r} changes its input {name} in place, from {before[name].tolist()} "
-                f"to {value.tolist()}; write {name}.clone() first"
-            )
-
-
-def _check_repeatable(case: Case, values: Mapping[str, Tensor], run: Run, *, drew_numbers: bool) -> None:
-    """The same input must give the same output: otherwise there is no function to differentiate."""
-
-    def outputs() -> tuple[list[Tensor], Tensor]:
-        found = autodiff.outputs_of(case.function(*(v.clone() for v in values.values())))
-        return found, torch.random.get_rng_state()
-
-    with torch.no_grad():
-        again, generator = outputs()
-        # Outputs may agree by chance (at x = 0, say). What draws, and does not seed first, moves the generator on.
-        if drew_numbers and not torch.equal(generator, outputs()[1]):
-            raise CaseFailure(
-                f"case {case.name!r} is random: it draws from PyTorch's generator; pass what is random as an argument, "
-                "or seed the generator inside"
-            )
-    ours = run.outputs[-len(again) :] if again else ()
-    for first, second in zip(ours, again, strict=True):
-        if first.shape != second.shape or not torch.equal(torch.nan_to_num(first.detach()), torch.nan_to_num(second)):
-            raise CaseFailure(
-                f"case {case.name!r} is random: the same input gives {first.detach().tolist()}, "
-                f"then {second.tolist()}; "
-                f"pass what is random as an argument, or seed the generator inside"
-            )
-
-
-__all__ = [
-    "MODES",
-    "Entry",
-    "Run",
-    "Trace",
-    "described",
-    "differentiate",
-    "graph",
-    "time_limit",
-    "trace",
-    "trace_textbook",
-]

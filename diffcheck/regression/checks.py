@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffcheck.errors import BudgetExceeded, CaseFailure, DeclarationError, DiffcheckError, RuleError, Unsupported
+from diffcheck.faults import time_limit
 from diffcheck.regression import findings, report
 from diffcheck.regression.affine import precision
 from diffcheck.regression.bounds import Product, Stability, end_point, follow, multiply_out, stability
@@ -18,7 +19,6 @@ from diffcheck.regression.formulas import batch_formulas
 from diffcheck.regression.gradient import loss_case
 from diffcheck.regression.pipeline import DTYPES, Judged, Pipeline, prepare
 from diffcheck.regression.training import make_data, make_model, train
-from diffcheck.trace import time_limit
 from diffcheck.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:

@@ -1,0 +1,111 @@
+"""A case that misbehaves: what it does wrong, in words, and the limit that ends it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from diffcheck import autodiff
+from diffcheck.alarm import alarm
+from diffcheck.case import Case
+from diffcheck.domain import matches
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
+
+
+def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
+    """Interrupts what runs too long, with a BudgetExceeded that says what it was."""
+    return alarm(seconds, lambda: BudgetExceeded(f"{what} ran for more than {seconds:g} seconds"))
+
+
+def described(values: Mapping[str, Tensor]) -> str:
+    """Inputs as a person would write them: `x = [0.0, 1.0], t = 3`."""
+    return ", ".join(f"{name} = {value.tolist()}" for name, value in values.items())
+
+
+@contextlib.contextmanager
+def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Turns whatever the case raises into a failure that names the case and the input."""
+    try:
+        yield
+    except DiffcheckError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except MemoryError as error:
+        raise BudgetExceeded(f"case {case.name!r} needs more memory than there is, at {described(values)}") from error
+    except Exception as error:  # a user's function may raise anything
+        text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        if "can't allocate memory" in text or "out of memory" in text:
+            raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
+        if mode == "forward" and ("forward AD" in text or "jvp" in text):
+            raise Unsupported("forward mode", text) from error
+        line = _line_of(error, case.file)
+        where = f" (line {line})" if line else ""
+        what = "gradient= of case" if mode == "gradient" else "case"
+        raise CaseFailure(
+            f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
+        ) from error
+
+
+def _line_of(error: BaseException, file: str) -> int | None:
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == file:
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return line
+
+
+def check_outputs(case: Case, outputs: Sequence[Tensor], values: Mapping[str, Tensor]) -> None:
+    """A case returns something that can be differentiated, of the shape that it declares."""
+    if not outputs:
+        raise CaseFailure(f"case {case.name!r} returns no floating-point tensor, at {described(values)}")
+    if case.returns is not None and len(outputs) == 1:
+        shape = tuple(outputs[0].shape)
+        shapes = {n: tuple(v.shape) for n, v in values.items()}
+        if not matches(case.returns, shape, case.arguments, shapes):
+            declared = " ".join(axis.text for axis in case.returns)
+            raise CaseFailure(
+                f'case {case.name!r} returns shape {list(shape)}, but declares "{declared}", at inputs of shapes '
+                + ", ".join(f"{n} {list(s)}" for n, s in shapes.items())
+            )
+
+
+def check_unchanged(
+    case: Case, values: Mapping[str, Tensor], before: Mapping[str, Tensor], changed: Sequence[str]
+) -> None:
+    """Values may stay the same by chance (0 doubled is 0); the shadow of an input that is written to does not."""
+    for name, value in values.items():
+        if name in changed or not torch.equal(torch.nan_to_num(value.detach()), torch.nan_to_num(before[name])):
+            raise CaseFailure(
+                f"case {case.name!r} changes its input {name} in place, from {before[name].tolist()} "
+                f"to {value.tolist()}; write {name}.clone() first"
+            )
+
+
+def check_repeatable(case: Case, values: Mapping[str, Tensor], traced: Sequence[Tensor], *, drew_numbers: bool) -> None:
+    """The same input must give the same output: otherwise there is no function to differentiate."""
+
+    def outputs() -> tuple[list[Tensor], Tensor]:
+        found = autodiff.outputs_of(case.function(*(v.clone() for v in values.values())))
+        return found, torch.random.get_rng_state()
+
+    with torch.no_grad():
+        again, generator = outputs()
+        # Outputs may agree by chance (at x = 0, say). What draws, and does not seed first, moves the generator on.
+        if drew_numbers and not torch.equal(generator, outputs()[1]):
+            raise CaseFailure(
+                f"case {case.name!r} is random: it draws from PyTorch's generator; pass what is random as an argument, "
+                "or seed the generator inside"
+            )
+    ours = traced[-len(again) :] if again else ()
+    for first, second in zip(ours, again, strict=True):
+        if first.shape != second.shape or not torch.equal(torch.nan_to_num(first.detach()), torch.nan_to_num(second)):
+            raise CaseFailure(
+                f"case {case.name!r} is random: the same input gives {first.detach().tolist()}, "
+                f"then {second.tolist()}; "
+                f"pass what is random as an argument, or seed the generator inside"
+            )
