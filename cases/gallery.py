@@ -48,9 +48,11 @@ def layer_norm(
 
 @case
 def attention(
-    q: Float[Tensor, "queries d"], k: Float[Tensor, "keys d"], v: Float[Tensor, "keys e"]
+    q: Annotated[Float[Tensor, "queries d"], Interval(ge=-8, le=8)],
+    k: Annotated[Float[Tensor, "keys d"], Interval(ge=-8, le=8)],
+    v: Float[Tensor, "keys e"],
 ) -> Float[Tensor, "queries e"]:
-    """softmax(q kᵀ / √d) v."""
+    """softmax(q kᵀ / √d) v, for scores of which the exponential keeps digits."""
     return F.scaled_dot_product_attention(q, k, v)
 
 

@@ -223,7 +223,7 @@ class Certifier:
         lost = math.isinf(error) or error > scale * 2.0**LOST_BITS
         if differs or not (error <= RADII * executed_bound) or not math.isfinite(number):
             outcome = Outcome.WRONG
-        elif lost and not true.contains(0):  # a true 0 has no digits to lose
+        elif lost and not (abs(true) < arb(fmt.smallest_normal)):  # 0 and subnormal numbers have no digits to lose
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN
