@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import torch
+from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from diffcheck.case import Case
     from diffcheck.regression.declare import Regression
+
+
+_MODERATE: Final = Interval(ge=-16, le=16)
+"""Beyond that, terms of a residual that cancel leave few of its digits, and training would have diverged."""
 
 
 def loss_case(
@@ -41,9 +46,7 @@ def loss_case(
         x, y = args[len(full) :]
         return declared.loss(functional_call(nets[x.dtype], trained, (x,)), y)
 
-    inputs: dict[str, Any] = {
-        name: Float[Tensor, " ".join(map(str, shape))] for name, shape in zip(parameter_names(net), shapes, strict=True)
-    }
-    for name, tensor in (("X", features), ("y", labels)):
-        inputs[name] = Float[Tensor, " ".join(("rows", *map(str, tensor.shape[1:])))]
+    axes = {name: map(str, shape) for name, shape in zip(parameter_names(net), shapes, strict=True)}
+    axes |= {name: ("rows", *map(str, t.shape[1:])) for name, t in (("X", features), ("y", labels))}
+    inputs = {name: Annotated[Float[Tensor, " ".join(names)], _MODERATE] for name, names in axes.items()}
     return case(loss, inputs=inputs, name=declared.name)
