@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from diffcheck.regression.declare import Regression
 
 
-_MODERATE: Final = Interval(ge=-16, le=16)
+_MODERATE: Final = 16.0
 """Beyond that, terms of a residual that cancel leave few of its digits, and training would have diverged."""
 
 
@@ -48,5 +48,5 @@ def loss_case(
 
     axes = {name: map(str, shape) for name, shape in zip(parameter_names(net), shapes, strict=True)}
     axes |= {name: ("rows", *map(str, t.shape[1:])) for name, t in (("X", features), ("y", labels))}
-    inputs = {name: Annotated[Float[Tensor, " ".join(names)], _MODERATE] for name, names in axes.items()}
-    return case(loss, inputs=inputs, name=declared.name)
+    made = case(loss, inputs={name: Float[Tensor, " ".join(names)] for name, names in axes.items()}, name=declared.name)
+    return replace(made, arguments=tuple(replace(a, lower=-_MODERATE, upper=_MODERATE) for a in made.arguments))
