@@ -46,7 +46,7 @@ def loss_case(
         x, y = args[len(full) :]
         return declared.loss(functional_call(nets[x.dtype], trained, (x,)), y)
 
-    axes = {name: map(str, shape) for name, shape in zip(parameter_names(net), shapes, strict=True)}
+    axes = {name: tuple(map(str, shape)) for name, shape in zip(parameter_names(net), shapes, strict=True)}
     axes |= {name: ("rows", *map(str, t.shape[1:])) for name, t in (("X", features), ("y", labels))}
     made = case(loss, inputs={name: Float[Tensor, " ".join(names)] for name, names in axes.items()}, name=declared.name)
     return replace(made, arguments=tuple(replace(a, lower=-_MODERATE, upper=_MODERATE) for a in made.arguments))
