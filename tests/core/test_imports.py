@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
-    "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity", "compiler",
-    "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain", "case", "faults", "trace", "draw", "evaluate",
-    "finding", "check",
+    "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
+    "compiler", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain", "case", "faults", "trace",
+    "draw", "evaluate", "finding", "check",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "certify")
