@@ -190,9 +190,11 @@ def _gradient(declared: Regression, settings: Settings, case_id: str, location: 
     if isinstance(case, _Failed):
         yield Result(case_id, "reverse", "float64", case.verdict, reason=case.reason)
         return
-    yield from check(
-        case, replace(settings, examples=max(1, settings.examples // 4)), case_id=case_id, location=location
-    )
+    # Training differentiates in reverse. A tangent of the loss is a sum over all inputs: where it cancels, it loses
+    # digits that say nothing of the gradient.
+    modes = tuple(mode for mode in settings.modes if mode == "reverse")
+    fewer = replace(settings, examples=max(1, settings.examples // 4), modes=modes)
+    yield from check(case, fewer, case_id=case_id, location=location)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
