@@ -196,6 +196,8 @@ def _special_values(
     case: Case, rows: Sequence[_Row], assignments: Sequence[Shapes], settings: Settings, memory: Memory
 ) -> tuple[float, ...]:
     """Constants that the selectors of one trace compare with: where the kinks are."""
+    if not rows:
+        return ()
     probe = _find(
         draw.inputs(case.arguments, assignments[-1:]),
         lambda _: True,
@@ -206,11 +208,8 @@ def _special_values(
     if probe is None:
         return ()
     found: dict[float, None] = {}
-    row = rows[0] if rows else None
-    if row is None:
-        return ()
     try:
-        evaluation = evaluate(case, row.mode, row.dtype, probe, memory)
+        evaluation = evaluate(case, rows[0].mode, rows[0].dtype, probe, memory)
     except DiffcheckError:
         return ()  # the same input, or one like it, is drawn again and reported
     if evaluation is None:

@@ -402,7 +402,6 @@ def _chosen(outputs: Sequence[Expr], which: int) -> list[Expr]:
 
 
 SELECTORS: Final = frozenset({"positive", "vanishes"})
-MARKS: Final = frozenset({"frozen", "rounded"})
 
 
 def topological(outputs: Iterable[Expr]) -> list[Expr]:

@@ -645,8 +645,3 @@ _FUNCTIONS: Final[dict[str, Callable[..., Polynomial]]] = {
     "erfc": lambda forms, p: forms.subtract(forms.one, forms._function("erf", [p])),  # noqa: SLF001 - a method's part
 }
 _ODD: Final = frozenset({"erf", "erfinv", "atan", "asin", "asinh", "atanh"})
-
-
-def normal_difference(forms: NormalForms, a: Expr, b: Expr) -> Polynomial:
-    """The normal form of a - b."""
-    return forms.subtract(forms.of(a), forms.of(b))
