@@ -177,10 +177,10 @@ def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> 
     }
 
 
-def taken_in_turn(numbers: Sequence[float], like: Sequence[Tensor]) -> list[Tensor]:
+def taken_in_turn(numbers: Sequence[float], like: Sequence[Tensor], start: int = 0) -> list[Tensor]:
     """Tensors of the shapes and dtypes of others, filled with the numbers, each starting where the last one ended."""
     result = []
-    position = 0
+    position = start % len(numbers)
     for tensor in like:
         count = tensor.numel()
         repeated = list(numbers) * ((position + count) // len(numbers) + 1)
