@@ -148,9 +148,9 @@ class _Seeding:
         if self._inner != "forward":
             self._end_of_function(like)
         names = [*self._inputs] if self._inner == "forward" else output_names(len(like))
-        names = [f"d{name}" for name in names]
-        self._second_names += names
-        return self._seeded(names, like, self.first)
+        tensors = self._seeded([f"d{name}" for name in names], like, self.first)
+        self._second_names += self.names[-len(tensors) :]
+        return tensors
 
     def seconds(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
         """What the derivative is differentiated with: `vx`, `vdy` or `vy`."""
@@ -166,9 +166,9 @@ class _Seeding:
 
     def _seeded(self, names: Sequence[str], like: Sequence[Tensor], kept: list[Expr]) -> Sequence[Tensor]:
         tensors = [t.detach().clone() for t in self._seeds_for(like)]
-        names = [_unused(name, self._inputs) for name in names]
-        self.names += names
         for name, tensor in zip(names, tensors, strict=True):
+            name = _unused(name, [*self._inputs, *self.names])
+            self.names.append(name)
             cells = symbols_for(name, tuple(tensor.shape))
             kept.extend(cells.flat)
             self.all.extend(cells.flat)
