@@ -58,7 +58,8 @@ class Format:
     def ulps(self, values: Floats) -> Floats:
         """The same for an array of values."""
         exponents = np.frexp(np.minimum(np.abs(values), self.largest))[1]
-        return np.maximum(np.ldexp(1.0, exponents - self.bits), self.smallest)
+        found: Floats = np.maximum(np.ldexp(1.0, exponents - self.bits), self.smallest)
+        return found
 
 
 def format_of(dtype: torch.dtype, bits: int) -> Format:
@@ -171,9 +172,10 @@ class Certifier:
 
     def in_format(self, fmt: Format) -> Certifier:
         """The same for another format, with the same programs."""
+        if fmt == self._format:
+            return self
         other = copy(self)
-        other._format = fmt
-        other._rounding = None
+        other.__dict__.update(_format=fmt, _rounding=None)
         return other
 
     @property
@@ -223,7 +225,7 @@ class Certifier:
             if not selections.boundary and not selections.undecided:
                 row[:] = self._errors(true, numbers)
         plain = (errors <= RADII * radii) & (radii < np.inf)
-        settled = (plain | (errors <= fmt.smallest)).all(axis=1)
+        settled = np.all(plain | (errors <= fmt.smallest), axis=1)
         counted = np.where(plain, errors, 0.0)
         sizes = np.array(computed)
         with np.errstate(all="ignore"):
@@ -236,7 +238,7 @@ class Certifier:
         ]
 
     def _errors(self, true: Sequence[arb], computed: Sequence[float]) -> list[float]:
-        """Upper bounds of the distances between computed numbers and their true values, given by distinct expression."""
+        """Upper bounds of the distances between computed numbers and their true values, by distinct expression."""
         if self._all_distinct:
             return [float((t - c).abs_upper()) for t, c in zip(true, computed, strict=True)]
         # The same number is often computed for the same expression: the gradient of a sum.
@@ -391,7 +393,9 @@ class Certifier:
 
     # -- kinks -----------------------------------------------------------------------------------------------------
 
-    def _judge_kink(self, values: Sequence[float], computed: Sequence[float], at: set[int], judgement: Judgement) -> None:
+    def _judge_kink(
+        self, values: Sequence[float], computed: Sequence[float], at: set[int], judgement: Judgement
+    ) -> None:
         """Judges by the hull of the adjacent branches: every selector on its boundary, both ways."""
         judgement.kink = True
         indices = sorted(at)

@@ -21,8 +21,8 @@ from diffcheck.certify import Outcome
 from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
-from diffcheck.faults import described, time_limit
+from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate, evaluate_each, values_of
+from diffcheck.faults import described
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
@@ -70,7 +70,14 @@ class _Row:
     broken: tuple[Outcome | str, Drawn] | None = None
     """The first input that disagreed, or that could not be judged, and how."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether no other input could tell more."""
+        return self.broken is not None and self.broken[0] is not Outcome.INACCURATE
 
+
+BLOCK: Final = 32
+"""So many inputs are evaluated at once."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
 
 
@@ -98,21 +105,11 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
         return
     strategy = draw.inputs(case.arguments, assignments, _special_values(case, rows, assignments, settings, memory))
     deadline = started + settings.seconds
-
-    def visit(drawn: Drawn) -> bool:
-        # One alarm for all rows: setting it costs as much as certifying a small input.
-        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            return visit_open_rows(drawn)
-
-    def visit_open_rows(drawn: Drawn) -> bool:
-        open_rows = [row for row in rows if row.broken is None or row.broken[0] is Outcome.INACCURATE]
-        if open_rows and not any([_visit(case, row, drawn, memory) for row in open_rows]):  # noqa: C419 - visit them all
-            hypothesis.reject()  # outside of the domain: another one is drawn instead
-        return False
-
     for row in rows:
         _replay_known(case, row, strategy, settings, memory, case_id)
-    _draw(strategy, visit, settings, deadline)
+    for block in _blocks(_drawn(case, rows, strategy, settings, started + settings.seconds / 2, memory)):
+        for row in rows:
+            _visit(case, row, block, memory, deadline)
     for row in rows:
         yield _conclude(case, row, strategy, settings, memory, case_id, location, deadline)
 
@@ -185,11 +182,35 @@ def _forced(seed: int | None) -> Iterator[None]:
         hypothesis.core.global_force_seed = before
 
 
-def _draw(strategy: Any, visit: Callable[[Drawn], bool], settings: Settings, deadline: float) -> None:
-    def until_deadline(drawn: Drawn) -> bool:
-        return time.perf_counter() < deadline and visit(drawn)
+def _drawn(
+    case: Case, rows: Sequence[_Row], strategy: Any, settings: Settings, deadline: float, memory: Memory
+) -> list[Drawn]:
+    """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
+    found: list[Drawn] = []
+    dtypes = list(dict.fromkeys(row.dtype for row in rows))
 
-    _find(strategy, until_deadline, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+    def collect(drawn: Drawn) -> bool:
+        if time.perf_counter() > deadline:
+            return True  # the search ends
+        try:
+            inside = any(values_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+        except DiffcheckError:
+            inside = True  # it is raised again, and reported, when a row is visited
+        if not inside:
+            hypothesis.reject()  # another one is drawn instead
+        found.append(drawn)
+        return False
+
+    if rows:
+        _find(strategy, collect, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+    return found
+
+
+def _blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
+    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once."""
+    yield drawn[:1]
+    for start in range(1, len(drawn), BLOCK):
+        yield drawn[start : start + BLOCK]
 
 
 def _special_values(
@@ -223,26 +244,22 @@ def _special_values(
     return tuple(found)[:8]
 
 
-def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
-    """Judges a row at one input and writes down what came of it; False if the input is not in the domain."""
+def _visit(case: Case, row: _Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:
+    """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
     started = time.perf_counter()
-    try:
-        evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
-    except DiffcheckError as error:
-        row.broken = (type(error).__name__, drawn)
-        return True
-    finally:
-        row.seconds += time.perf_counter() - started
-    if evaluation is None:
-        return False
-    _note(row, evaluation)
-    proof = evaluation.path.proof
-    if proof.status is not Status.PROVED and not row.undecided:
-        row.undecided = _why_not_proved(evaluation)
-    worst = _worst(evaluation)
-    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
-        row.broken = (worst, drawn)
-    return True
+    for drawn, evaluation in evaluate_each(case, row.mode, row.dtype, block, memory):
+        if row.closed or time.perf_counter() > deadline:
+            break
+        if isinstance(evaluation, DiffcheckError):
+            row.broken = (type(evaluation).__name__, drawn)
+        elif evaluation is not None:
+            _note(row, evaluation)
+            if evaluation.path.proof.status is not Status.PROVED and not row.undecided:
+                row.undecided = _why_not_proved(evaluation)
+            worst = _worst(evaluation)
+            if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
+                row.broken = (worst, drawn)
+    row.seconds += time.perf_counter() - started
 
 
 def _why_not_proved(evaluation: Evaluation) -> str:

@@ -36,14 +36,14 @@ _SMALL: Final = 2.0**-10
 _PERIODIC: Final = frozenset({"sin", "cos", "tan"})
 """Their slopes at the ends of a long interval say nothing of what is between."""
 
-_erf, _erfc = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
+_erf, _erfc = np.vectorize(math.erf, [float]), np.vectorize(math.erfc, [float])
 
 _FUNCTIONS: Final[dict[str, Callable[[Floats], Floats]]] = {
     "sqrt": np.sqrt, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "erf": lambda x: _erf(x).astype(float), "erfc": lambda x: _erfc(x).astype(float),
+    "erf": _erf, "erfc": _erfc,
 }  # fmt: skip
 """What NumPy and the standard library compute of `diffcheck.heads`; graphs with other functions are left to balls."""
 
@@ -114,7 +114,11 @@ def running_error(outputs: Sequence[Expr], inputs: Sequence[str]) -> RunningErro
             continue
         arguments = zip(*(node.args[:1] if node.head == "pow" else node.args for node in group), strict=True)
         steps.append(
-            _Step(apply, tuple(_chosen([rows[a] for a in column]) for column in arguments), slice(count, count + len(group)))
+            _Step(
+                apply,
+                tuple(_chosen([rows[a] for a in column]) for column in arguments),
+                slice(count, count + len(group)),
+            )
         )
         rows.update((node, count + i) for i, node in enumerate(group))
         count += len(group)
@@ -187,10 +191,11 @@ def _add(arguments: Sequence[_Pair], ulp: float) -> _Pair:
 
 def _any_order(arguments: Sequence[_Pair], ulp: float) -> _Pair:
     """Higham, 4.2: (n - 1)·u·Σ|xᵢ|, whatever the order; here an ulp for u, as a ball's additions have it."""
-    value, error, size = 0.0, 0.0, 0.0
-    for x, e in arguments:
+    (value, error), *others = arguments
+    size = np.abs(value)
+    for x, e in others:
         value, error, size = value + x, error + e, size + np.abs(x)
-    return np.asarray(value), error + (len(arguments) - 1) * ulp * size
+    return value, error + (len(arguments) - 1) * ulp * size
 
 
 def _negate(arguments: Sequence[_Pair], _: float) -> _Pair:
