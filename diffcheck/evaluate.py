@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -217,7 +217,8 @@ def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) ->
     return None
 
 
-def _seeds_for(drawn: Drawn, kept: list[Tensor]) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
+    """Gives the drawn cotangents or tangents, and leaves them in `kept`."""
     def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
         found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept))
         kept.extend(found)
@@ -228,13 +229,13 @@ def _seeds_for(drawn: Drawn, kept: list[Tensor]) -> Callable[[Sequence[Tensor]],
 
 def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
     kept: list[Tensor] = []
-    seeds_for = _seeds_for(drawn, kept)
+    seeding = seeds_for(drawn, kept)
     if mode == TEXTBOOK:
         traced, run = trace_textbook(
             case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations
         )
     else:
-        traced, run = trace(case, mode, values, seeds_for, memory.operations)
+        traced, run = trace(case, mode, values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = _real_entries(case, values) + _flat(kept)
     _check_values(traced, run, point, fmt)
@@ -257,7 +258,7 @@ def _reference_trace(case: Case, dtype: str, drawn: Drawn, values: dict[str, Ten
     """A trace of the case itself at this input: the one that its reverse mode has been judged by, or a new one."""
     base = "reverse" if case.preceded_by is None else "accumulate"
     known = _known_path(case, memory.paths.get(_key(case, base, dtype, drawn), []), values)
-    return known.trace if known else trace(case, base, values, _seeds_for(drawn, []), memory.operations)[0]
+    return known.trace if known else trace(case, base, values, seeds_for(drawn, []), memory.operations)[0]
 
 
 def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
@@ -274,7 +275,7 @@ def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
     kept: list[Tensor] = []
     values = placed.values
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
-        ((point, computed),) = certified_inputs(case, mode, [values], [_seeds_for(placed.drawn, kept)], [kept])
+        ((point, computed),) = certified_inputs(case, mode, [values], [seeds_for(placed.drawn, kept)], [kept])
     if len(computed) != len(placed.path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
     judgement = placed.path.certifier.judge(point, computed)
@@ -286,7 +287,7 @@ def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -
     if len(placed) == 1:
         return []
     kept: list[list[Tensor]] = [[] for _ in placed]
-    seeds = [_seeds_for(item.drawn, own) for item, own in zip(placed, kept, strict=True)]
+    seeds = [seeds_for(item.drawn, own) for item, own in zip(placed, kept, strict=True)]
     values = [item.values for item in placed]
     path = placed[0].path
     try:

@@ -72,15 +72,15 @@ class RunningError:
 
     def __call__(self, points: Floats, bits: int) -> Floats:
         """The radii of the outputs, [points, outputs], at inputs [points, inputs], computed with so many bits."""
-        ulp = 2.0 ** (1 - bits)
+        unit = 2.0**-bits
         values, errors = np.empty((2, self._rows, len(points)))
         count, first = len(self._used), len(self._used) + len(self._constants)
         values[:count], errors[:count] = points.T[self._used], 0.0
         values[count:first] = self._constants[:, None]
-        errors[count:first] = np.where(self._constant_bits <= bits, 0.0, ulp * np.abs(self._constants))[:, None]
+        errors[count:first] = np.where(self._constant_bits <= bits, 0.0, unit * np.abs(self._constants))[:, None]
         with np.errstate(all="ignore"):
             for step in self._steps:
-                found = step.apply([(values[rows], errors[rows]) for rows in step.arguments], ulp)
+                found = step.apply([(values[rows], errors[rows]) for rows in step.arguments], unit)
                 values[step.results], errors[step.results] = found
         return errors[self._outputs].T
 
@@ -163,7 +163,7 @@ def _bits(node: Expr) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Operations: values and radii of the arguments, an ulp of 1 → value and radius
+# Operations: values and radii of the arguments, the unit roundoff → value and radius
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -183,19 +183,19 @@ def _operation(node: Expr) -> Callable[[Sequence[_Pair], float], _Pair] | None:
             return _function(head) if head in _FUNCTIONS else None
 
 
-def _add(arguments: Sequence[_Pair], ulp: float) -> _Pair:
+def _add(arguments: Sequence[_Pair], unit: float) -> _Pair:
     (a, ea), (b, eb) = arguments
     value = a + b
-    return value, ea + eb + ulp * np.abs(value)
+    return value, ea + eb + unit * np.abs(value)
 
 
-def _any_order(arguments: Sequence[_Pair], ulp: float) -> _Pair:
-    """Higham, 4.2: (n - 1)·u·Σ|xᵢ|, whatever the order; here an ulp for u, as a ball's additions have it."""
+def _any_order(arguments: Sequence[_Pair], unit: float) -> _Pair:
+    """Higham, 4.2: (n - 1)·u·Σ|xᵢ|, whatever the order."""
     (value, error), *others = arguments
     size = np.abs(value)
     for x, e in others:
         value, error, size = value + x, error + e, size + np.abs(x)
-    return value, error + (len(arguments) - 1) * ulp * size
+    return value, error + (len(arguments) - 1) * unit * size
 
 
 def _negate(arguments: Sequence[_Pair], _: float) -> _Pair:
@@ -203,17 +203,17 @@ def _negate(arguments: Sequence[_Pair], _: float) -> _Pair:
     return -a, ea
 
 
-def _multiply(arguments: Sequence[_Pair], ulp: float) -> _Pair:
+def _multiply(arguments: Sequence[_Pair], unit: float) -> _Pair:
     (a, ea), (b, eb) = arguments
     value = a * b
-    return value, np.abs(a) * eb + np.abs(b) * ea + ea * eb + ulp * np.abs(value)
+    return value, np.abs(a) * eb + np.abs(b) * ea + ea * eb + unit * np.abs(value)
 
 
-def _divide(arguments: Sequence[_Pair], ulp: float) -> _Pair:
+def _divide(arguments: Sequence[_Pair], unit: float) -> _Pair:
     (a, ea), (b, eb) = arguments
     value = a / b
     size, quotient = np.abs(b), np.abs(value)
-    return value, np.where(eb < size, (ea + quotient * eb) / (size - eb), np.inf) + ulp * quotient
+    return value, np.where(eb < size, (ea + quotient * eb) / (size - eb), np.inf) + unit * quotient
 
 
 def _decided(a: Floats, ea: Floats) -> Floats:
@@ -258,25 +258,24 @@ _OPERATIONS: Final[dict[str, Callable[[Sequence[_Pair], float], _Pair]]] = {
 
 @cache
 def _power(exponent: Fraction) -> Callable[[Sequence[_Pair], float], _Pair]:
-    return _smooth(lambda x: np.power(x, float(exponent)), symbolic.power_derivative(exponent)(_U), 1, periodic=False)
+    return _smooth(lambda x: np.power(x, float(exponent)), symbolic.power_derivative(exponent)(_U), 2, periodic=False)
 
 
 @cache
 def _function(head: str) -> Callable[[Sequence[_Pair], float], _Pair]:
     slope = symbolic.partial_derivative(head, 0)(_U)
-    # One ulp for the kernel's own last rounding, as where a ball is multiplied by a kernel's accuracy.
-    return _smooth(_FUNCTIONS[head], slope, HEADS[head].ulps + 1, periodic=head in _PERIODIC)
+    return _smooth(_FUNCTIONS[head], slope, max(1, 2 * HEADS[head].ulps), periodic=head in _PERIODIC)
 
 
 _U: Final = graph.symbol("u")
 
 
 def _smooth(
-    function: Callable[[Floats], Floats], slope: Expr, ulps: int, *, periodic: bool
+    function: Callable[[Floats], Floats], slope: Expr, units: int, *, periodic: bool
 ) -> Callable[[Sequence[_Pair], float], _Pair]:
     """f(x), off by |f'|·e: the steeper of the slopes at the ends of [x - e, x + e], which must not differ much."""
 
-    def apply(arguments: Sequence[_Pair], ulp: float) -> _Pair:
+    def apply(arguments: Sequence[_Pair], unit: float) -> _Pair:
         ((x, e),) = arguments
         value = function(x)
         left, right = np.abs(_values(slope, np.stack((x - e, x + e))))
@@ -285,7 +284,7 @@ def _smooth(
         if not periodic:
             first_order |= (e <= _SMALL * np.abs(x)) & (steeper <= 1.25 * np.minimum(left, right))
         moved = np.where(first_order, np.where(e > 0, steeper * e, 0.0), np.inf)
-        return value, moved + ulps * ulp * np.abs(value)
+        return value, moved + units * unit * np.abs(value)
 
     return apply
 

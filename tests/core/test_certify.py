@@ -12,7 +12,6 @@ from typing import Any
 import mpmath
 import pytest
 import torch
-from flint import arb
 from torch import Tensor
 
 from diffcheck import expr as graph
