@@ -38,6 +38,18 @@ class Path:
     certifier: Certifier
     guards: Program
     expected: tuple[bool, ...]
+    seed_shapes: tuple[tuple[int, ...], ...]
+    """Of the cotangents and tangents, in the order in which they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A drawn input in a dtype; all modes share it, and leave it as it is."""
+
+    values: dict[str, Tensor]
+    """By argument."""
+    entries: list[float]
+    """Of the differentiated arguments."""
 
 
 @dataclass(slots=True)
@@ -51,7 +63,7 @@ class Memory:
     exhausted: dict[Drawn, str] = field(default_factory=dict)
     """Inputs at which a run used up its budget: no other mode or dtype needs to try."""
     smallest_exhausted: Drawn | None = None
-    tensors: dict[int, tuple[Drawn, dict[str, dict[str, Tensor] | None]]] = field(default_factory=dict)
+    inputs: dict[int, tuple[Drawn, dict[str, Input | None]]] = field(default_factory=dict)
     """The inputs that were looked at last, by identity, and their tensors by dtype."""
 
 
@@ -77,7 +89,7 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         CaseFailure, Unsupported, BudgetExceeded: As `diffcheck.trace.trace`.
         RuleError: A rule's value is not the kernel's.
     """
-    placed = _placed(case, mode, dtype, drawn, memory)
+    placed = placed_at(case, mode, dtype, drawn, memory)
     return None if placed is None else _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
 
 
@@ -89,15 +101,15 @@ def evaluate_each(
     The function is called once for each input. What surrounds the calls is shared by the inputs that one trace serves:
     the run of autograd's engine, and the quick bounds. Whatever is not plainly right is evaluated once more, alone.
     """
-    placed: list[_Placed | None] = []
+    placed: list[Placed | None] = []
     error: DiffcheckError | None = None
     for one in drawn:
         try:
-            placed.append(_placed(case, mode, dtype, one, memory))
+            placed.append(placed_at(case, mode, dtype, one, memory))
         except DiffcheckError as raised:
             error = raised
             break
-    together: dict[int, list[_Placed]] = {}
+    together: dict[int, list[Placed]] = {}
     for item in placed:
         if item is not None:
             together.setdefault(id(item.path), []).append(item)
@@ -120,31 +132,33 @@ def evaluate_each(
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class Placed:
     """An input with the trace that serves it."""
 
     drawn: Drawn
-    values: dict[str, Tensor]
+    input: Input
     path: Path
     fresh: bool
     """Whether the trace was made at this very input."""
 
 
-def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
-    values = values_of(case, dtype, drawn, memory)
-    if values is None:
+def placed_at(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> Placed | None:
+    """The trace that serves a drawn input, made at that input if there is none; None if it is not in the domain.
+
+    Raises: As `evaluate`.
+    """
+    given = input_of(case, dtype, drawn, memory)
+    if given is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
-    path = _known_path(case, paths, values)
+    path = _known_path(paths, given)
     if path is not None:
-        return _Placed(drawn, values, path, fresh=False)
-    paths.insert(0, _within_budget(case, mode, dtype, drawn, values, memory))
-    return _Placed(drawn, values, paths[0], fresh=True)
+        return Placed(drawn, given, path, fresh=False)
+    paths.insert(0, _within_budget(case, mode, dtype, drawn, given, memory))
+    return Placed(drawn, given, paths[0], fresh=True)
 
 
-def _confirmed(
-    case: Case, mode: str, dtype: str, placed: _Placed, evaluation: Evaluation, memory: Memory
-) -> Evaluation:
+def _confirmed(case: Case, mode: str, dtype: str, placed: Placed, evaluation: Evaluation, memory: Memory) -> Evaluation:
     """The same, if it is right or certainly not.
 
     Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one. Or the case is no
@@ -153,28 +167,29 @@ def _confirmed(
     if not evaluation.judgement.failures or (placed.fresh and evaluation.alone):
         return evaluation
     if not placed.fresh:
-        path = _new_path(case, mode, dtype, placed.drawn, placed.values, memory)
-        placed = _Placed(placed.drawn, placed.values, path, fresh=True)
+        path = _new_path(case, mode, dtype, placed.drawn, placed.input, memory)
+        placed = Placed(placed.drawn, placed.input, path, fresh=True)
     return _at(case, mode, placed, memory)
 
 
 _REMEMBERED: Final = 64
 
 
-def values_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> dict[str, Tensor] | None:
-    """The drawn input in a dtype, or None outside of the domain; all modes share it, and leave it as it is.
+def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
+    """The drawn input in a dtype, or None outside of the domain.
 
     Raises:
         CaseFailure: `assume=` or a predicate raises.
     """
-    if id(drawn) not in memory.tensors:
-        if len(memory.tensors) >= _REMEMBERED:
-            memory.tensors.clear()
-        memory.tensors[id(drawn)] = drawn, {}
-    by_dtype = memory.tensors[id(drawn)][1]
+    if id(drawn) not in memory.inputs:
+        if len(memory.inputs) >= _REMEMBERED:
+            memory.inputs.clear()
+        memory.inputs[id(drawn)] = drawn, {}
+    by_dtype = memory.inputs[id(drawn)][1]
     if dtype not in by_dtype:
         values = tensors(drawn, case.arguments, DTYPES[dtype])
-        by_dtype[dtype] = values if _in_domain(case, drawn, values) else None
+        inside = _in_domain(case, drawn, values)
+        by_dtype[dtype] = Input(values, _flat([values[a.name] for a in case.differentiated])) if inside else None
     return by_dtype[dtype]
 
 
@@ -184,11 +199,11 @@ def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
     return (mode, dtype, *drawn.shapes.items(), *fixed)
 
 
-def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Path:
     if drawn in memory.exhausted:
         raise BudgetExceeded(memory.exhausted[drawn])
     try:
-        return _new_path(case, mode, dtype, drawn, values, memory)
+        return _new_path(case, mode, dtype, drawn, given, memory)
     except BudgetExceeded as error:
         memory.exhausted[drawn] = str(error)
         raise
@@ -203,22 +218,16 @@ def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:
         ) from error
 
 
-def _real_entries(case: Case, values: dict[str, Tensor]) -> list[float]:
-    return _flat([values[a.name] for a in case.differentiated])
-
-
-def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) -> Path | None:
-    if not paths:
-        return None
-    point = _real_entries(case, values)
+def _known_path(paths: Sequence[Path], given: Input) -> Path | None:
     for path in paths:
-        if not path.expected or holds(path.guards, path.expected, point, 128):
+        if not path.expected or holds(path.guards, path.expected, given.entries, 128):
             return path
     return None
 
 
 def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
     """Gives the drawn cotangents or tangents, and leaves them in `kept`."""
+
     def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
         found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept))
         kept.extend(found)
@@ -227,17 +236,17 @@ def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
     return seeds
 
 
-def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Path:
     kept: list[Tensor] = []
     seeding = seeds_for(drawn, kept)
     if mode == TEXTBOOK:
         traced, run = trace_textbook(
-            case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations
+            case, given.values, _reference_trace(case, dtype, drawn, given, memory), memory.operations
         )
     else:
-        traced, run = trace(case, mode, values, seeding, memory.operations)
+        traced, run = trace(case, mode, given.values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
-    point = _real_entries(case, values) + _flat(kept)
+    point = given.entries + _flat(kept)
     _check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
     proof = memory.proofs.get(formulas)
@@ -249,16 +258,16 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
         certifier = memory.certifiers[programs] = Certifier(
             traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER
         )
-    inputs = traced.variables[: len(_real_entries(case, values))]
+    inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
-    return Path(traced, proof, certifier.in_format(fmt), guards, traced.path)
+    return Path(traced, proof, certifier.in_format(fmt), guards, traced.path, tuple(tuple(seed.shape) for seed in kept))
 
 
-def _reference_trace(case: Case, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Trace:
+def _reference_trace(case: Case, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Trace:
     """A trace of the case itself at this input: the one that its reverse mode has been judged by, or a new one."""
     base = "reverse" if case.preceded_by is None else "accumulate"
-    known = _known_path(case, memory.paths.get(_key(case, base, dtype, drawn), []), values)
-    return known.trace if known else trace(case, base, values, seeds_for(drawn, []), memory.operations)[0]
+    known = _known_path(memory.paths.get(_key(case, base, dtype, drawn), []), given)
+    return known.trace if known else trace(case, base, given.values, seeds_for(drawn, []), memory.operations)[0]
 
 
 def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
@@ -270,76 +279,88 @@ def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
     return inputs
 
 
-def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
+def _at(case: Case, mode: str, placed: Placed, memory: Memory) -> Evaluation:
     """Raises: As `evaluate`."""
     kept: list[Tensor] = []
-    values = placed.values
-    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
-        ((point, computed),) = certified_inputs(case, mode, [values], [seeds_for(placed.drawn, kept)], [kept])
-    if len(computed) != len(placed.path.trace.entries):
+    path, given = placed.path, placed.input
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
+        (computed,) = _computed(case, mode, [given], [seeds_for(placed.drawn, kept)])
+    if len(computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
-    judgement = placed.path.certifier.judge(point, computed)
-    return Evaluation(placed.path, judgement, computed, point, values, kept, alone=True)
+    point = given.entries + _flat(kept)
+    return Evaluation(path, path.certifier.judge(point, computed), computed, point, given.values, kept, alone=True)
 
 
-def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -> list[Evaluation]:
+def _at_each(case: Case, mode: str, placed: Sequence[Placed], memory: Memory) -> list[Evaluation]:
     """Of inputs that one trace serves; nothing if not all of them went well, or if there is nothing to share."""
     if len(placed) == 1:
         return []
-    kept: list[list[Tensor]] = [[] for _ in placed]
-    seeds = [seeds_for(item.drawn, own) for item, own in zip(placed, kept, strict=True)]
-    values = [item.values for item in placed]
     path = placed[0].path
     try:
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            found = certified_inputs(case, mode, values, seeds, kept)
+            points, computed, seeds = certified_inputs(case, mode, path, placed)
     except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
         return []
-    if any(len(computed) != len(path.trace.entries) for _, computed in found):
+    if any(len(numbers) != len(path.trace.entries) for numbers in computed):
         return []
-    judged = path.certifier.judge_all([point for point, _ in found], [computed for _, computed in found])
     return [
-        Evaluation(path, judgement, computed, point, item.values, own, alone=False)
-        for item, own, judgement, (point, computed) in zip(placed, kept, judged, found, strict=True)
+        Evaluation(path, judgement, numbers, point, item.input.values, own, alone=False)
+        for item, own, judgement, point, numbers in zip(
+            placed, seeds, path.certifier.judge_all(points, computed), points, computed, strict=True
+        )
     ]
 
 
 def certified_inputs(
-    case: Case,
-    mode: str,
-    values: Sequence[dict[str, Tensor]],
-    seeds_for: Sequence[SeedsFor],
-    kept: Sequence[Sequence[Tensor]],
-) -> list[tuple[list[float], list[float]]]:
-    """PyTorch's work at several inputs: for each the values of the trace's variables, and the numbers that it computed.
+    case: Case, mode: str, path: Path, placed: Sequence[Placed]
+) -> tuple[list[list[float]], list[list[float]], list[list[Tensor]]]:
+    """PyTorch's work at several inputs that one trace serves, in any mode.
 
-    Args:
-        case: The case.
-        mode: One of `diffcheck.trace.MODES`, `accumulate` or `gradient`.
-        values: For each, the tensors by argument; they are left as they are.
-        seeds_for: For each, gives cotangents or tangents, and leaves them in `kept`.
-        kept: See `seeds_for`.
+    Returns:
+        For each input the values of the trace's variables, the numbers that PyTorch computed, and the cotangents or
+        tangents.
     """
-    fresh = [{name: value.clone() for name, value in own.items()} for own in values]
-    derivatives: list[Sequence[Tensor]]
-    if mode == TEXTBOOK:
-        assert case.gradient is not None
-        derivatives = [
-            textbook_gradients(case, case.gradient(*own.values()), [own[a.name] for a in case.differentiated])
-            for own in fresh
-        ]
-    else:
-        derivatives = [run.derivatives for run in differentiate_each(case, mode, fresh, seeds_for)]
+    seeds = _seeds_of(path, placed)
+    computed = _computed(case, mode, [item.input for item in placed], [_handed_out(own) for own in seeds])
+    return [item.input.entries + _flat(own) for item, own in zip(placed, seeds, strict=True)], computed, seeds
+
+
+def _seeds_of(path: Path, placed: Sequence[Placed]) -> list[list[Tensor]]:
+    """What `taken_in_turn` gives for each input: one tensor is made for all, since making one costs microseconds."""
+    dtype = next(iter(placed[0].input.values.values())).dtype
+    columns: list[Sequence[Tensor]] = []
+    position = 0
+    for shape in path.seed_shapes:
+        count = math.prod(shape)
+        rows = [[own[(position + i) % len(own)] for i in range(count)] for own in (item.drawn.seeds for item in placed)]
+        columns.append(torch.tensor(rows, dtype=dtype).view(len(placed), *shape).unbind())
+        position += count
+    return [list(own) for own in zip(*columns, strict=True)] if columns else [[] for _ in placed]
+
+
+def _handed_out(seeds: Sequence[Tensor]) -> SeedsFor:
+    left = iter(seeds)
+    return lambda like: [next(left) for _ in like]
+
+
+def _computed(case: Case, mode: str, inputs: Sequence[Input], seeding: Sequence[SeedsFor]) -> list[list[float]]:
+    """What PyTorch returns at several inputs, as numbers."""
+    fresh = [{name: value.clone() for name, value in given.values.items()} for given in inputs]
+    if mode != TEXTBOOK:
+        return [_flat(run.derivatives) for run in differentiate_each(case, mode, fresh, seeding)]
+    assert case.gradient is not None
     return [
-        (_real_entries(case, own) + _flat(seeds), _flat(found))
-        for own, seeds, found in zip(values, kept, derivatives, strict=True)
+        _flat(textbook_gradients(case, case.gradient(*own.values()), [own[a.name] for a in case.differentiated]))
+        for own in fresh
     ]
 
 
 def _flat(parts: Sequence[Tensor]) -> list[float]:
-    if len(parts) == 1 and parts[0].dim() == 1:
-        found: list[float] = parts[0].tolist()
-        return found
+    if len(parts) == 1:
+        dimensions = parts[0].dim()
+        if dimensions < 2:
+            found: Any = parts[0].tolist()
+            return found if dimensions else [found]
     flat: list[float] = []
     for tensor in parts:
         flat.extend(tensor.detach().reshape(-1).tolist())
