@@ -320,22 +320,28 @@ def certified_inputs(
         For each input the values of the trace's variables, the numbers that PyTorch computed, and the cotangents or
         tangents.
     """
-    seeds = _seeds_of(path, placed)
+    seeds, numbers = _seeds_of(path, placed)
     computed = _computed(case, mode, [item.input for item in placed], [_handed_out(own) for own in seeds])
-    return [item.input.entries + _flat(own) for item, own in zip(placed, seeds, strict=True)], computed, seeds
+    return [item.input.entries + own for item, own in zip(placed, numbers, strict=True)], computed, seeds
 
 
-def _seeds_of(path: Path, placed: Sequence[Placed]) -> list[list[Tensor]]:
-    """What `taken_in_turn` gives for each input: one tensor is made for all, since making one costs microseconds."""
+def _seeds_of(path: Path, placed: Sequence[Placed]) -> tuple[list[list[Tensor]], list[list[float]]]:
+    """What `taken_in_turn` gives for each input, and its entries.
+
+    One tensor is made for all inputs, since making one costs microseconds.
+    """
     dtype = next(iter(placed[0].input.values.values())).dtype
     columns: list[Sequence[Tensor]] = []
+    numbers: list[list[float]] = [[] for _ in placed]
     position = 0
     for shape in path.seed_shapes:
         count = math.prod(shape)
         rows = [[own[(position + i) % len(own)] for i in range(count)] for own in (item.drawn.seeds for item in placed)]
-        columns.append(torch.tensor(rows, dtype=dtype).view(len(placed), *shape).unbind())
+        block = torch.tensor(rows, dtype=dtype)
+        numbers = [own + more for own, more in zip(numbers, block.tolist(), strict=True)]
+        columns.append(block.view(len(placed), *shape).unbind())
         position += count
-    return [list(own) for own in zip(*columns, strict=True)] if columns else [[] for _ in placed]
+    return [list(own) for own in zip(*columns, strict=True)] if columns else [[] for _ in placed], numbers
 
 
 def _handed_out(seeds: Sequence[Tensor]) -> SeedsFor:
