@@ -256,6 +256,21 @@ class Certifier:
             precision *= 2
             true = self._exact(point, precision, Selections())[self._slots[position]]
 
+    def discrepancy(self, values: Sequence[float]) -> float:
+        """How far the executed formulas are from the reference at an input, in units of the bound; at most 2**100."""
+        point, precision = [arb(v) for v in values], _MOST_BITS // 8
+        if self._executed_exact is None:
+            self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
+        ours = self._executed_exact(point, precision, Selections())
+        true = self._exact(point, precision, Selections())
+        narrow = self._bounded(point, self._format.bits, Selections())
+        worst = 0.0
+        for mine, slot in zip(ours, self._slots, strict=True):
+            gap, ball = (mine - true[slot]).abs_lower(), narrow[slot]
+            if gap.is_finite() and ball.is_finite():
+                worst = max(worst, float(gap) / max(float(ball.rad()), self._format.smallest))
+        return min(worst, 2.0**100)
+
     def formulas_part(self, position: int, values: Sequence[float]) -> bool:
         """Whether the executed formula certainly is another one than the reference, by however little.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,9 @@ from hypothesis import Phase
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from diffcheck import draw
-from diffcheck import expr as graph
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
-from diffcheck.domain import Shapes, size_assignments
+from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
@@ -28,6 +28,7 @@ from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.trace import Trace
 from diffcheck.verdict import Result, Verdict
+from diffcheck.witness import numbers_to_try
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class _Row:
     """With the most elements: the formula for one element would not show the pattern."""
     undecided: str = ""
     """Why some identity is not proved."""
+    refuted: bool = False
+    """Some executed formula certainly is another one."""
+    gap: float = 0.0
+    """How far that formula was from the reference at the last input, in units of the bound."""
     broken: tuple[Outcome | str, Drawn] | None = None
     """The first input that disagreed, or that could not be judged, and how."""
 
@@ -96,7 +101,8 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
         for row in rows:
             yield _result(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
         return
-    strategy = draw.inputs(case.arguments, assignments, _special_values(case, rows, assignments, settings, memory))
+    special = _special_values(case, rows, assignments, settings, memory)
+    strategy = draw.inputs(case.arguments, assignments, special, large_assignments(case.arguments))
     deadline = started + settings.seconds
 
     def visit(drawn: Drawn) -> bool:
@@ -113,6 +119,9 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     for row in rows:
         _replay_known(case, row, strategy, settings, memory, case_id)
     _draw(strategy, visit, settings, deadline)
+    for row in rows:
+        if row.refuted and row.broken is None:
+            _hunt(case, row, strategy, settings, memory, deadline)
     for row in rows:
         yield _conclude(case, row, strategy, settings, memory, case_id, location, deadline)
 
@@ -192,10 +201,32 @@ def _draw(strategy: Any, visit: Callable[[Drawn], bool], settings: Settings, dea
     _find(strategy, until_deadline, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
 
 
+def _hunt(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, deadline: float) -> None:
+    """Looks for an input at which a formula that is another one shows, steering towards large differences."""
+
+    def differs(drawn: Drawn) -> bool:
+        if time.perf_counter() > deadline:
+            return False
+        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+            if not _visit(case, row, drawn, memory):
+                hypothesis.reject()
+        if row.broken is None and row.gap > 0:
+            hypothesis.target(math.log2(row.gap), label="how far the formulas are apart, in bounds")
+        return row.broken is not None
+
+    _find(
+        strategy,
+        differs,
+        examples=settings.examples,
+        seed=settings.seed,
+        phases=[Phase.generate, Phase.target],
+    )
+
+
 def _special_values(
     case: Case, rows: Sequence[_Row], assignments: Sequence[Shapes], settings: Settings, memory: Memory
 ) -> tuple[float, ...]:
-    """Constants that the selectors of one trace compare with: where the kinks are."""
+    """Numbers around which the formulas of one trace change, those that were executed included."""
     if not rows:
         return ()
     probe = _find(
@@ -207,20 +238,15 @@ def _special_values(
     )
     if probe is None:
         return ()
-    found: dict[float, None] = {}
     try:
         evaluation = evaluate(case, rows[0].mode, rows[0].dtype, probe, memory)
     except DiffcheckError:
         return ()  # the same input, or one like it, is drawn again and reported
     if evaluation is None:
         return ()
-    for node in graph.topological(evaluation.path.trace.outputs):
-        if node.head in graph.SELECTORS:
-            for part in node.args[0].args:
-                value = graph.number(part)
-                if value is not None and abs(value) < 2**20:
-                    found[float(value)] = found[-float(value)] = None
-    return tuple(found)[:8]
+    trace = evaluation.path.trace
+    conditions = [guard.selector for guard in trace.guards]
+    return numbers_to_try([*trace.outputs, *trace.executed, *trace.reference, *conditions])
 
 
 def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
@@ -236,9 +262,12 @@ def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
     if evaluation is None:
         return False
     _note(row, evaluation)
+    if row.refuted:
+        row.gap = evaluation.path.certifier.discrepancy(evaluation.point)
     proof = evaluation.path.proof
-    if proof.status is not Status.PROVED and not row.undecided:
+    if proof.status in (Status.REFUTED, Status.UNDECIDED) and not row.undecided:
         row.undecided = _why_not_proved(evaluation)
+        row.refuted = proof.status is Status.REFUTED
     worst = _worst(evaluation)
     if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
         row.broken = (worst, drawn)

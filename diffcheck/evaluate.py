@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,10 +15,10 @@ from diffcheck.autodiff import SECOND_ORDER, SeedsFor
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
-from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
+from diffcheck.draw import Drawn, Layout, admits, copied, taken_in_turn, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError
 from diffcheck.faults import case_errors, time_limit
-from diffcheck.identity import Proof, prove
+from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import Run, Trace, differentiate, textbook_gradients, trace, trace_textbook
 
@@ -78,6 +78,17 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
     values = _values(case, dtype, drawn, memory)
     if values is None:
         return None
+    try:
+        return _evaluated(case, mode, dtype, drawn, values, memory)
+    except CaseFailure:
+        if drawn.layout is not Layout.CONTIGUOUS and _refuses_layout(case, values):
+            return None
+        raise
+
+
+def _evaluated(
+    case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory
+) -> Evaluation:
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
     path = _known_path(case, paths, values)
     if path is None:
@@ -87,10 +98,24 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
     evaluation = _at(case, mode, drawn, values, path, memory)
     if evaluation.judgement.failures:
         # Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one. Or the case
-        # is no function of its arguments, which a trace at another input need not have shown.
+        # is no function of its arguments, which a trace at another input need not have shown; or of their entries only.
         fresh = _new_path(case, mode, dtype, drawn, values, memory)
         return _at(case, mode, drawn, values, fresh, memory)
     return evaluation
+
+
+def _refuses_layout(case: Case, values: Mapping[str, Tensor]) -> bool:
+    """Whether the function itself raises where memory is not contiguous (`view` does), and only there."""
+
+    def raises(arguments: Iterable[Tensor]) -> bool:
+        try:
+            with torch.no_grad():
+                case.function(*arguments)
+        except Exception:  # noqa: BLE001 - a user's function may raise anything
+            return True
+        return False
+
+    return raises(map(copied, values.values())) and not raises(v.contiguous().clone() for v in values.values())
 
 
 def _values(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> dict[str, Tensor] | None:
@@ -145,7 +170,7 @@ def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) ->
 
 def _seeds_for(drawn: Drawn, kept: list[Tensor]) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
     def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept))
+        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept), drawn.layout)
         kept.extend(found)
         return found
 
@@ -164,10 +189,7 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = _real_entries(case, values) + _flat(kept)
     _check_values(traced, run, point, fmt)
-    formulas = (traced.executed, traced.reference)
-    proof = memory.proofs.get(formulas)
-    if proof is None:
-        proof = memory.proofs[formulas] = prove(*formulas)
+    proof = Proof(Status.LEFT) if drawn.large else _proof(traced, memory)
     inputs = traced.variables[: len(_real_entries(case, values))]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
     return Path(
@@ -177,6 +199,14 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
         guards,
         traced.path,
     )
+
+
+def _proof(traced: Trace, memory: Memory) -> Proof:
+    formulas = (traced.executed, traced.reference)
+    known = memory.proofs.get(formulas)
+    if known is None:
+        known = memory.proofs[formulas] = prove(*formulas)
+    return known
 
 
 def _reference_trace(case: Case, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Trace:
@@ -216,7 +246,7 @@ def certified_input(
         seeds_for: Gives cotangents or tangents, and leaves them in `kept`.
         kept: See `seeds_for`.
     """
-    fresh = {name: value.clone() for name, value in values.items()}
+    fresh = {name: copied(value) for name, value in values.items()}
     if mode == TEXTBOOK:
         assert case.gradient is not None
         real = [fresh[a.name] for a in case.differentiated]
