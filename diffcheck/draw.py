@@ -25,8 +25,6 @@ _MOST_INTEGER: Final = 3
 
 _FILLER: Final = 0.625
 """What stands in memory between the entries of a tensor that is not contiguous."""
-_LARGE_SHARE: Final = 16
-"""One draw in so many is of a large size, where there is one."""
 
 Entries = tuple[float | int | bool, ...]
 
@@ -169,7 +167,8 @@ def inputs(
     arguments: Sequence[Argument],
     assignments: Sequence[Shapes],
     special: Sequence[float] = (),
-    large: Sequence[Shapes] = (),
+    *,
+    large: bool = False,
 ) -> st.SearchStrategy[Drawn]:
     """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents.
 
@@ -177,7 +176,7 @@ def inputs(
         arguments: What the case declares.
         assignments: Shapes, by argument; the first ones are the smallest.
         special: Numbers to be drawn more often: where the selectors change.
-        large: Shapes that are drawn now and then.
+        large: Whether these sizes are too large for proofs.
     """
     # Built once: Hypothesis validates a strategy when it first sees it, and that costs more than drawing from it.
     per_shapes = [
@@ -192,17 +191,11 @@ def inputs(
             ),
             cotangent_numbers(),
             _layouts(),
-            st.just(is_large),
+            st.just(large),
         )
-        for is_large, group in ((False, assignments), (True, large))
-        for shapes in group
+        for shapes in assignments
     ]
-    count = len(assignments)
-    # By turns, so that a large size is drawn once in _LARGE_SHARE times.
-    order = [*range(count)] * (max(1, _LARGE_SHARE * len(large) // count) if large else 1) + [
-        *range(count, len(per_shapes))
-    ]
-    return st.integers(0, len(order) - 1).flatmap(lambda i: per_shapes[order[i]])
+    return st.integers(0, len(per_shapes) - 1).flatmap(per_shapes.__getitem__)
 
 
 def _layouts() -> st.SearchStrategy[Layout]:

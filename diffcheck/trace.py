@@ -85,14 +85,10 @@ def differentiate(
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
         seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
     """
-    real = [a.name for a in case.differentiated]
-    inputs = [values[name] for name in real]
+    inputs = [values[a.name] for a in case.differentiated]
 
     def applied(function: Callable[..., Any]) -> autodiff.Function:
-        def call(differentiated: Sequence[Tensor]) -> Any:
-            return function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
-
-        return call
+        return _applied(case, function, values)
 
     derivatives: Sequence[Tensor | None]
     if mode == "reverse":
@@ -107,6 +103,30 @@ def differentiate(
         outputs, derivatives = autodiff.accumulate(
             applied(case.preceded_by.function), applied(case.function), inputs, seeds_for, clear=case.clear
         )
+    return _run(mode, inputs, outputs, derivatives)
+
+
+def differentiate_each(
+    case: Case, mode: str, values: Sequence[Mapping[str, Tensor]], seeds_for: Sequence[SeedsFor]
+) -> list[Run]:
+    """The same at several inputs, each with a call of its own; what can be shared around the calls is."""
+    each = {"reverse": autodiff.reverse_each, "forward": autodiff.forward_each}.get(mode)
+    if each is None:
+        return [differentiate(case, mode, v, s) for v, s in zip(values, seeds_for, strict=True)]
+    inputs = [[v[a.name] for a in case.differentiated] for v in values]
+    calls = [(_applied(case, case.function, v), x, s) for v, x, s in zip(values, inputs, seeds_for, strict=True)]
+    return [_run(mode, x, *found) for x, found in zip(inputs, each(calls), strict=True)]
+
+
+def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:
+    """A function of all arguments as one of those that are differentiated."""
+    if len(case.differentiated) == len(values):
+        return lambda differentiated: function(*differentiated)
+    real = [a.name for a in case.differentiated]
+    return lambda differentiated: function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
+
+
+def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
     like = {
         "forward": outputs,
         "forward-over-forward": outputs,
