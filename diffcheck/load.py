@@ -188,7 +188,7 @@ def case_in(value: object) -> Runnable | None:
     """Give the case that a module-level value is; anything may lie there, so asking may fail."""
     try:
         # To a mark of pytest a case is no function that it could mark: the mark takes the case's name, and holds it.
-        while type(value).__module__ == "_pytest.mark.structures" and getattr(value, "args", ()):
+        while type(value).__name__ == "MarkDecorator" and getattr(value, "args", ()):
             value = cast("Any", value).args[-1]
         marked = not isinstance(value, type) and getattr(value, "__diffcheck_case__", False) is True
     except Exception:  # noqa: BLE001 - somebody else's __getattr__
