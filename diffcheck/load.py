@@ -188,8 +188,8 @@ def case_in(value: object) -> Runnable | None:
     """Give the case that a module-level value is; anything may lie there, so asking may fail."""
     try:
         # To a mark of pytest a case is no function that it could mark: the mark takes the case's name, and holds it.
-        while type(value).__name__ == "MarkDecorator" and getattr(value, "args", ()):
-            value = cast("Any", value).args[-1]
+        while type(value).__name__ == "MarkDecorator" and (arguments := cast("Any", value).args):
+            value = arguments[-1]
         marked = not isinstance(value, type) and getattr(value, "__diffcheck_case__", False) is True
     except Exception:  # noqa: BLE001 - somebody else's __getattr__
         return None

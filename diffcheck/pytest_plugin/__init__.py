@@ -1,4 +1,4 @@
-"""The pytest plugin: options, and where cases are met. What comes then is in `pytest_items`.
+"""The pytest plugin: options, and where cases are met. What comes then is in `items`.
 
 pytest imports this file in every project of an environment that has diffcheck: it imports little, and no case is looked
 for where there can't be one.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ import pytest
 
 from diffcheck import config as configuration
 from diffcheck.errors import ConfigError
+from diffcheck.pytest_plugin.asked import ASKED, VERDICT, Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,36 +25,6 @@ _FOLDER: Final = "cases"
 """Where cases lie in a project that says nothing: in any folder of that name."""
 _SEED: Final = "diffcheck_seed"
 """What xdist's workers are told."""
-
-
-@dataclass(slots=True)
-class Asked:
-    """What a session was asked to do, by options and by the project."""
-
-    examples: int
-    seed: int
-    chosen: bool
-    """Whether somebody chose the seed."""
-    modes: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    strict: bool
-    seconds: float
-    case_paths: tuple[Path, ...]
-    """Empty if the project says nothing."""
-    met: bool = False
-    """Whether some case was checked, here or by a worker."""
-    announced: bool = False
-
-    @property
-    def line(self) -> str:
-        """With what the cases are checked, and how the same inputs are drawn again."""
-        examples = f"{self.examples} example{'' if self.examples == 1 else 's'}"
-        return f"diffcheck: {examples} each, seed {self.seed}; the same again: --diffcheck-seed={self.seed}"
-
-
-VERDICT: Final = "diffcheck"
-"""Under which name a report has its verdict."""
-ASKED: Final = pytest.StashKey[Asked]()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -111,30 +81,30 @@ def pytest_configure(config: pytest.Config) -> None:
     """Reads what is asked for, and fails early if that can't be followed."""
     config.addinivalue_line(
         "markers",
-        "diffcheck(mode, dtype): the derivative of a case in one mode and dtype, as in -m \"diffcheck(mode='reverse')\"",
+        "diffcheck(mode, dtype): a case's derivative in one mode and dtype, as in -m \"diffcheck(dtype='float32')\"",
     )
     try:
         project = configuration.read(config.rootpath)
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
-    seed = _first(config.getoption("--diffcheck-seed"), project.seed)
-    told: dict[str, Any] = getattr(config, "workerinput", {})
-    drawn = told.get(_SEED, int.from_bytes(os.urandom(4), "big")) if seed is None else seed
+    examples, seed = config.getoption("--diffcheck-examples"), config.getoption("--diffcheck-seed")
+    modes, dtypes = _words(config.getoption("--diffcheck-mode")), _words(config.getoption("--diffcheck-dtype"))
     strict = config.getoption("--diffcheck-strict")
+    given = {"examples": examples, "mode": ",".join(modes), "dtype": ",".join(dtypes)}
+    if seed is None:
+        seed = project.seed
+    told: dict[str, Any] = getattr(config, "workerinput", {})
     config.stash[ASKED] = Asked(
-        examples=config.getoption("--diffcheck-examples") or project.examples,
-        seed=drawn,
+        examples=examples or project.examples,
+        seed=told.get(_SEED, int.from_bytes(os.urandom(4), "big")) if seed is None else seed,
         chosen=seed is not None,
-        modes=_words(config.getoption("--diffcheck-mode")) or project.modes,
-        dtypes=_words(config.getoption("--diffcheck-dtype")) or project.dtypes,
+        modes=modes or project.modes,
+        dtypes=dtypes or project.dtypes,
         strict=project.strict if strict is None else strict,
         seconds=project.seconds,
         case_paths=project.cases,
+        options=tuple(f"--diffcheck-{name}={value}" for name, value in given.items() if value),
     )
-
-
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _words(given: Sequence[tuple[str, ...]] | None) -> tuple[str, ...]:
@@ -168,7 +138,7 @@ def _case_file(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         return None
     if any(path.match(pattern) for pattern in parent.config.getini("python_files")):
         return None  # a module of tests like any other
-    from diffcheck.pytest_items import CaseFile
+    from diffcheck.pytest_plugin.items import CaseFile
 
     return CaseFile.from_parent(parent, path=path)
 
@@ -194,7 +164,7 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
     # Asked for every name of every module: anything else than these is none of our business.
     if kind.__name__ != "MarkDecorator" and not any("__diffcheck_case__" in vars(base) for base in kind.__mro__):
         return None
-    from diffcheck.pytest_items import items_of_module
+    from diffcheck.pytest_plugin.items import items_of_module
 
     return None if name.startswith("_") else items_of_module(collector, name, obj)
 
@@ -207,7 +177,7 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> str | None:
     """Says what the cases are checked with, in a session that has some."""
     asked = config.stash[ASKED]
-    asked.announced = any(getattr(item, "diffcheck_case", False) for item in items)
+    asked.announced = any(item.get_closest_marker("diffcheck") is not None for item in items)
     return asked.line if asked.announced else None
 
 
