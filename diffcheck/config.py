@@ -5,7 +5,6 @@ Light to import: pytest reads it in every project that has the plugin installed.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +81,8 @@ def _config(file: Path, table: Mapping[str, Any]) -> Config:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in _KEYS:
+            import difflib
+
             near = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"{file}: {_TABLE} {key} = {value!r}: there is no such key; {hint}{_known()}")

@@ -53,7 +53,8 @@ def _items(
         # The case's own `gradient=` is judged once, in float64.
         name = f"{loaded.name}[{mode}]" if mode == "gradient" else f"{loaded.name}[{mode}-{dtype}]"
         row = Row(loaded, mode, dtype, parent.nodeid)
-        item: CaseItem = CaseItem.from_parent(parent, name=name, row=row, line=line)
+        # The id is given as text: so pytest (9.2 and later) reads the row as parameters, as it does in its cache.
+        item: CaseItem = CaseItem.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}", row=row, line=line)
         for mark in (*marks, pytest.mark.diffcheck(mode=mode, dtype=dtype)):
             item.add_marker(mark)
         if item.config.pluginmanager.hasplugin("xdist") and item.get_closest_marker("xdist_group") is None:
