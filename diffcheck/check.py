@@ -47,6 +47,8 @@ class Settings:
     """Whether disagreements are kept in Hypothesis' example database."""
     reuse: bool = True
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
+    only: frozenset[tuple[str, str]] | None = None
+    """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 
 
 @dataclass(slots=True)
@@ -101,9 +103,7 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
     started = time.perf_counter()
-    rows = [_Row(mode, dtype) for mode in _modes(case, settings) for dtype in settings.dtypes]
-    if case.gradient is not None and settings.dtypes:
-        rows.append(_Row(TEXTBOOK, "float64"))
+    rows = [_Row(mode, dtype) for mode, dtype in rows_of(case, settings)]
     memory = Memory()
     assignments = size_assignments(case.arguments)
     if not assignments:
@@ -148,6 +148,14 @@ def _inputs(case: Case, assignments: Sequence[Shapes], special: Sequence[float])
     if not large:
         return _Inputs(small)
     return _Inputs(small, draw.inputs(case.arguments, large, special, large=True), _LARGE_EXAMPLES * len(large))
+
+
+def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The mode and dtype of each result that a check gives, without checking anything."""
+    rows = [(mode, dtype) for mode in _modes(case, settings) for dtype in settings.dtypes]
+    if case.gradient is not None and settings.dtypes:
+        rows.append((TEXTBOOK, "float64"))
+    return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 
 def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
