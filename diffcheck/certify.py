@@ -33,6 +33,8 @@ _FIRST_BITS: Final = 64
 _FAR_NARROWER: Final = 2**20
 """A decided enclosure is so many times narrower than the bound, or than an ulp."""
 _MOST_BITS: Final = 4096
+_EXECUTED_BITS: Final = 512
+"""The precision at which the executed formula is told from the reference."""
 _MOST_FORCED: Final = 6
 _FEW: Final = 4
 """Fewer inputs than this are bounded one by one, on balls."""
@@ -358,6 +360,24 @@ class Certifier:
             precision *= 2
             true = self._exact(values, precision, Selections())[self._slots[position]]
 
+    def discrepancy(self, values: Sequence[float]) -> float:
+        """How far the executed formulas are from the reference at an input, in units of the bound; at most 2**100."""
+        ours = self._executed_at(values)
+        true = self._exact(values, _EXECUTED_BITS, Selections())
+        narrow = self._bounded(values, Selections())
+        worst = 0.0
+        for mine, slot in zip(ours, self._slots, strict=True):
+            gap, ball = (mine - true[slot]).abs_lower(), narrow[slot]
+            if gap.is_finite() and ball.is_finite():
+                worst = max(worst, float(gap) / max(float(ball.rad()), self._format.smallest))
+        return min(worst, 2.0**100)
+
+    def _executed_at(self, values: Sequence[float]) -> list[arb]:
+        """The executed formulas, whatever their rounding."""
+        if self._executed_exact is None:
+            self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
+        return self._executed_exact(list(map(arb, values)), _EXECUTED_BITS, Selections())
+
     def formulas_part(self, position: int, values: Sequence[float]) -> bool:
         """Whether the executed formula certainly is another one than the reference, by however little.
 
@@ -366,23 +386,19 @@ class Certifier:
         executed = compile_graph([self._executed[position]], self._variables, EXACT)
         unrelated = [0.7310585 + 0.1370517 * i for i in range(len(values))]
         for numbers in (unrelated, values):
-            precision = _MOST_BITS // 8
-            (ours,) = executed([arb(v) for v in numbers], precision, Selections())
-            if not ours.overlaps(self._exact(numbers, precision, Selections())[self._slots[position]]):
+            (ours,) = executed([arb(v) for v in numbers], _EXECUTED_BITS, Selections())
+            if not ours.overlaps(self._exact(numbers, _EXECUTED_BITS, Selections())[self._slots[position]]):
                 return True
         return False
 
     def _executed_rounding(self, position: int, values: Sequence[float], true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format
-        if self._executed_exact is None:
-            self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
         if self._rounding is None:
             careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
             self._rounding = compile_graph(self._executed, self._variables, careful)
-        point = [arb(v) for v in values]
-        exact = self._executed_exact(point, _MOST_BITS // 8, Selections())[position]
-        ball = self._rounding(point, fmt.bits, Selections())[position]
+        exact = self._executed_at(values)[position]
+        ball = self._rounding(list(map(arb, values)), fmt.bits, Selections())[position]
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()

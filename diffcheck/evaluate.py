@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,20 +11,20 @@ import torch
 from flint import arb
 from torch import Tensor
 
-from diffcheck.autodiff import SECOND_ORDER, SeedsFor
+from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
-from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
+from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
+from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
-from diffcheck.identity import Proof, prove
+from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import Run, Trace, differentiate_each, textbook_gradients, trace, trace_textbook
+from diffcheck.trace import Run, Trace, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
-TEXTBOOK: Final = "gradient"
-"""The mode under which a case's own `gradient=` is reported."""
 _VALUE_SLACK: Final = 64.0
 """A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
@@ -38,18 +38,8 @@ class Path:
     certifier: Certifier
     guards: Program
     expected: tuple[bool, ...]
-    seed_shapes: tuple[tuple[int, ...], ...]
+    seeds: Forms
     """Of the cotangents and tangents, in the order in which they are asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A drawn input in a dtype; all modes share it, and leave it as it is."""
-
-    values: dict[str, Tensor]
-    """By argument."""
-    entries: list[float]
-    """Of the differentiated arguments."""
 
 
 @dataclass(slots=True)
@@ -89,8 +79,15 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         CaseFailure, Unsupported, BudgetExceeded: As `diffcheck.trace.trace`.
         RuleError: A rule's value is not the kernel's.
     """
-    placed = placed_at(case, mode, dtype, drawn, memory)
-    return None if placed is None else _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
+    try:
+        placed = _placed(case, mode, dtype, drawn, memory)
+        if placed is None:
+            return None
+        return _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
+    except CaseFailure:
+        if _refuses_layout(case, dtype, drawn, memory):
+            return None
+        raise
 
 
 def evaluate_each(
@@ -101,15 +98,18 @@ def evaluate_each(
     The function is called once for each input. What surrounds the calls is shared by the inputs that one trace serves:
     the run of autograd's engine, and the quick bounds. Whatever is not plainly right is evaluated once more, alone.
     """
-    placed: list[Placed | None] = []
+    placed: list[_Placed | None] = []
     error: DiffcheckError | None = None
     for one in drawn:
         try:
-            placed.append(placed_at(case, mode, dtype, one, memory))
+            placed.append(_placed(case, mode, dtype, one, memory))
         except DiffcheckError as raised:
+            if isinstance(raised, CaseFailure) and _refuses_layout(case, dtype, one, memory):
+                placed.append(None)
+                continue
             error = raised
             break
-    together: dict[int, list[Placed]] = {}
+    together: dict[int, list[_Placed]] = {}
     for item in placed:
         if item is not None:
             together.setdefault(id(item.path), []).append(item)
@@ -125,6 +125,9 @@ def evaluate_each(
             evaluation = found.get(id(item)) or _at(case, mode, item, memory)
             yield one, _confirmed(case, mode, dtype, item, evaluation, memory)
         except DiffcheckError as raised:
+            if isinstance(raised, CaseFailure) and _refuses_layout(case, dtype, one, memory):
+                yield one, None
+                continue
             yield one, raised
             return
     if error is not None:
@@ -132,43 +135,41 @@ def evaluate_each(
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class _Placed:
     """An input with the trace that serves it."""
 
-    drawn: Drawn
     input: Input
     path: Path
     fresh: bool
     """Whether the trace was made at this very input."""
 
 
-def placed_at(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> Placed | None:
-    """The trace that serves a drawn input, made at that input if there is none; None if it is not in the domain.
-
-    Raises: As `evaluate`.
-    """
+def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
     given = input_of(case, dtype, drawn, memory)
     if given is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
     path = _known_path(paths, given)
     if path is not None:
-        return Placed(drawn, given, path, fresh=False)
+        return _Placed(given, path, fresh=False)
     paths.insert(0, _within_budget(case, mode, dtype, drawn, given, memory))
-    return Placed(drawn, given, paths[0], fresh=True)
+    return _Placed(given, paths[0], fresh=True)
 
 
-def _confirmed(case: Case, mode: str, dtype: str, placed: Placed, evaluation: Evaluation, memory: Memory) -> Evaluation:
+def _confirmed(
+    case: Case, mode: str, dtype: str, placed: _Placed, evaluation: Evaluation, memory: Memory
+) -> Evaluation:
     """The same, if it is right or certainly not.
 
     Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one. Or the case is no
-    function of its arguments, which a trace at another input need not have shown.
+    function of its arguments, which a trace at another input need not have shown; or of their entries only, and not of
+    how they lie in memory.
     """
     if not evaluation.judgement.failures or (placed.fresh and evaluation.alone):
         return evaluation
     if not placed.fresh:
-        path = _new_path(case, mode, dtype, placed.drawn, placed.input, memory)
-        placed = Placed(placed.drawn, placed.input, path, fresh=True)
+        path = _new_path(case, mode, dtype, placed.input, memory)
+        placed = _Placed(placed.input, path, fresh=True)
     return _at(case, mode, placed, memory)
 
 
@@ -189,8 +190,27 @@ def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | No
     if dtype not in by_dtype:
         values = tensors(drawn, case.arguments, DTYPES[dtype])
         inside = _in_domain(case, drawn, values)
-        by_dtype[dtype] = Input(values, _flat([values[a.name] for a in case.differentiated])) if inside else None
+        entries = flat([values[a.name] for a in case.differentiated])
+        by_dtype[dtype] = Input(drawn, values, entries) if inside else None
     return by_dtype[dtype]
+
+
+def _refuses_layout(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:
+    """Whether the function itself raises where memory is not contiguous (`view` does), and only there."""
+    given = input_of(case, dtype, drawn, memory) if drawn.layout is not Layout.CONTIGUOUS else None
+    if given is None:
+        return False
+
+    def raises(arguments: Iterable[Tensor]) -> bool:
+        try:
+            with torch.no_grad():
+                case.function(*arguments)
+        except Exception:  # noqa: BLE001 - a user's function may raise anything
+            return True
+        return False
+
+    values = given.values.values()
+    return raises(map(copied, values)) and not raises(v.contiguous().clone() for v in values)
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
@@ -203,7 +223,7 @@ def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input
     if drawn in memory.exhausted:
         raise BudgetExceeded(memory.exhausted[drawn])
     try:
-        return _new_path(case, mode, dtype, drawn, given, memory)
+        return _new_path(case, mode, dtype, given, memory)
     except BudgetExceeded as error:
         memory.exhausted[drawn] = str(error)
         raise
@@ -225,33 +245,20 @@ def _known_path(paths: Sequence[Path], given: Input) -> Path | None:
     return None
 
 
-def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
-    """Gives the drawn cotangents or tangents, and leaves them in `kept`."""
-
-    def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept))
-        kept.extend(found)
-        return found
-
-    return seeds
-
-
-def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Path:
+def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -> Path:
     kept: list[Tensor] = []
-    seeding = seeds_for(drawn, kept)
+    seeding = seeds_for(given.drawn, kept)
     if mode == TEXTBOOK:
         traced, run = trace_textbook(
-            case, given.values, _reference_trace(case, dtype, drawn, given, memory), memory.operations
+            case, given.values, _reference_trace(case, dtype, given, memory), memory.operations
         )
     else:
         traced, run = trace(case, mode, given.values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
-    point = given.entries + _flat(kept)
+    point = given.entries + flat(kept)
     _check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
-    proof = memory.proofs.get(formulas)
-    if proof is None:
-        proof = memory.proofs[formulas] = prove(*formulas)
+    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
     programs = (traced.variables, *formulas, mode in SECOND_ORDER)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
@@ -260,14 +267,28 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, mem
         )
     inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
-    return Path(traced, proof, certifier.in_format(fmt), guards, traced.path, tuple(tuple(seed.shape) for seed in kept))
+    return Path(
+        traced,
+        proof,
+        certifier.in_format(fmt),
+        guards,
+        traced.path,
+        tuple((tuple(seed.shape), seed.dtype) for seed in kept),
+    )
 
 
-def _reference_trace(case: Case, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Trace:
+def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], memory: Memory) -> Proof:
+    known = memory.proofs.get(formulas)
+    if known is None:
+        known = memory.proofs[formulas] = prove(*formulas)
+    return known
+
+
+def _reference_trace(case: Case, dtype: str, given: Input, memory: Memory) -> Trace:
     """A trace of the case itself at this input: the one that its reverse mode has been judged by, or a new one."""
     base = "reverse" if case.preceded_by is None else "accumulate"
-    known = _known_path(memory.paths.get(_key(case, base, dtype, drawn), []), given)
-    return known.trace if known else trace(case, base, given.values, seeds_for(drawn, []), memory.operations)[0]
+    known = _known_path(memory.paths.get(_key(case, base, dtype, given.drawn), []), given)
+    return known.trace if known else trace(case, base, given.values, seeds_for(given.drawn, []), memory.operations)[0]
 
 
 def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
@@ -279,98 +300,36 @@ def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
     return inputs
 
 
-def _at(case: Case, mode: str, placed: Placed, memory: Memory) -> Evaluation:
+def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
     """Raises: As `evaluate`."""
-    kept: list[Tensor] = []
     path, given = placed.path, placed.input
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
-        (computed,) = _computed(case, mode, [given], [seeds_for(placed.drawn, kept)])
-    if len(computed) != len(path.trace.entries):
+        found = numbers_at(case, mode, given)
+    if len(found.computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
-    point = given.entries + _flat(kept)
-    return Evaluation(path, path.certifier.judge(point, computed), computed, point, given.values, kept, alone=True)
+    return _judged(placed, found, path.certifier.judge(found.point, found.computed), alone=True)
 
 
-def _at_each(case: Case, mode: str, placed: Sequence[Placed], memory: Memory) -> list[Evaluation]:
+def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -> list[Evaluation]:
     """Of inputs that one trace serves; nothing if not all of them went well, or if there is nothing to share."""
     if len(placed) == 1:
         return []
     path = placed[0].path
     try:
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            points, computed, seeds = certified_inputs(case, mode, path, placed)
+            found = numbers_at_each(case, mode, [item.input for item in placed], path.seeds)
     except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
         return []
-    if any(len(numbers) != len(path.trace.entries) for numbers in computed):
+    if any(len(numbers.computed) != len(path.trace.entries) for numbers in found):
         return []
-    return [
-        Evaluation(path, judgement, numbers, point, item.input.values, own, alone=False)
-        for item, own, judgement, point, numbers in zip(
-            placed, seeds, path.certifier.judge_all(points, computed), points, computed, strict=True
-        )
-    ]
+    judged = path.certifier.judge_all([numbers.point for numbers in found], [numbers.computed for numbers in found])
+    return [_judged(*each, alone=False) for each in zip(placed, found, judged, strict=True)]
 
 
-def certified_inputs(
-    case: Case, mode: str, path: Path, placed: Sequence[Placed]
-) -> tuple[list[list[float]], list[list[float]], list[list[Tensor]]]:
-    """PyTorch's work at several inputs that one trace serves, in any mode.
-
-    Returns:
-        For each input the values of the trace's variables, the numbers that PyTorch computed, and the cotangents or
-        tangents.
-    """
-    seeds, numbers = _seeds_of(path, placed)
-    computed = _computed(case, mode, [item.input for item in placed], [_handed_out(own) for own in seeds])
-    return [item.input.entries + own for item, own in zip(placed, numbers, strict=True)], computed, seeds
-
-
-def _seeds_of(path: Path, placed: Sequence[Placed]) -> tuple[list[list[Tensor]], list[list[float]]]:
-    """What `taken_in_turn` gives for each input, and its entries.
-
-    One tensor is made for all inputs, since making one costs microseconds.
-    """
-    dtype = next(iter(placed[0].input.values.values())).dtype
-    columns: list[Sequence[Tensor]] = []
-    numbers: list[list[float]] = [[] for _ in placed]
-    position = 0
-    for shape in path.seed_shapes:
-        count = math.prod(shape)
-        rows = [[own[(position + i) % len(own)] for i in range(count)] for own in (item.drawn.seeds for item in placed)]
-        block = torch.tensor(rows, dtype=dtype)
-        numbers = [own + more for own, more in zip(numbers, block.tolist(), strict=True)]
-        columns.append(block.view(len(placed), *shape).unbind())
-        position += count
-    return [list(own) for own in zip(*columns, strict=True)] if columns else [[] for _ in placed], numbers
-
-
-def _handed_out(seeds: Sequence[Tensor]) -> SeedsFor:
-    left = iter(seeds)
-    return lambda like: [next(left) for _ in like]
-
-
-def _computed(case: Case, mode: str, inputs: Sequence[Input], seeding: Sequence[SeedsFor]) -> list[list[float]]:
-    """What PyTorch returns at several inputs, as numbers."""
-    fresh = [{name: value.clone() for name, value in given.values.items()} for given in inputs]
-    if mode != TEXTBOOK:
-        return [_flat(run.derivatives) for run in differentiate_each(case, mode, fresh, seeding)]
-    assert case.gradient is not None
-    return [
-        _flat(textbook_gradients(case, case.gradient(*own.values()), [own[a.name] for a in case.differentiated]))
-        for own in fresh
-    ]
-
-
-def _flat(parts: Sequence[Tensor]) -> list[float]:
-    if len(parts) == 1:
-        dimensions = parts[0].dim()
-        if dimensions < 2:
-            found: Any = parts[0].tolist()
-            return found if dimensions else [found]
-    flat: list[float] = []
-    for tensor in parts:
-        flat.extend(tensor.detach().reshape(-1).tolist())
-    return flat
+def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: bool) -> Evaluation:
+    return Evaluation(
+        placed.path, judgement, found.computed, found.point, placed.input.values, found.seeds, alone=alone
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -385,9 +344,9 @@ def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) 
         RuleError: They differ.
     """
     pairs: list[tuple[str, Any, float]] = []
-    outputs = [v for y in run.outputs for v in _flat([y])]
+    outputs = [v for y in run.outputs for v in flat([y])]
     pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
-    derivatives = _flat(run.derivatives)
+    derivatives = flat(run.derivatives)
     pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
     program = compile_graph([e for _, e, _ in pairs], traced.variables, careful)

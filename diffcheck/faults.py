@@ -122,3 +122,16 @@ def check_repeatable(case: Case, values: Mapping[str, Tensor], traced: Sequence[
                 f"then {second.tolist()}; "
                 f"pass what is random as an argument, or seed the generator inside"
             )
+
+
+def check_same_derivatives(
+    case: Case, values: Mapping[str, Tensor], first: Sequence[Tensor], second: Sequence[Tensor]
+) -> None:
+    """The same input and the same cotangents must give the same derivatives."""
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape or not torch.equal(torch.nan_to_num(one), torch.nan_to_num(other)):
+            raise CaseFailure(
+                f"the derivatives of case {case.name!r} are not the same twice: the same input and the same incoming "
+                f"gradient give {one.tolist()}, then {other.tolist()}, at {described(values)}; "
+                "a backward pass must not draw random numbers, nor remember earlier ones"
+            )

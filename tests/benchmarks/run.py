@@ -21,11 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from diffcheck.batch import Input, numbers_at_each
 from diffcheck.case import Case, case
 from diffcheck.check import BLOCK
 from diffcheck.draw import Drawn, taken_in_turn
-from diffcheck.evaluate import Evaluation, Input, Memory, Placed, evaluate, evaluate_each
-from diffcheck.evaluate import certified_inputs as certified_inputs_of
+from diffcheck.evaluate import Evaluation, Memory, evaluate, evaluate_each
 from diffcheck.load import Loaded, collect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,17 +81,18 @@ def _measured(name: str, function: Callable[[Tensor], Tensor], n: int) -> tuple[
     assert all(isinstance(e, Evaluation) and not e.judgement.failures for e in evaluations)
     assert isinstance(evaluations[0], Evaluation)
     path = evaluations[0].path
-    placed = [Placed(one, Input({"x": x}, x.tolist()), path, fresh=False) for one, x in zip(drawn, xs, strict=True)]
-    points, computed, _ = certified_inputs_of(declared, "reverse", path, placed)
+    inputs = [Input(one, {"x": x}, x.tolist()) for one, x in zip(drawn, xs, strict=True)]
 
-    def certify() -> None:
-        path.certifier.judge_all(*certified_inputs_of(declared, "reverse", path, placed)[:2])
+    def differentiated() -> tuple[list[list[float]], list[list[float]]]:
+        found = numbers_at_each(declared, "reverse", inputs, path.seeds)
+        return [numbers.point for numbers in found], [numbers.computed for numbers in found]
 
+    points, computed = differentiated()
     leaf = xs[0].clone().requires_grad_()
     cotangent = taken_in_turn(SEEDS, [function(leaf)])[0]
     return (
         median_us(lambda: torch.autograd.grad(function(leaf), leaf, cotangent)),
-        median_us(certify) / BLOCK,
+        median_us(lambda: path.certifier.judge_all(*differentiated())) / BLOCK,
         median_us(lambda: path.certifier.judge_all(points, computed)) / BLOCK,
         median_us(lambda: gradcheck(function, xs[0].clone().requires_grad_()), 1.0),
     )
