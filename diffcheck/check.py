@@ -69,6 +69,8 @@ class _Row:
     paths: set[tuple[bool, ...]] = field(default_factory=set)
     largest: Trace | None = None
     """With the most elements: the formula for one element would not show the pattern."""
+    late: bool = False
+    """Whether there was no time to draw all inputs."""
     undecided: str = ""
     """Why some identity is not proved."""
     refuted: bool = False
@@ -112,13 +114,15 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
             yield _result(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
         return
     inputs = _inputs(case, assignments, _special_values(case, rows, assignments, settings, memory))
-    deadline = started + settings.seconds
+    deadline, halfway = started + settings.seconds, started + settings.seconds / 2
     for row in rows:
         _replay_known(case, row, inputs, settings, memory, case_id)
-    drawn = _drawn(case, rows, inputs.small, settings.examples, settings.seed, started + settings.seconds / 2, memory)
+    drawn = _drawn(case, rows, inputs.small, settings.examples, settings.seed, halfway, memory)
     if inputs.large is not None:
         count = min(settings.examples, inputs.count_large)
-        drawn += _drawn(case, rows, inputs.large, count, settings.seed, started + settings.seconds / 2, memory)
+        drawn += _drawn(case, rows, inputs.large, count, settings.seed, halfway, memory)
+    for row in rows:
+        row.late = time.perf_counter() > halfway
     for block in _blocks(drawn):
         for row in rows:
             _visit(case, row, block, memory, deadline)
@@ -467,7 +471,7 @@ def _conclude(
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
         return _result(case_id, row, Verdict.ERROR, "a disagreement did not happen again at the same input")
-    if time.perf_counter() > deadline:
+    if row.late or time.perf_counter() > deadline:
         return _result(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
     if row.inputs == 0:
         return _result(case_id, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
