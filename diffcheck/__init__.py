@@ -10,11 +10,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from diffcheck.errors import DeclarationError, DiffcheckError
+from diffcheck.errors import DeclarationError, DiffcheckError, WrongDerivativeError
 
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
+    from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
     from diffcheck.verdict import Finding, Result, Value, Verdict
 
@@ -29,7 +30,10 @@ __all__ = [
     "Settings",
     "Value",
     "Verdict",
+    "WrongDerivativeError",
+    "assert_derivatives",
     "case",
+    "check",
     "regression",
 ]
 
@@ -38,6 +42,8 @@ _LAZY: Final = {
     "Finding": "diffcheck.verdict",
     "Result": "diffcheck.verdict",
     "Settings": "diffcheck.check",
+    "assert_derivatives": "diffcheck.library",
+    "check": "diffcheck.library",
     "Value": "diffcheck.verdict",
     "Verdict": "diffcheck.verdict",
     "case": "diffcheck.case",

@@ -313,7 +313,7 @@ def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
     kept: list[Tensor] = []
     values = placed.values
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
-        ((point, computed),) = certified_inputs(case, mode, [values], [seeds_for(placed.drawn, kept)], [kept])
+        ((point, computed),) = certified_inputs(case.judged, mode, [values], [seeds_for(placed.drawn, kept)], [kept])
     if len(computed) != len(placed.path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
     judgement = placed.path.certifier.judge(point, computed)
@@ -330,7 +330,7 @@ def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -
     path = placed[0].path
     try:
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            found = certified_inputs(case, mode, values, seeds, kept)
+            found = certified_inputs(case.judged, mode, values, seeds, kept)
     except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
         return []
     if any(len(computed) != len(path.trace.entries) for _, computed in found):
