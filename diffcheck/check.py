@@ -16,12 +16,13 @@ from hypothesis import Phase
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from diffcheck import draw
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
 from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate, evaluate_each, values_of
+from diffcheck.evaluate import Evaluation, Memory, Path, evaluate, evaluate_each, input_of
 from diffcheck.faults import described
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
@@ -260,7 +261,7 @@ def _drawn(
         if time.perf_counter() > deadline:
             return True  # the search ends
         try:
-            inside = any(values_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+            inside = any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
         except DiffcheckError:
             inside = True  # it is raised again, and reported, when a row is visited
         if not inside:

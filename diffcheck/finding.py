@@ -7,9 +7,10 @@ import math
 from torch import Tensor
 
 from diffcheck import formula
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome, Verdict, format_of
-from diffcheck.evaluate import DTYPES, TEXTBOOK, Evaluation
+from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.identity import Status
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry

@@ -131,20 +131,19 @@ def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tens
 
 
 def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
-    like = {
-        VALUE: outputs,
-        "forward": outputs,
-        "forward-over-forward": outputs,
-        "reverse-over-reverse": [*inputs, *outputs],
-        "reverse-over-forward": [*inputs, *inputs],
-    }.get(mode, inputs)
-    return Run(
-        tuple(outputs),
-        tuple(
-            torch.zeros_like(x) if d is None else autodiff.materialized(d)
-            for d, x in zip(derivatives, like, strict=True)
-        ),
-    )
+    match mode:
+        case "value" | "forward" | "forward-over-forward":
+            like = outputs
+        case "reverse-over-reverse":
+            like = [*inputs, *outputs]
+        case "reverse-over-forward":
+            like = [*inputs, *inputs]
+        case _:
+            like = inputs
+    found = [
+        torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in zip(derivatives, like, strict=True)
+    ]
+    return Run(tuple(outputs), tuple(found))
 
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
