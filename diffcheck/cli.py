@@ -121,7 +121,10 @@ def run(  # noqa: PLR0913 - one parameter per option
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MODE", help="Only some of reverse,forward.", show_default="all", callback=_choices(MODES)
+            metavar="MODE",
+            help=f"Some of {', '.join(MODES)}.",
+            show_default="reverse,forward",
+            callback=_choices(MODES),
         ),
     ] = None,
     dtype: Annotated[

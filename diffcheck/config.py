@@ -12,7 +12,14 @@ from typing import Any, Final
 
 from diffcheck.errors import ConfigError
 
-MODES: Final = ("reverse", "forward")
+MODES: Final = (
+    "reverse",
+    "forward",
+    "reverse-over-reverse",
+    "forward-over-reverse",
+    "reverse-over-forward",
+    "forward-over-forward",
+)
 DTYPES: Final = ("float64", "float32")
 _FILE: Final = "pyproject.toml"
 _TABLE: Final = "[tool.diffcheck]"

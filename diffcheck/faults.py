@@ -14,6 +14,19 @@ from diffcheck.case import Case
 from diffcheck.domain import matches
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
 
+_FORWARD_LACKS = ("forward AD", "jvp")
+_SECOND_ORDER_LACKS = (
+    *_FORWARD_LACKS,
+    "setup_context",
+    "twice",
+    "is not implemented",
+    "not differentiable",
+    # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
+    "modified by an inplace operation",
+)
+_NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
+"""What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
+
 
 def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
     """Interrupts what runs too long, with a BudgetExceeded that says what it was."""
@@ -40,8 +53,8 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         text = str(error).strip().splitlines()[0] if str(error).strip() else ""
         if "can't allocate memory" in text or "out of memory" in text:
             raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
-        if mode == "forward" and ("forward AD" in text or "jvp" in text):
-            raise Unsupported("forward mode", text) from error
+        if any(word in text for word in _NOT_IMPLEMENTED.get(mode, _SECOND_ORDER_LACKS)):
+            raise Unsupported(f"{mode} mode", text) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
         what = "gradient= of case" if mode == "gradient" else "case"
@@ -108,4 +121,17 @@ def check_repeatable(case: Case, values: Mapping[str, Tensor], traced: Sequence[
                 f"case {case.name!r} is random: the same input gives {first.detach().tolist()}, "
                 f"then {second.tolist()}; "
                 f"pass what is random as an argument, or seed the generator inside"
+            )
+
+
+def check_same_derivatives(
+    case: Case, values: Mapping[str, Tensor], first: Sequence[Tensor], second: Sequence[Tensor]
+) -> None:
+    """The same input and the same cotangents must give the same derivatives."""
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape or not torch.equal(torch.nan_to_num(one), torch.nan_to_num(other)):
+            raise CaseFailure(
+                f"the derivatives of case {case.name!r} are not the same twice: the same input and the same incoming "
+                f"gradient give {one.tolist()}, then {other.tolist()}, at {described(values)}; "
+                "a backward pass must not draw random numbers, nor remember earlier ones"
             )

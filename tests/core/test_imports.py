@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
     "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
-    "compiler", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain", "case", "faults", "trace",
-    "draw", "evaluate", "finding", "check",
+    "witness", "compiler", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain", "case", "faults",
+    "draw", "trace", "evaluate", "finding", "check",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "certify")
-PROOF = ("normal_form", "identity")
+PROOF = ("normal_form", "identity", "witness")
 ORACLE = ("expr", "heads", "constants", *DIFFERENTIATION, *PROOF, *CERTIFICATE, "formula")
 
 
