@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from diffcheck.check import Settings
     from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
-    from diffcheck.verdict import Finding, Result, Value, Verdict
+    from diffcheck.results import Results
+from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "DiffcheckError",
     "Finding",
     "Result",
+    "Results",
     "Settings",
     "Value",
     "Verdict",
@@ -41,6 +43,7 @@ _LAZY: Final = {
     "Case": "diffcheck.case",
     "Finding": "diffcheck.verdict",
     "Result": "diffcheck.verdict",
+    "Results": "diffcheck.results",
     "Settings": "diffcheck.check",
     "assert_derivatives": "diffcheck.library",
     "check": "diffcheck.library",

@@ -19,7 +19,7 @@ from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
 from diffcheck.report.summary import passes
-from diffcheck.verdict import Result
+from diffcheck.results import Results
 
 _FIRST_ORDER: Final = ("reverse", "forward")
 
@@ -40,7 +40,7 @@ def check(  # noqa: PLR0913 - one parameter per option
     examples: int | None = None,
     seed: int | None = None,
     seconds: float = 60.0,
-) -> tuple[Result, ...]:
+) -> Results:
     """Checks the derivatives of a function: at given inputs, over a domain, or both.
 
     Args:
@@ -88,7 +88,7 @@ def check(  # noqa: PLR0913 - one parameter per option
         reuse=forced is None,
         profile=profile,
     )
-    return tuple(check_case(chosen, asked, case_id=chosen.name, location=""))
+    return Results(tuple(check_case(chosen, asked, case_id=chosen.name, location="")))
 
 
 def assert_derivatives(target: Case | Callable[..., Any], /, *args: Any, strict: bool = False, **options: Any) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import diffcheck
-from diffcheck import DeclarationError, Result, Verdict, WrongDerivativeError, assert_derivatives, case, check
+from diffcheck import DeclarationError, Results, Verdict, WrongDerivativeError, assert_derivatives, case, check
 from diffcheck.errors import Unsupported
 
 VECTOR = Float[Tensor, "n"]
@@ -40,7 +40,7 @@ class Right(Scaled):
         return torch.from_numpy(3 * grad.numpy())
 
 
-def verdicts(results: tuple[Result, ...]) -> dict[tuple[str, str], Verdict]:
+def verdicts(results: Results) -> dict[tuple[str, str], Verdict]:
     return {(r.mode, r.dtype): r.verdict for r in results}
 
 
