@@ -131,7 +131,10 @@ def test_given_tensors_stay_as_they_are_and_lie_in_memory_as_they_like():
 
 def test_an_opaque_kernel_is_unsupported_alone_and_held_to_its_reference():
     assert verdicts(check(Right.apply, X, modes="reverse")) == {("reverse", "float64"): Verdict.UNSUPPORTED}
-    reference = lambda x: 3 * x  # noqa: E731
+
+    def reference(x: Tensor) -> Tensor:
+        return 3 * x
+
     for given in ((X,), ()):
         domain: dict[str, Any] = {} if given else {"inputs": {"x": VECTOR}}
         right = check(Right.apply, *given, reference=reference, modes="reverse", **domain)
@@ -164,7 +167,10 @@ def test_what_is_wrong_is_raised_with_the_whole_message():
 
 def test_what_is_right_is_not_raised_and_strict_asks_for_proofs():
     assert_derivatives(torch.sin, X)
-    hard = lambda x: (x + 1) ** 0.3 * (x + 1) ** 0.7  # noqa: E731
+
+    def hard(x: Tensor) -> Tensor:
+        return (x + 1) ** 0.3 * (x + 1) ** 0.7
+
     results = check(hard, X.abs(), modes="reverse")
     if results[0].verdict is Verdict.AGREES:
         with pytest.raises(WrongDerivativeError, match="only proved passes"):
