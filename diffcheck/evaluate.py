@@ -304,7 +304,7 @@ def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
     """Raises: As `evaluate`."""
     path, given = placed.path, placed.input
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
-        found = numbers_at(case, mode, given)
+        found = numbers_at(case.judged, mode, given)
     if len(found.computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
     return _judged(placed, found, path.certifier.judge(found.point, found.computed), alone=True)
@@ -317,7 +317,7 @@ def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -
     path = placed[0].path
     try:
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            found = numbers_at_each(case, mode, [item.input for item in placed], path.seeds)
+            found = numbers_at_each(case.judged, mode, [item.input for item in placed], path.seeds)
     except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
         return []
     if any(len(numbers.computed) != len(path.trace.entries) for numbers in found):

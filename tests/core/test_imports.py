@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 ORDER = (
     "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
     "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
-    "case", "faults", "draw", "trace", "batch", "evaluate", "finding", "check",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "finding", "check",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "running_error", "certify")
@@ -78,7 +78,7 @@ def files(room: str) -> list[Path]:
 
 
 def test_the_files_of_the_core_are_all_known_here():
-    others = {"__init__", "__main__", "cli", "config", "load", "run", "select", "show", "workers"}
+    others = {"__init__", "__main__", "cli", "config", "library", "load", "results", "run", "select", "show", "workers"}
     assert {p.stem for p in PACKAGE.glob("*.py")} - others <= set(ORDER)
     assert all(path.exists() for room in ORDER for path in files(room))
 
