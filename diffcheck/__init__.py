@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
     from diffcheck.regression import regression
+    from diffcheck.results import Results
     from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "DiffcheckError",
     "Finding",
     "Result",
+    "Results",
     "Settings",
     "Value",
     "Verdict",
@@ -37,6 +39,7 @@ _LAZY: Final = {
     "Case": "diffcheck.case",
     "Finding": "diffcheck.verdict",
     "Result": "diffcheck.verdict",
+    "Results": "diffcheck.results",
     "Settings": "diffcheck.check",
     "Value": "diffcheck.verdict",
     "Verdict": "diffcheck.verdict",
