@@ -10,11 +10,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from diffcheck.errors import DeclarationError, DiffcheckError
+from diffcheck.errors import DeclarationError, DiffcheckError, WrongDerivativeError
 
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
+    from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
     from diffcheck.results import Results
     from diffcheck.verdict import Finding, Result, Value, Verdict
@@ -31,7 +32,10 @@ __all__ = [
     "Settings",
     "Value",
     "Verdict",
+    "WrongDerivativeError",
+    "assert_derivatives",
     "case",
+    "check",
     "regression",
 ]
 
@@ -43,7 +47,9 @@ _LAZY: Final = {
     "Settings": "diffcheck.check",
     "Value": "diffcheck.verdict",
     "Verdict": "diffcheck.verdict",
+    "assert_derivatives": "diffcheck.library",
     "case": "diffcheck.case",
+    "check": "diffcheck.library",
     "regression": "diffcheck.regression",
 }
 

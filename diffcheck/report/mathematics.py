@@ -124,9 +124,7 @@ def _latex(node: ast.expr) -> str:
             return f"{_latex_at(_ATOM, left)}^{{{_latex(right)}}}"
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _latex_call(name, [_latex(a) for a in arguments])
-        case ast.List(elts=[ast.Compare(left=left, ops=[relation], comparators=[right])]) if (
-            type(relation) in _RELATIONS
-        ):
+        case ast.List(elts=[ast.Compare(left=left, ops=[op], comparators=[right])]) if type(op) in _RELATIONS:
             return rf"\left[{_latex(left)} {_RELATIONS[type(op)][0]} {_latex(right)}\right]"
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return str(value)
@@ -174,9 +172,7 @@ def _mathml(node: ast.expr) -> str:
             return f"<msup><mrow>{_mathml_at(_ATOM, left)}</mrow><mrow>{_mathml(right)}</mrow></msup>"
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _mathml_call(name, [_mathml(a) for a in arguments])
-        case ast.List(elts=[ast.Compare(left=left, ops=[relation], comparators=[right])]) if (
-            type(relation) in _RELATIONS
-        ):
+        case ast.List(elts=[ast.Compare(left=left, ops=[op], comparators=[right])]) if type(op) in _RELATIONS:
             sign = _RELATIONS[type(op)][1]
             return f"<mrow><mo>[</mo>{_mathml(left)}<mo>{sign}</mo>{_mathml(right)}<mo>]</mo></mrow>"
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
