@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -221,6 +222,18 @@ def test_a_wrong_case_fails_with_its_finding(pytester: pytest.Pytester):
     )
     assert "Traceback" not in result.stdout.str()
     assert "pytest_plugin" not in result.stdout.str()
+
+
+def test_the_documented_example(pytester: pytest.Pytester):
+    """docs/pytest.md shows what is printed, to the letter."""
+    lines = [line[4:] for line in (ROOT / "docs" / "pytest.md").read_text().splitlines() if line.startswith("    ")]
+    run = next(i for i, line in enumerate(lines) if line.startswith("$ pytest "))
+    end = next(i for i, line in enumerate(lines) if line.startswith("$ diffcheck "))
+    write(lines[0].removeprefix("# "), "\n".join(lines[1:run]))
+    printed = pytester.runpytest_inprocess(*shlex.split(lines[run].removeprefix("$ pytest "))).outlines
+    shown = [line for line in lines[run + 1 : end] if line]
+    first = next(i for i, line in enumerate(printed) if line.startswith("collecting"))
+    assert [line.rstrip() for line in printed[first:-1] if line] == shown
 
 
 def test_a_replay_asks_for_modes_that_are_not_usual(pytester: pytest.Pytester):
