@@ -17,6 +17,7 @@ ORDER = (
     "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
     "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
     "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "finding", "check",
+    "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "running_error", "certify")
@@ -78,7 +79,8 @@ def files(room: str) -> list[Path]:
 
 
 def test_the_files_of_the_core_are_all_known_here():
-    others = {"__init__", "__main__", "cli", "config", "library", "load", "results", "run", "select", "show", "workers"}
+    others = {"__init__", "__main__", "cli", "config", "gradcheck", "library", "load", "results", "run", "select"}
+    others |= {"show", "strategies", "workers"}
     assert {p.stem for p in PACKAGE.glob("*.py")} - others <= set(ORDER)
     assert all(path.exists() for room in ORDER for path in files(room))
 
