@@ -21,13 +21,14 @@ from diffcheck.certify import Outcome
 from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
+from diffcheck.diagnosis import Subject, diagnose
+from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate, numbers_again
 from diffcheck.faults import described, time_limit
-from diffcheck.finding import finding_of
+from diffcheck.finding import finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.trace import Trace
-from diffcheck.verdict import Result, Verdict
+from diffcheck.verdict import Diagnosis, Result, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +379,9 @@ def _conclude(
                 _note(row, evaluation)
             row.seconds += time.perf_counter() - started
             replay = replay_command(location, row.mode, row.dtype, settings)
-            finding = finding_of(case, row.mode, row.dtype, evaluation, replay)
+            finding = finding_of(
+                case, row.mode, row.dtype, evaluation, replay, _diagnosis(case, row, drawn, evaluation, memory)
+            )
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
         return _result(case_id, row, Verdict.ERROR, "a disagreement did not happen again at the same input")
@@ -391,6 +394,21 @@ def _conclude(
     if row.undecided:
         return _result(case_id, row, Verdict.AGREES, row.undecided)
     return _result(case_id, row, Verdict.PROVED)
+
+
+def _diagnosis(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memory: Memory) -> Diagnosis | None:
+    """What the mistake is, where it can be known."""
+    if row.broken is not None and row.broken[0] is Outcome.UNDECIDED:
+        return None
+
+    def probe(other: Drawn) -> Evaluation | None:
+        return evaluate(case, row.mode, row.dtype, other, memory)
+
+    def again() -> list[float]:
+        return numbers_again(case, row.mode, row.dtype, drawn, memory)
+
+    position = worst_number(evaluation)
+    return diagnose(Subject(case, row.mode, row.dtype, drawn, evaluation, position, probe, again))
 
 
 def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:

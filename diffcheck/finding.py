@@ -13,7 +13,7 @@ from diffcheck.evaluate import DTYPES, TEXTBOOK, Evaluation
 from diffcheck.identity import Status
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry
-from diffcheck.verdict import Finding, Value
+from diffcheck.verdict import Diagnosis, Finding, Value
 
 _DIGITS = 40
 _QUANTITIES = {
@@ -26,11 +26,18 @@ _QUANTITIES = {
 """What a mode gives, of an entry."""
 
 
-def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str) -> Finding:
-    """The finding for the worst number of an evaluation."""
+def worst_number(evaluation: Evaluation) -> int:
+    """The position of the number that a finding is about: the first that is wrong, or else inaccurate."""
     failures = evaluation.judgement.failures
-    position = max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
-    verdict = failures[position]
+    return max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
+
+
+def finding_of(
+    case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str, diagnosis: Diagnosis | None = None
+) -> Finding:
+    """The finding for the worst number of an evaluation."""
+    position = worst_number(evaluation)
+    verdict = evaluation.judgement.failures[position]
     trace = evaluation.path.trace
     entry = trace.entries[position]
     number = evaluation.computed[position]
@@ -53,6 +60,7 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         reference_formula=formula.text(trace.reference[position]),
         replay=replay,
         notes=tuple(_notes(mode, verdict, evaluation, number, certified)),
+        diagnosis=diagnosis,
     )
 
 

@@ -268,7 +268,7 @@ def trace_textbook(
             entries=_entries(real, said),
             executed=tuple(e for array in cells for e in array.flat),
             reference=reference.unit_reference,
-            outputs=(),
+            outputs=reference.outputs,
             unit_reference=reference.unit_reference,
             guards=(*reference.guards, *shadows.guards),
         ),

@@ -50,7 +50,6 @@ class Mistake(StrEnum):
     COLUMN = "(n, 1) against (n,)"
     MISSING_FACTOR = "missing factor"
     EXTRA_FACTOR = "extra factor"
-    EXPONENT = "wrong exponent"
     MISSING_TERM = "missing term"
     EXTRA_TERM = "extra term"
     CONSTANT = "treated as constant"
@@ -71,6 +70,7 @@ class Mistake(StrEnum):
     NOT_TAKEN = "NaN from the branch not taken"
     ZERO = "division by zero"
     OVERFLOW = "overflow of an intermediate"
+    UNDERFLOW = "underflow of an intermediate"
     NONDETERMINISTIC = "nondeterministic"
 
 

@@ -1,0 +1,173 @@
+"""A finding → what the mistake is, where it can be known.
+
+The formulas make most of it algebra. Every hypothesis says what would have been executed had that mistake been made;
+it is accepted if the executed formula equals that, by the same proofs that derivatives get. What no hypothesis explains
+is not named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Final
+
+from diffcheck import expr as graph
+from diffcheck.alarm import alarm
+from diffcheck.diagnosis import arrangement, formulas, numeric, places, upstream
+from diffcheck.diagnosis.sizes import beyond, factors_by_size, where_broadcast
+from diffcheck.diagnosis.subject import Subject
+from diffcheck.diagnosis.view import View
+from diffcheck.errors import BudgetExceeded
+from diffcheck.verdict import Certainty, Diagnosis, Mistake
+
+_SECONDS: Final = 10.0
+_CALLS: Final = 4
+"""How often a derivative is computed again to see whether it stays the same."""
+
+HYPOTHESES: Final[Sequence[Callable[[View], Diagnosis | None]]] = (
+    upstream.ignored,
+    formulas.no_gradient,
+    formulas.rounded_constant,
+    formulas.constant_factor,
+    arrangement.exchanged,
+    upstream.bent,
+    formulas.finite_differences,
+    arrangement.transposed,
+    arrangement.reordered,
+    arrangement.column_against_row,
+    arrangement.broadcast,
+    arrangement.axis,
+    formulas.statistic_as_constant,
+    formulas.factor,
+    formulas.term,
+    formulas.part_as_constant,
+    upstream.not_linear,
+)
+"""In this order: the first that explains everything that differs gives the name."""
+
+
+def diagnose(subject: Subject) -> Diagnosis | None:
+    """Says what the mistake is, if it can be known within a few seconds."""
+    try:
+        with alarm(_SECONDS, lambda: BudgetExceeded("a diagnosis ran out of time")):
+            return _diagnose(subject)
+    except BudgetExceeded:
+        return None
+
+
+def _diagnose(subject: Subject) -> Diagnosis | None:
+    unsteady = _unsteady(subject)
+    if unsteady is not None:
+        return unsteady
+    here, position = subject.here, subject.position
+    if not math.isfinite(subject.number):
+        found = numeric.not_finite(here, position, subject.dtype)
+        if found is not None:
+            return found
+    if position not in here.differing:
+        return _same_formula(subject)
+    return _only_somewhere(subject) or explained(subject.views)
+
+
+def explained(views: Sequence[View]) -> Diagnosis | None:
+    """The first hypothesis that explains the largest of some views, with what the others say of a factor."""
+    wrong = [view for view in views if view.differing]
+    for view in sorted(wrong, key=lambda v: -len(v.trace.entries)):
+        for hypothesis in HYPOTHESES:
+            found = hypothesis(view)
+            if found is None:
+                continue
+            if found.name in (Mistake.FACTOR, Mistake.SIGN):
+                found = factors_by_size(views) or found
+            return found
+    return None
+
+
+def _unsteady(subject: Subject) -> Diagnosis | None:
+    """Whether the same input gives other numbers each time."""
+    runs = [subject.again()[subject.position] for _ in range(_CALLS)]
+    if len({*map(repr, runs)}) == 1:
+        return None
+    steps = [Fraction(b) - Fraction(a) for a, b in zip(runs, runs[1:], strict=False) if math.isfinite(a + b)]
+    shown = ", ".join(f"{run:.6g}" for run in runs)
+    even = steps and all(abs(s - steps[0]) <= abs(steps[0]) * Fraction(1, 10**6) for s in steps)
+    if len(steps) == _CALLS - 1 and even and steps[0] != 0:
+        return Diagnosis(
+            Mistake.ACCUMULATED,
+            Certainty.CERTAIN,
+            f"the same input, again and again, gives {shown}: each call adds the same amount",
+        )
+    return Diagnosis(Mistake.NONDETERMINISTIC, Certainty.CERTAIN, f"the same input, again and again, gives {shown}")
+
+
+def _same_formula(subject: Subject) -> Diagnosis | None:
+    """The executed formula is the reference, off kinks: what is wrong is the arithmetic, or a kink."""
+    here, position = subject.here, subject.position
+    verdict = subject.evaluation.judgement.failures[position]
+    if verdict.at_kink:
+        certainty = here.explains({position: here.reference[position]})
+        if certainty is None:
+            return None
+        return Diagnosis(
+            Mistake.TIES, certainty, "everywhere else the executed formula is the derivative; the input is a kink"
+        )
+    return numeric.lower_precision(here, position) or numeric.not_finite(here, position, subject.dtype)
+
+
+def _only_somewhere(subject: Subject) -> Diagnosis | None:
+    """Mistakes that show at some shapes, inputs or entries only; what they are there is said as well."""
+    found = beyond(subject)
+    if found is not None:
+        return _with_more(found, [subject.here])
+    found = where_broadcast(subject)
+    if found is not None:
+        return _with_more(found, [v for v in subject.views if v.differing])
+    return _region(subject) or _element(subject)
+
+
+def _with_more(found: Diagnosis, views: Sequence[View]) -> Diagnosis:
+    """A place, and what is wrong there."""
+    more = explained(views)
+    if more is None:
+        return found
+    return Diagnosis(found.name, found.certainty, f"{found.explanation}; there, {more.explanation}")
+
+
+def _region(subject: Subject) -> Diagnosis | None:
+    here, position = subject.here, subject.position
+    found = places.region(here, position)
+    if found is not None:
+        where, certainty = found
+        return Diagnosis(Mistake.REGION, certainty, f"where {where}; elsewhere the executed formula is the derivative")
+    if not here.trace.guards:
+        return None
+    for other in subject.nearby():
+        view = subject.view_of(other)
+        if other.path.expected != here.trace.path and not view.differing:
+            turned = [g for g, o in zip(here.trace.guards, view.trace.guards, strict=False) if g.value != o.value]
+            if turned and turned[0].selector.head in ("positive", "not"):
+                guard = turned[0].selector if turned[0].value else graph.logical_not(turned[0].selector)
+                where = places.condition_text(guard)
+                return Diagnosis(
+                    Mistake.REGION,
+                    Certainty.CERTAIN,
+                    f"on the path where {where}; on another the executed formula is the derivative",
+                )
+    return None
+
+
+def _element(subject: Subject) -> Diagnosis | None:
+    found = places.single_element(subject.views)
+    if found is None:
+        return None
+    position, view = found
+    one = Diagnosis(
+        Mistake.ELEMENT,
+        Certainty.CERTAIN,
+        f"of the {len(view.positions)} entries of {view.owner} only {view.place(position)} is wrong",
+    )
+    return _with_more(one, [view])
+
+
+__all__ = ["HYPOTHESES", "Subject", "diagnose", "explained"]
