@@ -404,8 +404,8 @@ def _diagnosis(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memo
     def probe(other: Drawn) -> Evaluation | None:
         return evaluate(case, row.mode, row.dtype, other, memory)
 
-    def again() -> list[float]:
-        return numbers_again(case, row.mode, row.dtype, drawn, memory)
+    def again(other: Drawn) -> list[float]:
+        return numbers_again(case, row.mode, row.dtype, other, memory)
 
     position = worst_number(evaluation)
     return diagnose(Subject(case, row.mode, row.dtype, drawn, evaluation, position, probe, again))

@@ -292,7 +292,7 @@ class Shadows(TorchDispatchMode):
             shadows = pending(result)
             produced = list(shadows) if isinstance(shadows, (tuple, list)) else [shadows]
         else:
-            produced = self._decompose(func, op, args, kwargs)
+            produced = self._decompose(func, op, args, kwargs, result)
         if len(produced) < len(places):
             raise Unsupported(op.text, f"its rule gives {len(produced)} of {len(places)} results")
         for target, shadow in zip(places, produced, strict=False):
@@ -322,9 +322,14 @@ class Shadows(TorchDispatchMode):
             return elementwise(lambda e: graph.frozen(e, "no_grad"), shadow)
         return shadow
 
-    def _decompose(self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
+    def _decompose(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> list[Array | None]:
         from torch._decomp import decomposition_table
 
+        if op.random and self._state.phase == "backward":
+            # Of a function that is none itself: what was drawn is a constant, which the next run will not meet again.
+            return [exact_constants(t) for t in tensors_in(result)]
         if op.random:  # traced again, it would draw other numbers than PyTorch has drawn
             raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
         if op.writes:

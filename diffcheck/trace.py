@@ -140,6 +140,7 @@ class _Seeding:
         self.first: list[Expr] = []
         self.second: list[Expr] = []
         self.outputs: list[Array] = []
+        self.attached: list[tuple[str, Tensor, Array]] = []
         self._second_names = [*inputs]
         self.names: list[str] = []
 
@@ -173,6 +174,7 @@ class _Seeding:
             kept.extend(cells.flat)
             self.all.extend(cells.flat)
             self._shadows.attach(tensor, cells)
+            self.attached.append((name, tensor, cells))
         return tensors
 
 
@@ -215,6 +217,12 @@ def trace(
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
     check_unchanged(case, values, before, changed)
+    for name, tensor, cells in seeding.attached:
+        if any(a is not b for a, b in zip(shadows.read(tensor).flat, cells.flat, strict=True)):
+            raise CaseFailure(
+                f"case {case.name!r} modifies the incoming {'tangent' if mode == 'forward' else 'gradient'} {name} in "
+                f"place, which others still need; write {name}.clone() first, or an operation that is not in place"
+            )
     check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     flat_inputs = [e for name in real for e in symbols[name].flat]
     outputs = [e for cells in output_shadows for e in cells.flat]

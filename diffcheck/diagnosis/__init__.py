@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final
 
-from diffcheck import expr as graph
 from diffcheck.alarm import alarm
 from diffcheck.diagnosis import arrangement, formulas, numeric, places, upstream
 from diffcheck.diagnosis.sizes import beyond, factors_by_size, where_broadcast
@@ -25,7 +24,9 @@ _SECONDS: Final = 10.0
 _CALLS: Final = 4
 """How often a derivative is computed again to see whether it stays the same."""
 
-HYPOTHESES: Final[Sequence[Callable[[View], Diagnosis | None]]] = (
+Hypothesis = Callable[[View], Diagnosis | None]
+
+PLAIN: Final[Sequence[Hypothesis]] = (
     upstream.ignored,
     formulas.no_gradient,
     formulas.rounded_constant,
@@ -38,13 +39,17 @@ HYPOTHESES: Final[Sequence[Callable[[View], Diagnosis | None]]] = (
     arrangement.column_against_row,
     arrangement.broadcast,
     arrangement.axis,
+)
+"""What explains a formula for all inputs at once."""
+SUBTLE: Final[Sequence[Hypothesis]] = (
     formulas.statistic_as_constant,
     formulas.factor,
     formulas.term,
     formulas.part_as_constant,
+    formulas.no_second_gradient,
     upstream.not_linear,
 )
-"""In this order: the first that explains everything that differs gives the name."""
+"""What may hold by chance where a region explains more."""
 
 
 def diagnose(subject: Subject) -> Diagnosis | None:
@@ -67,26 +72,38 @@ def _diagnose(subject: Subject) -> Diagnosis | None:
             return found
     if position not in here.differing:
         return _same_formula(subject)
-    return _only_somewhere(subject) or explained(subject.views)
+    return (
+        _only_somewhere(subject)
+        or explained(subject.views, PLAIN)
+        or _region(subject)
+        or explained(subject.views, SUBTLE)
+    )
 
 
-def explained(views: Sequence[View]) -> Diagnosis | None:
+def explained(views: Sequence[View], hypotheses: Sequence[Hypothesis]) -> Diagnosis | None:
     """The first hypothesis that explains the largest of some views, with what the others say of a factor."""
     wrong = [view for view in views if view.differing]
-    for view in sorted(wrong, key=lambda v: -len(v.trace.entries)):
-        for hypothesis in HYPOTHESES:
-            found = hypothesis(view)
-            if found is None:
-                continue
-            if found.name in (Mistake.FACTOR, Mistake.SIGN):
-                found = factors_by_size(views) or found
-            return found
-    return None
+    if not wrong:
+        return None
+    largest = max(wrong, key=lambda v: len(v.trace.entries))
+    found = next((d for hypothesis in hypotheses if (d := hypothesis(largest)) is not None), None)
+    if found is not None and found.name in (Mistake.FACTOR, Mistake.SIGN):
+        return factors_by_size(views) or found
+    return found
 
 
 def _unsteady(subject: Subject) -> Diagnosis | None:
     """Whether the same input gives other numbers each time."""
-    runs = [subject.again()[subject.position] for _ in range(_CALLS)]
+    other = subject.at(subject.drawn.shapes)
+    # At 0, say, each call may add nothing.
+    for drawn in (subject.drawn, *([] if other is None else [other[0]])):
+        found = _changing([subject.again(drawn)[subject.position] for _ in range(_CALLS)])
+        if found is not None:
+            return found
+    return None
+
+
+def _changing(runs: Sequence[float]) -> Diagnosis | None:
     if len({*map(repr, runs)}) == 1:
         return None
     steps = [Fraction(b) - Fraction(a) for a, b in zip(runs, runs[1:], strict=False) if math.isfinite(a + b)]
@@ -123,37 +140,42 @@ def _only_somewhere(subject: Subject) -> Diagnosis | None:
     found = where_broadcast(subject)
     if found is not None:
         return _with_more(found, [v for v in subject.views if v.differing])
-    return _region(subject) or _element(subject)
+    return _path(subject) or _element(subject)
 
 
 def _with_more(found: Diagnosis, views: Sequence[View]) -> Diagnosis:
     """A place, and what is wrong there."""
-    more = explained(views)
+    more = explained(views, [*PLAIN, *SUBTLE])
     if more is None:
         return found
     return Diagnosis(found.name, found.certainty, f"{found.explanation}; there, {more.explanation}")
 
 
 def _region(subject: Subject) -> Diagnosis | None:
-    here, position = subject.here, subject.position
-    found = places.region(here, position)
-    if found is not None:
-        where, certainty = found
-        return Diagnosis(Mistake.REGION, certainty, f"where {where}; elsewhere the executed formula is the derivative")
-    if not here.trace.guards:
+    """The conditions of the formula itself that the mistake needs."""
+    found = places.region(subject.here, subject.position)
+    if found is None:
+        return None
+    where, certainty = found
+    return Diagnosis(Mistake.REGION, certainty, f"where {where}; elsewhere the executed formula is the derivative")
+
+
+def _path(subject: Subject) -> Diagnosis | None:
+    """The path on which the formula is wrong, if it is right on another."""
+    guards = subject.here.trace.guards
+    if not guards:
         return None
     for other in subject.nearby():
         view = subject.view_of(other)
-        if other.path.expected != here.trace.path and not view.differing:
-            turned = [g for g, o in zip(here.trace.guards, view.trace.guards, strict=False) if g.value != o.value]
-            if turned and turned[0].selector.head in ("positive", "not"):
-                guard = turned[0].selector if turned[0].value else graph.logical_not(turned[0].selector)
-                where = places.condition_text(guard)
-                return Diagnosis(
-                    Mistake.REGION,
-                    Certainty.CERTAIN,
-                    f"on the path where {where}; on another the executed formula is the derivative",
-                )
+        if view.trace.guards != guards and not view.differing:
+            turned = [(g, o) for g, o in zip(guards, view.trace.guards, strict=False) if g != o]
+            guard = turned[0][0] if turned else guards[-1]
+            return Diagnosis(
+                Mistake.REGION,
+                Certainty.CERTAIN,
+                f"on the path where {places.condition_text(guard.selector, holds=guard.value)}; "
+                "on another the executed formula is the derivative",
+            )
     return None
 
 
@@ -170,4 +192,4 @@ def _element(subject: Subject) -> Diagnosis | None:
     return _with_more(one, [view])
 
 
-__all__ = ["HYPOTHESES", "Subject", "diagnose", "explained"]
+__all__ = ["PLAIN", "SUBTLE", "Subject", "diagnose", "explained"]

@@ -30,9 +30,12 @@ _NEAR: Final = 5e-3
 
 
 def no_gradient(view: View) -> Diagnosis | None:
-    """Nothing comes back at all."""
-    if not view.seeds and view.mode != "gradient":
-        return None
+    """Nothing comes back at all. In second order, a part that was detached says more."""
+    return None if "over" in view.mode else no_second_gradient(view)
+
+
+def no_second_gradient(view: View) -> Diagnosis | None:
+    """Nothing comes back at all, and no part of the first derivative says why."""
     certainty = view.explains(dict.fromkeys(view.differing, ZERO))
     if certainty is None or len(view.differing) < len([i for i in view.positions if view.reference[i] is not ZERO]):
         return None
@@ -166,7 +169,7 @@ def _quotient(ours: Expr, right: Expr) -> tuple[Mistake, str, Expr] | None:
         return None
     a, b = symbolic.to_sympy([ours, right])
     quotient = sympy.simplify(b / a)
-    top, bottom = quotient.as_numer_denom()
+    top, bottom = quotient.replace(sympy.tan, lambda u: sympy.sin(u) / sympy.cos(u)).together().as_numer_denom()
     if not quotient.free_symbols or (top.free_symbols and bottom.free_symbols):
         return None
     powers = _exponents(sympy.factor(a)), _exponents(sympy.factor(b))
@@ -191,7 +194,8 @@ def _exponents(product: Any) -> dict[Any, Any]:
 
 def _between(part: Any, whole: Any) -> bool:
     """Whether a factor to one power is part of it to another."""
-    return bool(0 <= part <= whole or whole <= part <= 0) if (part - whole).is_number else False
+    numbers = all(not hasattr(power, "is_number") or power.is_number for power in (part, whole))
+    return numbers and bool(0 <= part <= whole or whole <= part <= 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,11 +241,11 @@ def _part(ours: Expr, right: Expr) -> tuple[Mistake | None, bool] | None:
         return None
     if a == b:
         return None, bool(a)
-    shared = {m for m in a.keys() & b.keys() if a[m] == b[m]}
-    if len(shared) == len(a):
-        return Mistake.MISSING_TERM, bool(shared)
-    if len(shared) == len(b):
-        return Mistake.EXTRA_TERM, bool(shared)
+    shared = any(a[m] == b[m] for m in a.keys() & b.keys())
+    for fewer, more, mistake in ((a, b, Mistake.MISSING_TERM), (b, a, Mistake.EXTRA_TERM)):
+        # Part of a coefficient may have gone: on the diagonal, A x + Aᵀ x is twice A x.
+        if len(fewer) < len(more) and all(m in more and 0 < c / more[m] <= 1 for m, c in fewer.items()):
+            return mistake, shared
     return None
 
 
@@ -277,8 +281,10 @@ def _as_constant(view: View, *, several: bool) -> Diagnosis | None:
     for stage, formulas in reversed(list(enumerate(view.stages))):
         patterns: dict[object, list[Expr]] = {}
         for node, pattern in _patterns(formulas).items():
-            depends = len(graph.symbols([node]) & names) if several or node.head != "symbol" else 1
-            if node not in formulas and depends > several and (node.head != "symbol" or stage == 1):
+            owners = [name.partition("[")[0] for name in graph.symbols([node]) & names]
+            most = max(map(owners.count, owners), default=0)
+            named = node.head != "neg" and (node.head != "symbol" or stage == 1)
+            if node not in formulas and most > several and named:
                 patterns.setdefault(pattern, []).append(node)
         for nodes in reversed(patterns.values()):
             certainty = _explains(view, stage, {node: graph.frozen(node, "detach") for node in nodes})

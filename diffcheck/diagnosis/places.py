@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from diffcheck import expr as graph
+from diffcheck import formula
 from diffcheck.diagnosis.view import View, selectors_in
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.verdict import Certainty
@@ -26,42 +27,44 @@ def region(view: View, position: int) -> tuple[str, Certainty] | None:
     if not conditions or len(conditions) > _MOST_CONDITIONS:
         return None
     conditions.sort(key=lambda node: node.serial)
-    values = _values(view, conditions)
+    values = _values(view, conditions, pair)
     if values is None:
         return None
     fixed = {n: ONE if v else ZERO for n, v in zip(conditions, values, strict=True)}
-    here = graph.substitute(pair, fixed)
-    if view.same([here[0]], [here[1]]) is not None:
-        return None
-    needed: list[Expr] = []
+    needed: list[str] = []
     certainty = Certainty.CERTAIN
     for condition, value in zip(conditions, values, strict=True):
         turned = graph.substitute(pair, fixed | {condition: ZERO if value else ONE})
         holds = view.same([turned[0]], [turned[1]])
         if holds is not None:
-            needed.append(condition if value else graph.logical_not(condition))
+            needed.append(condition_text(condition, holds=value))
             certainty = certainty if holds is Certainty.CERTAIN else holds
     if not needed:
         return None
-    return " and ".join(condition_text(node) for node in needed), certainty
+    return " and ".join(needed), certainty
 
 
-def _values(view: View, conditions: Sequence[Expr]) -> list[bool] | None:
-    """How conditions come out at the input; None at a boundary."""
-    (balls, *_) = view.values(conditions)
-    return None if balls is None else [ball == 1 for ball in balls]
+def _values(view: View, conditions: Sequence[Expr], pair: Sequence[Expr]) -> list[bool] | None:
+    """How conditions come out where two formulas differ: at the input, or if that is on a boundary, at a sample."""
+    for balls in view.values([*pair, *conditions]):
+        if balls is not None and not balls[0].overlaps(balls[1]):
+            return [ball == 1 for ball in balls[2:]]
+    return None
 
 
-def condition_text(node: Expr) -> str:
-    """A condition as people write it: `x[0] > 1.23`."""
+def condition_text(node: Expr, *, holds: bool) -> str:
+    """A condition, or its opposite, as people write it: `x[0] > 1.23`."""
     from diffcheck import symbolic
 
-    negated = node.head == "not"
-    (argument,) = symbolic.to_sympy([(node.args[0] if negated else node).args[0]])
+    while node.head == "not":
+        node, holds = node.args[0], not holds
+    if node.head not in graph.SELECTORS:
+        return f"{formula.text(node)} is {1 if holds else 0}"
+    (argument,) = symbolic.to_sympy([node.args[0]])
     constant, rest = argument.as_coeff_Add()
-    if rest.could_extract_minus_sign():
-        return f"{-rest} {'>=' if negated else '<'} {_short(constant)}"
-    return f"{rest} {'<=' if negated else '>'} {_short(-constant)}"
+    turned = rest.could_extract_minus_sign()
+    signs = {"vanishes": ("==", "!=")}.get(node.head, ("<", ">=") if turned else (">", "<="))
+    return f"{-rest if turned else rest} {signs[0 if holds else 1]} {_short(constant if turned else -constant)}"
 
 
 def _short(number: object) -> str:

@@ -18,6 +18,7 @@ from diffcheck.evaluate import Evaluation
 _MOST_ENTRIES = 120
 """Entries of a trace that is taken apart."""
 _TRIES = 4
+_SEEDS = (1.0, -0.75, 0.5, -1.25, 2.0)
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Subject:
     """Which of the evaluation's numbers the finding is about."""
     probe: Callable[[Drawn], Evaluation | None]
     """Evaluates the case at another input, in the same mode and dtype; None outside of the domain."""
-    again: Callable[[], Sequence[float]]
-    """Lets PyTorch differentiate at the finding's input once more."""
+    again: Callable[[Drawn], Sequence[float]]
+    """Lets PyTorch differentiate at an input once more."""
 
     @property
     def owner(self) -> str:
@@ -54,7 +55,8 @@ class Subject:
     @cached_property
     def elsewhere(self) -> list[View]:
         """The formulas at other shapes, small ones first, at moderate inputs."""
-        return [self.view_of(e) for shapes in size_assignments(self.case.arguments) if (e := self.at(shapes))]
+        found = [self.at(shapes) for shapes in size_assignments(self.case.arguments)]
+        return [self.view_of(one[1]) for one in found if one is not None]
 
     @cached_property
     def views(self) -> list[View]:
@@ -67,19 +69,20 @@ class Subject:
         bounds = {a.name: (_real(a.lower), _real(a.upper)) for a in self.case.differentiated}
         return View(trace, tuple(evaluation.point), bounds, self.mode, self.owner)
 
-    def at(self, shapes: Shapes, scale: float = 1.0) -> Evaluation | None:
-        """An evaluation at some shapes, at an ordinary input within the domain; None if none is found."""
+    def at(self, shapes: Shapes, scale: float = 1.0) -> tuple[Drawn, Evaluation] | None:
+        """An ordinary input of some shapes within the domain, and its evaluation; None if none is found."""
         for turn in range(_TRIES):
             entries = {
                 a.name: _entries(resolved(a, shapes, self.case.arguments), math.prod(shapes[a.name]), turn, scale)
                 for a in self.case.arguments
             }
+            drawn = Drawn(shapes, entries, _SEEDS)
             try:
-                found = self.probe(Drawn(shapes, entries, (1.0, -0.75, 0.5, -1.25, 2.0)))
+                found = self.probe(drawn)
             except DiffcheckError:
                 return None
             if found is not None:
-                return found
+                return drawn, found
         return None
 
     def nearby(self) -> Iterator[Evaluation]:
@@ -87,7 +90,7 @@ class Subject:
         for scale in (0.5, 1.0, 4.0, 32.0, 256.0):
             found = self.at(self.drawn.shapes, scale)
             if found is not None:
-                yield found
+                yield found[1]
 
 
 def _real(bound: float | str) -> float:
