@@ -11,12 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from diffcheck.errors import DeclarationError, DiffcheckError
-from diffcheck.verdict import Finding, Result, Value, Verdict
 
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
     from diffcheck.regression import regression
+    from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,11 @@ __all__ = [
 
 _LAZY: Final = {
     "Case": "diffcheck.case",
+    "Finding": "diffcheck.verdict",
+    "Result": "diffcheck.verdict",
     "Settings": "diffcheck.check",
+    "Value": "diffcheck.verdict",
+    "Verdict": "diffcheck.verdict",
     "case": "diffcheck.case",
     "regression": "diffcheck.regression",
 }

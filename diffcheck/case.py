@@ -62,6 +62,12 @@ class Case:
         """The arguments with respect to which derivatives are taken."""
         return tuple(a for a in self.arguments if a.differentiated)
 
+    def rows(self, settings: Settings) -> tuple[tuple[str, str], ...]:
+        """The mode and dtype of each result that `run` gives."""
+        from diffcheck.check import rows_of
+
+        return rows_of(self, settings)
+
     def run(self, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
         """Checks the case; see `diffcheck.check`."""
         from diffcheck.check import check

@@ -15,6 +15,10 @@ class LoadError(DiffcheckError):
     """A path or a file of cases can't be read."""
 
 
+class ConfigError(DiffcheckError):
+    """What pyproject.toml says can't be followed; the message names file, key and value."""
+
+
 class Unsupported(DiffcheckError):
     """An operation has no rule, or leaves what a shadow can follow."""
 

@@ -25,6 +25,8 @@ class Status(StrEnum):
     REFUTED = "refuted"
     """As polynomials in independent atoms the two sides differ."""
     UNDECIDED = "undecided"
+    LEFT = "left"
+    """Not tried: the same formula is decided at a smaller size."""
 
 
 @dataclass(frozen=True, slots=True)

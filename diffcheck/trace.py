@@ -13,12 +13,21 @@ from diffcheck import autodiff, derive
 from diffcheck import expr as graph
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
+from diffcheck.draw import copied
 from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, Expr
-from diffcheck.faults import case_errors, check_outputs, check_repeatable, check_unchanged, time_limit
+from diffcheck.faults import (
+    case_errors,
+    check_outputs,
+    check_repeatable,
+    check_same_derivatives,
+    check_unchanged,
+    time_limit,
+)
 from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, symbols_for
+from diffcheck.verdict import Mistake
 
 MODES: Final = ("reverse", "forward", *autodiff.SECOND_ORDER)
 """A case with `preceded_by` has the one mode `accumulate`."""
@@ -77,14 +86,10 @@ def differentiate(
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
         seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
     """
-    real = [a.name for a in case.differentiated]
-    inputs = [values[name] for name in real]
+    inputs = [values[a.name] for a in case.differentiated]
 
     def applied(function: Callable[..., Any]) -> autodiff.Function:
-        def call(differentiated: Sequence[Tensor]) -> Any:
-            return function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
-
-        return call
+        return _applied(case, function, values)
 
     derivatives: Sequence[Tensor | None]
     if mode == "reverse":
@@ -99,6 +104,30 @@ def differentiate(
         outputs, derivatives = autodiff.accumulate(
             applied(case.preceded_by.function), applied(case.function), inputs, seeds_for, clear=case.clear
         )
+    return _run(mode, inputs, outputs, derivatives)
+
+
+def differentiate_each(
+    case: Case, mode: str, values: Sequence[Mapping[str, Tensor]], seeds_for: Sequence[SeedsFor]
+) -> list[Run]:
+    """The same at several inputs, each with a call of its own; what can be shared around the calls is."""
+    each = {"reverse": autodiff.reverse_each, "forward": autodiff.forward_each}.get(mode)
+    if each is None:
+        return [differentiate(case, mode, v, s) for v, s in zip(values, seeds_for, strict=True)]
+    inputs = [[v[a.name] for a in case.differentiated] for v in values]
+    calls = [(_applied(case, case.function, v), x, s) for v, x, s in zip(values, inputs, seeds_for, strict=True)]
+    return [_run(mode, x, *found) for x, found in zip(inputs, each(calls), strict=True)]
+
+
+def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:
+    """A function of all arguments as one of those that are differentiated."""
+    if len(case.differentiated) == len(values):
+        return lambda differentiated: function(*differentiated)
+    real = [a.name for a in case.differentiated]
+    return lambda differentiated: function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
+
+
+def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
     like = {
         "forward": outputs,
         "forward-over-forward": outputs,
@@ -140,9 +169,10 @@ class _Seeding:
         self.first: list[Expr] = []
         self.second: list[Expr] = []
         self.outputs: list[Array] = []
-        self.attached: list[tuple[str, Tensor, Array]] = []
         self._second_names = [*inputs]
         self.names: list[str] = []
+        self._given: list[tuple[str, Tensor, Array]] = []
+        self._repeated = 0
 
     def firsts(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
         """Cotangents for the outputs (`dy`), or tangents for the inputs (`dx`)."""
@@ -161,20 +191,38 @@ class _Seeding:
         names, self._second_names = self._second_names[: len(like)], self._second_names[len(like) :]
         return self._seeded([f"v{name}" for name in names], like, self.second)
 
+    def given(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The same cotangents and tangents once more, in the order in which they were asked for."""
+        start = self._repeated
+        self._repeated = (start + len(like)) % len(self._given)
+        return [copied(tensor.detach()) for _, tensor, _ in self._given[start : start + len(like)]]
+
+    def check_unchanged(self, case: Case) -> None:
+        """What is handed to a backward pass belongs to others: it may not write to it."""
+        for name, tensor, cells in self._given:
+            if any(a is not b for a, b in zip(self._shadows.read(tensor).flat, cells.flat, strict=True)):
+                raise CaseFailure(
+                    f"{Mistake.MODIFIED}: the backward pass of case {case.name!r} changes what it is given ({name}) in "
+                    "place; write grad.clone() first"
+                )
+
     def _end_of_function(self, outputs: Sequence[Tensor]) -> None:
         self.outputs.extend(self._shadows.read(y) for y in outputs)
         self._shadows.begin_backward()
 
     def _seeded(self, names: Sequence[str], like: Sequence[Tensor], kept: list[Expr]) -> Sequence[Tensor]:
-        tensors = [t.detach().clone() for t in self._seeds_for(like)]
+        with self._shadows.suspended():  # making them is no part of the run
+            tensors = [copied(t.detach()) for t in self._seeds_for(like)]
         for name, tensor in zip(names, tensors, strict=True):
             name = _unused(name, [*self._inputs, *self.names])
             self.names.append(name)
             cells = symbols_for(name, tuple(tensor.shape))
-            kept.extend(cells.flat)
             self.all.extend(cells.flat)
             self._shadows.attach(tensor, cells)
-            self.attached.append((name, tensor, cells))
+            # Read back: where memory is shared (an expanded cotangent), one symbol stands for all elements.
+            cells = self._shadows.read(tensor).copy()
+            kept.extend(cells.flat)
+            self._given.append((name, tensor, cells))
         return tensors
 
 
@@ -194,7 +242,7 @@ def trace(
         Unsupported: An operation has no rule.
         BudgetExceeded: The run used up its budget.
     """
-    values = {name: value.clone() for name, value in values.items()}
+    values = {name: copied(value) for name, value in values.items()}
     before = {name: value.clone() for name, value in values.items()}
     real = [a.name for a in case.arguments if a.differentiated]
     dtype = values[real[0]].dtype
@@ -217,13 +265,12 @@ def trace(
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
     check_unchanged(case, values, before, changed)
-    for name, tensor, cells in seeding.attached:
-        if any(a is not b for a, b in zip(shadows.read(tensor).flat, cells.flat, strict=True)):
-            raise CaseFailure(
-                f"case {case.name!r} modifies the incoming {'tangent' if mode == 'forward' else 'gradient'} {name} in "
-                f"place, which others still need; write {name}.clone() first, or an operation that is not in place"
-            )
     check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+    seeding.check_unchanged(case)
+    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+        check_same_derivatives(
+            case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
+        )
     flat_inputs = [e for name in real for e in symbols[name].flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
     values_only = graph.as_values(outputs)
@@ -315,6 +362,14 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
             )
         gradients.append(part.to(x.dtype).expand(x.shape))
     return gradients
+
+
+def _copies(values: Mapping[str, Tensor], contents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fresh tensors that lie in memory as some do, with the contents of others."""
+    copies = {name: copied(value.detach()) for name, value in values.items()}
+    for name, copy in copies.items():
+        copy.copy_(contents[name])
+    return copies
 
 
 def _reference(

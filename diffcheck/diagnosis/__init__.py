@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
+from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from diffcheck.alarm import alarm
@@ -17,11 +18,12 @@ from diffcheck.diagnosis import arrangement, formulas, numeric, places, upstream
 from diffcheck.diagnosis.sizes import beyond, factors_by_size, where_broadcast
 from diffcheck.diagnosis.subject import Subject
 from diffcheck.diagnosis.view import View
-from diffcheck.errors import BudgetExceeded
+from diffcheck.draw import Layout
+from diffcheck.errors import BudgetExceeded, DiffcheckError
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
 
 _SECONDS: Final = 10.0
-_CALLS: Final = 4
+_CALLS: Final = 6
 """How often a derivative is computed again to see whether it stays the same."""
 
 Hypothesis = Callable[[View], Diagnosis | None]
@@ -62,7 +64,7 @@ def diagnose(subject: Subject) -> Diagnosis | None:
 
 
 def _diagnose(subject: Subject) -> Diagnosis | None:
-    unsteady = _unsteady(subject)
+    unsteady = next((d for runs in subject.repetitions(_CALLS) if (d := _changing(runs)) is not None), None)
     if unsteady is not None:
         return unsteady
     here, position = subject.here, subject.position
@@ -92,29 +94,16 @@ def explained(views: Sequence[View], hypotheses: Sequence[Hypothesis]) -> Diagno
     return found
 
 
-def _unsteady(subject: Subject) -> Diagnosis | None:
-    """Whether the same input gives other numbers each time."""
-    other = subject.at(subject.drawn.shapes)
-    # At 0, say, each call may add nothing.
-    for drawn in (subject.drawn, *([] if other is None else [other[0]])):
-        found = _changing([subject.again(drawn)[subject.position] for _ in range(_CALLS)])
-        if found is not None:
-            return found
-    return None
-
-
 def _changing(runs: Sequence[float]) -> Diagnosis | None:
+    """Whether the same input gives other numbers each time."""
     if len({*map(repr, runs)}) == 1:
         return None
-    steps = [Fraction(b) - Fraction(a) for a, b in zip(runs, runs[1:], strict=False) if math.isfinite(a + b)]
+    steps = [b - a for a, b in pairwise(runs) if math.isfinite(a + b)]
     shown = ", ".join(f"{run:.6g}" for run in runs)
-    even = steps and all(abs(s - steps[0]) <= abs(steps[0]) * Fraction(1, 10**6) for s in steps)
-    if len(steps) == _CALLS - 1 and even and steps[0] != 0:
-        return Diagnosis(
-            Mistake.ACCUMULATED,
-            Certainty.CERTAIN,
-            f"the same input, again and again, gives {shown}: each call adds the same amount",
-        )
+    even = all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)
+    if len(steps) == len(runs) - 1 and even and steps[0] != 0:
+        explanation = f"the same input, again and again, gives {shown}: each call adds the same amount"
+        return Diagnosis(Mistake.ACCUMULATED, Certainty.CERTAIN, explanation)
     return Diagnosis(Mistake.NONDETERMINISTIC, Certainty.CERTAIN, f"the same input, again and again, gives {shown}")
 
 
@@ -134,7 +123,7 @@ def _same_formula(subject: Subject) -> Diagnosis | None:
 
 def _only_somewhere(subject: Subject) -> Diagnosis | None:
     """Mistakes that show at some shapes, inputs or entries only; what they are there is said as well."""
-    found = beyond(subject)
+    found = _layout(subject) or beyond(subject)
     if found is not None:
         return _with_more(found, [subject.here])
     found = where_broadcast(subject)
@@ -143,10 +132,25 @@ def _only_somewhere(subject: Subject) -> Diagnosis | None:
     return _path(subject) or _element(subject)
 
 
+def _layout(subject: Subject) -> Diagnosis | None:
+    """Right as soon as memory is contiguous."""
+    layout = subject.drawn.layout
+    if layout is Layout.CONTIGUOUS:
+        return None
+    try:
+        plain = subject.probe(replace(subject.drawn, layout=Layout.CONTIGUOUS))
+    except DiffcheckError:
+        return None
+    if plain is None or plain.judgement.failures or subject.view_of(plain).differing:
+        return None
+    what = "the cotangents expanded" if layout is Layout.EXPANDED else f"inputs and cotangents {layout} in memory"
+    return Diagnosis(Mistake.LAYOUT, Certainty.CERTAIN, f"with {what}; with all of them contiguous it is right")
+
+
 def _with_more(found: Diagnosis, views: Sequence[View]) -> Diagnosis:
     """A place, and what is wrong there."""
     more = explained(views, [*PLAIN, *SUBTLE])
-    if more is None:
+    if more is None or more.name is Mistake.NONLINEAR:
         return found
     return Diagnosis(found.name, found.certainty, f"{found.explanation}; there, {more.explanation}")
 

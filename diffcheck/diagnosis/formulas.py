@@ -282,7 +282,7 @@ def _as_constant(view: View, *, several: bool) -> Diagnosis | None:
         patterns: dict[object, list[Expr]] = {}
         for node, pattern in _patterns(formulas).items():
             owners = [name.partition("[")[0] for name in graph.symbols([node]) & names]
-            most = max(map(owners.count, owners), default=0)
+            most = max(map(owners.count, owners), default=int(node in view.firsts))
             named = node.head != "neg" and (node.head != "symbol" or stage == 1)
             if node not in formulas and most > several and named:
                 patterns.setdefault(pattern, []).append(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ from diffcheck import expr as graph
 from diffcheck.diagnosis.formulas import factor_of, number_text
 from diffcheck.diagnosis.subject import Subject
 from diffcheck.diagnosis.view import View
+from diffcheck.domain import Shapes, large_assignments
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
 
 
@@ -65,23 +67,32 @@ def _sizes(factors: Sequence[tuple[View, Fraction]]) -> Iterator[tuple[str, list
 
 
 def beyond(subject: Subject) -> Diagnosis | None:
-    """Right at all smaller shapes, wrong from some size on."""
-    here = subject.here
-    size = _count(here)
-    smaller = [view for view in subject.elsewhere if _count(view) < size]
-    if len(smaller) < 2 or any(view.differing for view in smaller):
+    """Right at all small shapes, wrong at a large one: the size from which on it is."""
+    if not subject.drawn.large or len(subject.elsewhere) < 2:
         return None
-    if max(map(_count, smaller)) < 8:
+    if any(view.differing for view in subject.elsewhere):
         return None
+    assignments = large_assignments(subject.case.arguments)
+    if subject.drawn.shapes not in assignments:
+        return None
+    which = assignments.index(subject.drawn.shapes)
+
+    def wrong(size: int) -> bool:
+        found = subject.at(large_assignments(subject.case.arguments, size)[which], large=True)
+        return found is not None and bool(found.judgement.failures)
+
+    last = max(max(shape, default=1) for shape in subject.drawn.shapes.values())
+    first = bisect_left(range(last), True, lo=2, key=wrong)
     return Diagnosis(
         Mistake.BEYOND,
         Certainty.CERTAIN,
-        f"the executed formula is right at {_shapes(smaller[-1])} and smaller, and wrong at {_shapes(here)}",
+        f"with {_words(large_assignments(subject.case.arguments, first)[which])} it is wrong, "
+        f"with {_words(large_assignments(subject.case.arguments, first - 1)[which])} it is right",
     )
 
 
-def _count(view: View) -> int:
-    return len(view.inputs)
+def _words(shapes: Shapes) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
 def _shapes(view: View) -> str:

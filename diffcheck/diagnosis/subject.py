@@ -32,10 +32,10 @@ class Subject:
     evaluation: Evaluation
     position: int
     """Which of the evaluation's numbers the finding is about."""
-    probe: Callable[[Drawn], Evaluation | None]
-    """Evaluates the case at another input, in the same mode and dtype; None outside of the domain."""
     again: Callable[[Drawn], Sequence[float]]
     """Lets PyTorch differentiate at an input once more."""
+    probe: Callable[[Drawn], Evaluation | None]
+    """Evaluates the case at another input, in the same mode and dtype; None outside of the domain."""
 
     @property
     def owner(self) -> str:
@@ -56,7 +56,7 @@ class Subject:
     def elsewhere(self) -> list[View]:
         """The formulas at other shapes, small ones first, at moderate inputs."""
         found = [self.at(shapes) for shapes in size_assignments(self.case.arguments)]
-        return [self.view_of(one[1]) for one in found if one is not None]
+        return [self.view_of(one) for one in found if one is not None]
 
     @cached_property
     def views(self) -> list[View]:
@@ -67,30 +67,39 @@ class Subject:
         """The formulas of an evaluation."""
         trace = evaluation.path.trace
         bounds = {a.name: (_real(a.lower), _real(a.upper)) for a in self.case.differentiated}
-        return View(trace, tuple(evaluation.point), bounds, self.mode, self.owner)
+        return View(trace, tuple(evaluation.point), bounds, self.mode, self.owner, large=self.drawn.large)
 
-    def at(self, shapes: Shapes, scale: float = 1.0) -> tuple[Drawn, Evaluation] | None:
-        """An ordinary input of some shapes within the domain, and its evaluation; None if none is found."""
+    def at(self, shapes: Shapes, scale: float = 1.0, *, large: bool = False) -> Evaluation | None:
+        """An evaluation at an ordinary input of some shapes within the domain; None if none is found."""
+        return next((evaluation for _, evaluation in self._ordinary(shapes, scale, large=large)), None)
+
+    def _ordinary(self, shapes: Shapes, scale: float, *, large: bool) -> Iterator[tuple[Drawn, Evaluation]]:
         for turn in range(_TRIES):
             entries = {
                 a.name: _entries(resolved(a, shapes, self.case.arguments), math.prod(shapes[a.name]), turn, scale)
                 for a in self.case.arguments
             }
-            drawn = Drawn(shapes, entries, _SEEDS)
+            drawn = Drawn(shapes, entries, _SEEDS, large=large)
             try:
                 found = self.probe(drawn)
             except DiffcheckError:
-                return None
+                return
             if found is not None:
-                return drawn, found
-        return None
+                yield drawn, found
+                return
+
+    def repetitions(self, count: int) -> Iterator[list[float]]:
+        """The finding's number, computed again and again: at its input and at an ordinary one, in case it is 0 there."""
+        ordinary = self._ordinary(self.drawn.shapes, 1.0, large=self.drawn.large)
+        for drawn in (self.drawn, *(drawn for drawn, _ in ordinary)):
+            yield [self.again(drawn)[self.position] for _ in range(count)]
 
     def nearby(self) -> Iterator[Evaluation]:
         """Evaluations at the finding's shapes, at other inputs."""
         for scale in (0.5, 1.0, 4.0, 32.0, 256.0):
             found = self.at(self.drawn.shapes, scale)
             if found is not None:
-                yield found[1]
+                yield found
 
 
 def _real(bound: float | str) -> float:

@@ -51,6 +51,7 @@ class View:
         bounds: Of the arguments, where samples are taken; what is not mentioned is unbounded.
         mode: In which PyTorch differentiated.
         owner: The argument (in forward mode, the output) whose entries are looked at; all of them if empty.
+        large: Whether formulas are too large for proofs.
     """
 
     trace: Trace
@@ -58,6 +59,7 @@ class View:
     bounds: Bounds
     mode: str = "reverse"
     owner: str = ""
+    large: bool = False
 
     # -- the parts -------------------------------------------------------------------------------------------------
 
@@ -172,22 +174,22 @@ class View:
         if not over:
             return self._once(outer, changed)
         first = changed if stage == 1 else self._once(inner, changed)
-        moving = [*self.inputs, *self._firsts]
-        seconds = self.seeds[len(self._firsts) :]
+        moving = [*self.inputs, *self.firsts]
+        seconds = self.seeds[len(self.firsts) :]
         if outer == "reverse":
             return derive.pull_back(first, seconds, moving)
         return derive.push_forward(first, dict(zip(moving, seconds, strict=True)))
 
     @property
-    def _firsts(self) -> list[Expr]:
+    def firsts(self) -> list[Expr]:
         """What the function is differentiated with: cotangents of its outputs, or tangents of its inputs."""
         _, _, inner = self.mode.rpartition("-over-")
         return self.seeds[: len(self.inputs if inner == "forward" else self.outputs)]
 
     def _once(self, mode: str, outputs: Sequence[Expr]) -> list[Expr]:
         if mode == "forward":
-            return derive.push_forward(outputs, dict(zip(self.inputs, self._firsts, strict=True)))
-        cotangents = self._firsts or [ONE] * len(outputs)  # the textbook's gradient is that of the sum
+            return derive.push_forward(outputs, dict(zip(self.inputs, self.firsts, strict=True)))
+        cotangents = self.firsts or [ONE] * len(outputs)  # the textbook's gradient is that of the sum
         return derive.pull_back(outputs[-len(cotangents) :], cotangents, self.inputs)
 
     # -- equality --------------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ class View:
                 if not a.overlaps(b):
                     return None
                 compared = True
-        if prove(left, right).status is Status.PROVED:
+        if not self.large and prove(left, right).status is Status.PROVED:
             return Certainty.CERTAIN
         # Equal values without a proof: the normal form may miss a relation, or they part where no sample has been.
         return Certainty.LIKELY if compared and selectors_in(left) == selectors_in(right) else None

@@ -147,12 +147,9 @@ def terms() -> Iterator[Mutant]:
         lambda g, x, t: (g * torch.softmax(x, 1) / x.shape[0], None), "missing term",
     )  # fmt: skip
     yield mutant(
-        "log_softmax_as_identity", "dropped terms", ops.log_softmax, lambda g, x: g * 1, "missing term"
+        "log_softmax_as_identity", "dropped terms", ops.log_softmax, lambda g, x: g * 1, "treated as constant"
     )
-    yield mutant(
-        "weight_decay", "dropped terms", ops.mean_square,
-        lambda g, x, t: (2 * g * (x - t) / x.numel() + 0.01 * g * x, -2 * g * (x - t) / x.numel()), "extra term",
-    )  # fmt: skip
+    yield mutant("left_over", "dropped terms", ops.cube, lambda g, x: 3 * g * x**2 + g * x, "extra term")
     # The two sides are both right for a derivative: of sinh and of cosh. Nothing says which one was meant.
     yield mutant(
         "tanh_of_sine", "dropped terms", Operation({"x": VECTOR_8}, torch.sin, lambda g, x: g * torch.cos(x)),
@@ -193,7 +190,7 @@ def constants() -> Iterator[Mutant]:
         "constants",
         ops.attention,
         lambda g, q, k, v: (torch.zeros_like(q), torch.zeros_like(k), torch.softmax(q @ k.T / 2, -1).T @ g),
-        "treated as constant",
+        "no gradient",
     )
     yield mutant(
         "quotient_denominator", "constants", ops.quotient, lambda g, a, b: (g / b, None), "no gradient"
