@@ -19,7 +19,7 @@ from diffcheck import draw
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
 from diffcheck.domain import Shapes, large_assignments, size_assignments
-from diffcheck.diagnosis import Subject, diagnose
+from diffcheck.diagnosis import Subject
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate, evaluate_each, numbers_again, values_of
@@ -28,7 +28,7 @@ from diffcheck.finding import finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.trace import Trace
-from diffcheck.verdict import Diagnosis, Result, Verdict
+from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
 
 
@@ -463,12 +463,11 @@ def _conclude(
                 _note(row, evaluation)
             row.seconds += time.perf_counter() - started
             replay = replay_command(location, row.mode, row.dtype, settings)
-            finding = finding_of(
-                case, row.mode, row.dtype, evaluation, replay, _diagnosis(case, row, drawn, evaluation, memory)
-            )
+            subject = _subject(case, row, drawn, evaluation, memory)
+            finding = finding_of(subject, replay, location)
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
-        return _result(case_id, row, Verdict.ERROR, "a disagreement did not happen again at the same input")
+        return _result(case_id, row, Verdict.ERROR, f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input")
     if time.perf_counter() > deadline:
         return _result(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
     if row.inputs == 0:
@@ -480,10 +479,8 @@ def _conclude(
     return _result(case_id, row, Verdict.PROVED)
 
 
-def _diagnosis(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memory: Memory) -> Diagnosis | None:
-    """What the mistake is, where it can be known."""
-    if row.broken is not None and row.broken[0] is Outcome.UNDECIDED:
-        return None
+def _subject(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memory: Memory) -> Subject:
+    """What a finding is made of, and how to find out more."""
 
     def probe(other: Drawn) -> Evaluation | None:
         return evaluate(case, row.mode, row.dtype, other, memory)
@@ -492,7 +489,7 @@ def _diagnosis(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memo
         return numbers_again(case, row.mode, row.dtype, other, memory)
 
     position = worst_number(evaluation)
-    return diagnose(Subject(case, row.mode, row.dtype, drawn, evaluation, position, again, probe))
+    return Subject(case, row.mode, row.dtype, drawn, evaluation, position, again, probe)
 
 
 def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:

@@ -20,7 +20,7 @@ from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleEr
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.identity import Proof, Status, prove
-from diffcheck.shadow import MANTISSA_BITS, Budget
+from diffcheck.shadow import MANTISSA_BITS, Budget, Source
 from diffcheck.trace import Run, Trace, differentiate_each, textbook_gradients, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
@@ -343,13 +343,26 @@ def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -
 
 
 def numbers_again(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> list[float]:
-    """What PyTorch computes at an input within the domain, once more."""
+    """What PyTorch computes at an input, once more; nothing outside of the domain."""
     values = values_of(case, dtype, drawn, memory)
-    assert values is not None
+    if values is None:
+        return []
     kept: list[Tensor] = []
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
         ((_, computed),) = certified_inputs(case, mode, [values], [seeds_for(drawn, kept)], [kept])
     return computed
+
+
+def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Source]:
+    """Which lines of the user's computed what, at an input that was evaluated before.
+
+    Raises:
+        DiffcheckError: As `diffcheck.trace.trace`.
+    """
+    found: dict[Expr, Source] = {}
+    seeds = iter(evaluation.seeds)
+    trace(case, mode, evaluation.values, lambda like: [next(seeds) for _ in like], sources=found)
+    return found
 
 
 def certified_inputs(

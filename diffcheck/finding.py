@@ -9,11 +9,13 @@ from torch import Tensor
 from diffcheck import formula
 from diffcheck.case import Case
 from diffcheck.certify import Outcome, Verdict, format_of
+from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.evaluate import DTYPES, TEXTBOOK, Evaluation
 from diffcheck.identity import Status
+from diffcheck.repro import repro
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry
-from diffcheck.verdict import Diagnosis, Finding, Value
+from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
 _QUANTITIES = {
@@ -32,11 +34,17 @@ def worst_number(evaluation: Evaluation) -> int:
     return max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
 
 
-def finding_of(
-    case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str, diagnosis: Diagnosis | None = None
-) -> Finding:
-    """The finding for the worst number of an evaluation."""
-    position = worst_number(evaluation)
+def finding_of(subject: Subject, replay: str, location: str) -> Finding:
+    """The finding about one number: what it is, what it should be, and what the mistake is.
+
+    Args:
+        subject: What was evaluated, and how to find out more.
+        replay: The command that reproduces it.
+        location: What names the case on the command line.
+    """
+    case, mode, dtype, evaluation, position = (
+        subject.case, subject.mode, subject.dtype, subject.evaluation, subject.position
+    )  # fmt: skip
     verdict = evaluation.judgement.failures[position]
     trace = evaluation.path.trace
     entry = trace.entries[position]
@@ -44,14 +52,17 @@ def finding_of(
     torch_dtype = DTYPES[dtype]
     fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
     certified = float(verdict.certified.mid())
+    headline = _headline(case, mode, entry, verdict)
+    decimal = verdict.certified.str(_DIGITS, radius=False)
+    diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
     return Finding(
-        headline=_headline(case, mode, entry, verdict),
+        headline=headline,
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
         cotangents=tuple(_value(n, v) for n, v in zip(trace.seeds, evaluation.seeds, strict=True)),
         autograd=number,
-        certified=verdict.certified.str(_DIGITS, radius=False),
+        certified=decimal,
         certified_float=certified,
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
@@ -61,6 +72,8 @@ def finding_of(
         replay=replay,
         notes=tuple(_notes(mode, verdict, evaluation, number, certified)),
         diagnosis=diagnosis,
+        line=line,
+        repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
     )
 
 

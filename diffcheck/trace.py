@@ -26,7 +26,7 @@ from diffcheck.faults import (
 )
 from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, symbols_for
+from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_for
 from diffcheck.verdict import Mistake
 
 MODES: Final = ("reverse", "forward", *autodiff.SECOND_ORDER)
@@ -233,9 +233,14 @@ def _parts(mode: str) -> tuple[str, str]:
 
 
 def trace(
-    case: Case, mode: str, values: Mapping[str, Tensor], seeds_for: SeedsFor, budget: Budget | None = None
+    case: Case,
+    mode: str,
+    values: Mapping[str, Tensor],
+    seeds_for: SeedsFor,
+    budget: Budget | None = None,
+    sources: dict[Expr, Source] | None = None,
 ) -> tuple[Trace, Run]:
-    """Runs a case once under shadow memory.
+    """Runs a case once under shadow memory; `sources` is filled with the lines of the user's that computed what.
 
     Raises:
         CaseFailure: The case misbehaved.
@@ -247,7 +252,7 @@ def trace(
     real = [a.name for a in case.arguments if a.differentiated]
     dtype = values[real[0]].dtype
     budget = budget or Budget()
-    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget)
+    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources)
     symbols = {name: symbols_for(name, tuple(values[name].shape)) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])

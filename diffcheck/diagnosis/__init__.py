@@ -15,6 +15,7 @@ from typing import Final
 
 from diffcheck.alarm import alarm
 from diffcheck.diagnosis import arrangement, formulas, numeric, places, upstream
+from diffcheck.diagnosis.origin import line_of
 from diffcheck.diagnosis.sizes import beyond, factors_by_size, where_broadcast
 from diffcheck.diagnosis.subject import Subject
 from diffcheck.diagnosis.view import View
@@ -54,13 +55,17 @@ SUBTLE: Final[Sequence[Hypothesis]] = (
 """What may hold by chance where a region explains more."""
 
 
-def diagnose(subject: Subject) -> Diagnosis | None:
-    """Says what the mistake is, if it can be known within a few seconds."""
+def diagnose(subject: Subject) -> tuple[Diagnosis | None, str]:
+    """What the mistake is and the line at which it enters, if that can be known within a few seconds."""
+    found: Diagnosis | None = None
+    line = ""
     try:
         with alarm(_SECONDS, lambda: BudgetExceeded("a diagnosis ran out of time")):
-            return _diagnose(subject)
+            found = _diagnose(subject)
+            line = line_of(subject, found)
     except BudgetExceeded:
-        return None
+        pass
+    return found, line
 
 
 def _diagnose(subject: Subject) -> Diagnosis | None:
@@ -70,6 +75,10 @@ def _diagnose(subject: Subject) -> Diagnosis | None:
     here, position = subject.here, subject.position
     if not math.isfinite(subject.number):
         found = numeric.not_finite(here, position, subject.dtype)
+        if found is not None:
+            return found
+    if subject.drawn.large:
+        found = _layout(subject) or beyond(subject)
         if found is not None:
             return found
     if position not in here.differing:
@@ -123,7 +132,7 @@ def _same_formula(subject: Subject) -> Diagnosis | None:
 
 def _only_somewhere(subject: Subject) -> Diagnosis | None:
     """Mistakes that show at some shapes, inputs or entries only; what they are there is said as well."""
-    found = _layout(subject) or beyond(subject)
+    found = _layout(subject)
     if found is not None:
         return _with_more(found, [subject.here])
     found = where_broadcast(subject)

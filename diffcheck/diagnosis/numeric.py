@@ -69,28 +69,34 @@ def _exact(node: Expr) -> float:
     return float(ball.mid()) if ball.is_finite() else float("nan")
 
 
+def culprit(view: View, position: int, dtype: str) -> Expr | None:
+    """The operation that gave the first infinity or NaN on the way to a number."""
+    (executed,) = graph.as_computed([view.trace.executed[position]])
+    return _origin(executed, in_floating_point(view, executed, dtype))[0]
+
+
 def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
     """Where an infinity or a NaN comes from, if one is met on the way."""
     (executed,) = graph.as_computed([view.trace.executed[position]])
     values = in_floating_point(view, executed, dtype)
-    culprit, masked = _origin(executed, values)
-    if culprit is None:
+    first, masked = _origin(executed, values)
+    if first is None:
         return None
-    what = view.written(culprit)
+    what = view.written(first)
     if masked is not None and _chooses(view):
         return Diagnosis(
             Mistake.NOT_TAKEN,
             Certainty.CERTAIN,
-            f"{what} is {_shown(values[culprit])} in the branch that {view.written(masked)} = 0 leaves out, and "
+            f"{what} is {_shown(values[first])} in the branch that {view.written(masked)} = 0 leaves out, and "
             "0 times that is NaN",
         )
-    arguments = [values[a] for a in culprit.args]
-    if culprit.head == "div" and arguments[1] == 0:
-        if _true(view, culprit.args[1]) == 0:
+    arguments = [values[a] for a in first.args]
+    if first.head == "div" and arguments[1] == 0:
+        if _true(view, first.args[1]) == 0:
             top = _shown(arguments[0])
             return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, f"it computes {what}, which is {top}/0 here")
-        return Diagnosis(Mistake.UNDERFLOW, Certainty.CERTAIN, f"{view.written(culprit.args[1])} is 0 in {dtype}")
-    if np.isinf(values[culprit]) and _true(view, culprit) not in (None, 0):
+        return Diagnosis(Mistake.UNDERFLOW, Certainty.CERTAIN, f"{view.written(first.args[1])} is 0 in {dtype}")
+    if np.isinf(values[first]) and _true(view, first) not in (None, 0):
         return Diagnosis(Mistake.OVERFLOW, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")
     return None
 

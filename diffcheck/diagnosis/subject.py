@@ -33,7 +33,7 @@ class Subject:
     position: int
     """Which of the evaluation's numbers the finding is about."""
     again: Callable[[Drawn], Sequence[float]]
-    """Lets PyTorch differentiate at an input once more."""
+    """Lets PyTorch differentiate at an input once more; nothing outside of the domain."""
     probe: Callable[[Drawn], Evaluation | None]
     """Evaluates the case at another input, in the same mode and dtype; None outside of the domain."""
 
@@ -71,28 +71,32 @@ class Subject:
 
     def at(self, shapes: Shapes, scale: float = 1.0, *, large: bool = False) -> Evaluation | None:
         """An evaluation at an ordinary input of some shapes within the domain; None if none is found."""
-        return next((evaluation for _, evaluation in self._ordinary(shapes, scale, large=large)), None)
+        for drawn in self._ordinary(shapes, scale, large=large):
+            try:
+                found = self.probe(drawn)
+            except DiffcheckError:
+                return None
+            if found is not None:
+                return found
+        return None
 
-    def _ordinary(self, shapes: Shapes, scale: float, *, large: bool) -> Iterator[tuple[Drawn, Evaluation]]:
+    def _ordinary(self, shapes: Shapes, scale: float, *, large: bool) -> Iterator[Drawn]:
         for turn in range(_TRIES):
             entries = {
                 a.name: _entries(resolved(a, shapes, self.case.arguments), math.prod(shapes[a.name]), turn, scale)
                 for a in self.case.arguments
             }
-            drawn = Drawn(shapes, entries, _SEEDS, large=large)
-            try:
-                found = self.probe(drawn)
-            except DiffcheckError:
-                return
-            if found is not None:
-                yield drawn, found
-                return
+            yield Drawn(shapes, entries, _SEEDS, large=large)
 
     def repetitions(self, count: int) -> Iterator[list[float]]:
         """The finding's number, computed again and again: at its input and at an ordinary one, in case it is 0 there."""
-        ordinary = self._ordinary(self.drawn.shapes, 1.0, large=self.drawn.large)
-        for drawn in (self.drawn, *(drawn for drawn, _ in ordinary)):
-            yield [self.again(drawn)[self.position] for _ in range(count)]
+        for drawn in (self.drawn, next(self._ordinary(self.drawn.shapes, 1.0, large=self.drawn.large))):
+            try:
+                runs = [self.again(drawn) for _ in range(count)]
+            except DiffcheckError:
+                return
+            if all(runs):
+                yield [run[self.position] for run in runs]
 
     def nearby(self) -> Iterator[Evaluation]:
         """Evaluations at the finding's shapes, at other inputs."""
