@@ -18,8 +18,8 @@ from hypothesis.errors import NoSuchExample, Unsatisfiable
 from diffcheck import draw
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
-from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.diagnosis import Subject
+from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate, evaluate_each, numbers_again, values_of
@@ -467,7 +467,12 @@ def _conclude(
             finding = finding_of(subject, replay, location)
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
-        return _result(case_id, row, Verdict.ERROR, f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input")
+        return _result(
+            case_id,
+            row,
+            Verdict.ERROR,
+            f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input",
+        )
     if time.perf_counter() > deadline:
         return _result(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
     if row.inputs == 0:

@@ -125,9 +125,7 @@ def check_repeatable(case: Case, values: Mapping[str, Tensor], traced: Sequence[
             )
 
 
-def check_same_derivatives(
-    case: Case, values: Mapping[str, Tensor], again: Callable[[], Sequence[Tensor]]
-) -> None:
+def check_same_derivatives(case: Case, values: Mapping[str, Tensor], again: Callable[[], Sequence[Tensor]]) -> None:
     """The same input and the same cotangents must give the same derivatives; `again` computes them once more."""
     first, second = again(), again()
     for position, (one, other) in enumerate(zip(first, second, strict=True)):

@@ -1,4 +1,4 @@
-"""Mistakes of arrangement: transposed Jacobians, elements in another order, axes, broadcasting, columns against rows."""
+"""Mistakes of arrangement: transposed Jacobians, other orders, axes, broadcasting, columns against rows."""
 
 from __future__ import annotations
 

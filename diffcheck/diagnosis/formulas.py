@@ -263,7 +263,7 @@ def _difference(node: Expr) -> str:
 
 def statistic_as_constant(view: View) -> Diagnosis | None:
     """A mean, a norm, a denominator: what depends on several entries, and was differentiated as if it did not."""
-    return _as_constant(view, several=True)
+    return _as_constant(view, several=view.mode != "gradient")  # what was written down was meant, part by part
 
 
 def part_as_constant(view: View) -> Diagnosis | None:

@@ -87,8 +87,7 @@ def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
         return Diagnosis(
             Mistake.NOT_TAKEN,
             Certainty.CERTAIN,
-            f"{what} is {_shown(values[first])} in the branch that {view.written(masked)} = 0 leaves out, and "
-            "0 times that is NaN",
+            f"{what} is {_shown(values[first])} here, in a branch that is not taken, and 0 times that is NaN",
         )
     arguments = [values[a] for a in first.args]
     if first.head == "div" and arguments[1] == 0:

@@ -20,8 +20,8 @@ _ARITHMETIC = (Mistake.NOT_TAKEN, Mistake.ZERO, Mistake.OVERFLOW, Mistake.UNDERF
 def line_of(subject: Subject, diagnosis: Diagnosis | None) -> str:
     """Where the executed formula parts from the reference: `cases/cube.py:12 in backward`; empty if that isn't known.
 
-    What a backward pass computes and the reference does not contain is the user's own. If that is one line, or the lines
-    of one function, the difference enters there.
+    What a backward pass computes and the reference does not contain is the user's own. If that is one line, or the
+    lines of one function, the difference enters there.
     """
     if subject.mode == TEXTBOOK:
         return ""

@@ -77,12 +77,12 @@ def beyond(subject: Subject) -> Diagnosis | None:
         return None
     which = assignments.index(subject.drawn.shapes)
 
-    def wrong(size: int) -> bool:
+    def wrong(size: int) -> int:
         found = subject.at(large_assignments(subject.case.arguments, size)[which], large=True)
-        return found is not None and bool(found.judgement.failures)
+        return int(found is not None and bool(found.judgement.failures))
 
     last = max(max(shape, default=1) for shape in subject.drawn.shapes.values())
-    first = bisect_left(range(last), True, lo=2, key=wrong)
+    first = bisect_left(range(last), 1, lo=2, key=wrong)
     return Diagnosis(
         Mistake.BEYOND,
         Certainty.CERTAIN,
@@ -111,7 +111,7 @@ def where_broadcast(subject: Subject) -> Diagnosis | None:
     return Diagnosis(
         Mistake.WHERE_BROADCAST,
         Certainty.CERTAIN,
-        f"with {_shapes(subject.here)} the gradient of {subject.owner} is wrong, where nothing is broadcast it is right",
+        f"with {_shapes(subject.here)} it is wrong, where nothing is broadcast it is right",
     )
 
 

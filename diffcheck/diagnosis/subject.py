@@ -89,7 +89,7 @@ class Subject:
             yield Drawn(shapes, entries, _SEEDS, large=large)
 
     def repetitions(self, count: int) -> Iterator[list[float]]:
-        """The finding's number, computed again and again: at its input and at an ordinary one, in case it is 0 there."""
+        """The finding's number, again and again: at its input and at an ordinary one, in case it is 0 there."""
         for drawn in (self.drawn, next(self._ordinary(self.drawn.shapes, 1.0, large=self.drawn.large))):
             try:
                 runs = [self.again(drawn) for _ in range(count)]
@@ -122,6 +122,3 @@ def _entries(known: Argument, count: int, turn: int, scale: float) -> Entries:
     if low >= high:
         low, high = lower if math.isfinite(lower) else upper - 4, upper if math.isfinite(upper) else lower + 4
     return tuple(low + (high - low) * generator.uniform(0.05, 0.95) for _ in range(count))
-
-
-

@@ -30,7 +30,9 @@ def bent(view: View) -> Diagnosis | None:
         certainty = view.explains(_with_seeds(view, function))
         if certainty is not None:
             return Diagnosis(
-                mistake, certainty, f"the executed formula is the derivative with {words} in the place of {_named(view)}"
+                mistake,
+                certainty,
+                f"the executed formula is the derivative with {words} in the place of {_named(view)}",
             )
     return None
 

@@ -165,7 +165,7 @@ class View:
     @cached_property
     def stages(self) -> list[list[Expr]]:
         """The function and, in a mode of second order, its first derivative: what is differentiated, stage by stage."""
-        outer, over, inner = self.mode.partition("-over-")
+        _, over, inner = self.mode.partition("-over-")
         return [self.outputs, self._once(inner, self.outputs)] if over else [self.outputs]
 
     def derivative(self, changed: Sequence[Expr], stage: int = 0) -> list[Expr]:
@@ -199,8 +199,7 @@ class View:
         """The input, and a few points in no relation to each other, within the bounds."""
         generator = random.Random(20)
         points = [[arb(value) for value in self.point]]
-        for _ in range(_SAMPLES):
-            points.append([arb(self._sample(name, generator)) for name in self.trace.variables])
+        points += [[arb(self._sample(n, generator)) for n in self.trace.variables] for _ in range(_SAMPLES)]
         return points
 
     def _sample(self, variable: str, generator: random.Random) -> float:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from tests.detection import operations as ops
 from tests.detection.mutant import (
-    VECTOR, VECTOR_8, Annotated, Mutant, Operation, Tensor, differentiable, mutant, scaled, torch
+    POSITIVE,
+    VECTOR,
+    VECTOR_8,
+    Annotated,
+    Mutant,
+    Operation,
+    Tensor,
+    differentiable,
+    mutant,
+    scaled,
+    torch,
 )  # fmt: skip
 
 
@@ -33,9 +43,7 @@ def factors() -> Iterator[Mutant]:
         )
     yield mutant("cube_two_thirds", "factors", ops.cube, lambda g, x: 2 * g * x**2, "constant factor")
     yield mutant("sum_of_squares_half", "factors", ops.sum_of_squares, lambda g, x: g * x, "constant factor")
-    yield mutant(
-        "square_root_twice", "factors", ops.square_root, lambda g, x: g / torch.sqrt(x), "constant factor"
-    )
+    yield mutant("square_root_twice", "factors", ops.square_root, lambda g, x: g / torch.sqrt(x), "constant factor")
     yield mutant(
         "attention_unscaled_keys",
         "factors",
@@ -47,6 +55,11 @@ def factors() -> Iterator[Mutant]:
     )
 
 
+def _twice(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for both arguments."""
+    return gradient, gradient
+
+
 def signs() -> Iterator[Mutant]:
     """A minus that was lost, or is one too many."""
     yield mutant("reciprocal", "signs", ops.reciprocal, lambda g, x: g / x**2, "sign")
@@ -54,20 +67,16 @@ def signs() -> Iterator[Mutant]:
         "gaussian_mean",
         "signs",
         ops.gaussian,
-        lambda g, x, mu: 2 * (-g * (x - mu) * torch.exp(-0.5 * (x - mu) ** 2),) ,
+        lambda g, x, mu: _twice(-g * (x - mu) * torch.exp(-0.5 * (x - mu) ** 2)),
         "sign",
     )
-    yield mutant(
-        "quotient_denominator", "signs", ops.quotient, lambda g, a, b: (g / b, g * a / b**2), "sign"
-    )
-    yield mutant(
-        "difference", "signs", ops.difference, lambda g, x: -ops.difference.backward(g, x), "sign"
-    )
+    yield mutant("quotient_denominator", "signs", ops.quotient, lambda g, a, b: (g / b, g * a / b**2), "sign")
+    yield mutant("difference", "signs", ops.difference, lambda g, x: -ops.difference.backward(g, x), "sign")
     yield mutant(
         "mean_square_target",
         "signs",
         ops.mean_square,
-        lambda g, x, t: 2 * (2 * g * (x - t) / x.numel(),),
+        lambda g, x, t: _twice(2 * g * (x - t) / x.numel()),
         "sign",
     )
     yield mutant("cosine", "signs", Operation({"x": VECTOR_8}, torch.cos, lambda g, x: -g * torch.sin(x)),
@@ -98,9 +107,7 @@ def terms() -> Iterator[Mutant]:
     yield mutant(
         "sine_of_square_chain", "dropped terms", ops.sine_of_square, lambda g, x: g * torch.cos(x**2), "missing factor"
     )
-    yield mutant(
-        "sine_of_square_outer", "dropped terms", ops.sine_of_square, lambda g, x: g * 2 * x, "missing factor"
-    )
+    yield mutant("sine_of_square_outer", "dropped terms", ops.sine_of_square, lambda g, x: g * 2 * x, "missing factor")
     yield mutant(
         "damped_product_rule",
         "dropped terms",
@@ -109,9 +116,7 @@ def terms() -> Iterator[Mutant]:
         "missing term",
     )
     yield mutant("silu_gate", "dropped terms", ops.silu, lambda g, x: g * torch.sigmoid(x), "missing term")
-    yield mutant(
-        "sigmoid_square", "dropped terms", ops.sigmoid, lambda g, x: g * torch.sigmoid(x), "missing factor"
-    )
+    yield mutant("sigmoid_square", "dropped terms", ops.sigmoid, lambda g, x: g * torch.sigmoid(x), "missing factor")
     yield mutant(
         "gelu_density",
         "dropped terms",
@@ -119,9 +124,7 @@ def terms() -> Iterator[Mutant]:
         lambda g, x: g * 0.5 * (1 + torch.erf(x / ops.ROOT_TWO)),
         "missing term",
     )
-    yield mutant(
-        "product_one_side", "dropped terms", ops.product, lambda g, a, b: (g * b, g), "missing factor"
-    )
+    yield mutant("product_one_side", "dropped terms", ops.product, lambda g, a, b: (g * b, g), "missing factor")
     yield mutant(
         "power_logarithm",
         "dropped terms",
@@ -146,9 +149,7 @@ def terms() -> Iterator[Mutant]:
         "cross_entropy_target", "dropped terms", ops.cross_entropy,
         lambda g, x, t: (g * torch.softmax(x, 1) / x.shape[0], None), "missing term",
     )  # fmt: skip
-    yield mutant(
-        "log_softmax_as_identity", "dropped terms", ops.log_softmax, lambda g, x: g * 1, "treated as constant"
-    )
+    yield mutant("log_softmax_as_identity", "dropped terms", ops.log_softmax, lambda g, x: g * 1, "treated as constant")
     yield mutant("left_over", "dropped terms", ops.cube, lambda g, x: 3 * g * x**2 + g * x, "extra term")
     # The two sides are both right for a derivative: of sinh and of cosh. Nothing says which one was meant.
     yield mutant(
@@ -192,16 +193,14 @@ def constants() -> Iterator[Mutant]:
         lambda g, q, k, v: (torch.zeros_like(q), torch.zeros_like(k), torch.softmax(q @ k.T / 2, -1).T @ g),
         "no gradient",
     )
-    yield mutant(
-        "quotient_denominator", "constants", ops.quotient, lambda g, a, b: (g / b, None), "no gradient"
-    )
+    yield mutant("quotient_denominator", "constants", ops.quotient, lambda g, a, b: (g / b, None), "no gradient")
 
     # Plain PyTorch: what autograd does is what was written, and not what was meant.
     def normalised(x: Tensor) -> Tensor:
         return x / x.norm().detach()
 
     yield Mutant(
-        "detached_norm", "constants", normalised, lambda x: x / x.norm(), {"x": ops.POSITIVE}, "treated as constant",
+        "detached_norm", "constants", normalised, lambda x: x / x.norm(), {"x": POSITIVE}, "treated as constant",
         textbook=lambda x: 1 / x.norm() - x * x.sum() / x.norm() ** 3,
     )  # fmt: skip
 
@@ -232,20 +231,7 @@ def constants() -> Iterator[Mutant]:
         return x * torch.tanh(x)
 
     through = differentiable(forward, lambda g, x: g * (torch.tanh(x) + x / torch.cosh(x) ** 2))
-    respected = differentiable(forward, lambda g, x: g * torch.tanh(x))
     yield Mutant(
         "stop_gradient_ignored", "constants",
         lambda x: through(x), stopped, {"x": VECTOR_8}, "not treated as constant", textbook=lambda x: torch.tanh(x),
     )  # fmt: skip
-    _ = respected
-
-
-def formulas() -> Iterator[Mutant]:
-    """All of this file."""
-    yield from factors()
-    yield from signs()
-    yield from terms()
-    yield from constants()
-
-
-FAMILIES: Final = ("factors", "signs", "dropped terms", "constants")

@@ -10,7 +10,16 @@ from annotated_types import Interval
 
 from tests.detection import operations as ops
 from tests.detection.mutant import (
-    MATRIX, SCALAR, VECTOR, VECTOR_8, Annotated, Float, Mutant, Operation, Tensor, differentiable, mutant, torch
+    MATRIX,
+    VECTOR,
+    VECTOR_8,
+    Float,
+    Mutant,
+    Operation,
+    Tensor,
+    differentiable,
+    mutant,
+    torch,
 )  # fmt: skip
 
 
@@ -44,9 +53,7 @@ def incoming() -> Iterator[Mutant]:
                  lambda g, x: torch.sqrt(g**2) / (2 * torch.sqrt(x)), absolute)  # fmt: skip
     clipped = "incoming gradient clipped"
     yield mutant("clipped_to_one", family, ops.cube, lambda g, x: 3 * g.clamp(-1, 1) * x**2, clipped)
-    yield mutant(
-        "negative_cut_off", family, ops.relu, lambda g, x: g.clamp(min=0) * (x > 0), clipped
-    )
+    yield mutant("negative_cut_off", family, ops.relu, lambda g, x: g.clamp(min=0) * (x > 0), clipped)
     yield mutant(
         "clipped_in_linear", family, ops.linear,
         lambda g, x, w, b: ops.linear.backward(g.clamp(-0.5, 0.5), x, w, b), clipped,
@@ -168,4 +175,3 @@ FALSE_ALARMS: Final = (
     FalseAlarm("large_input", lambda x: x**2, 3e10, Interval(ge=1e10, le=1e11)),
     FalseAlarm("relu_near_zero", torch.relu, 5e-7, Interval(ge=-1e-6, le=1e-6)),
 )
-_ = SCALAR

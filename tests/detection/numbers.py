@@ -13,9 +13,7 @@ def precision() -> Iterator[Mutant]:
     """Computed in float32 or float16, or with constants of a few digits."""
     family = "precision"
     lower = "computed in lower precision"
-    yield mutant(
-        "cube_in_float32", family, ops.cube, lambda g, x: (3 * g.float() * x.float() ** 2).to(x.dtype), lower
-    )
+    yield mutant("cube_in_float32", family, ops.cube, lambda g, x: (3 * g.float() * x.float() ** 2).to(x.dtype), lower)
     yield mutant(
         "tanh_in_float16", family, ops.tanh, lambda g, x: g * (1 - torch.tanh(x.half()) ** 2).to(x.dtype), lower
     )

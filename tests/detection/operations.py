@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from annotated_types import Ge, Interval, Lt
 
 from tests.detection.mutant import (
-    MATRIX, MATRIX_8, POSITIVE, SCALAR, SMALL, SQUARE, VECTOR, VECTOR_8, Annotated, Float, Int, Operation, Tensor, torch
+    MATRIX,
+    POSITIVE,
+    SCALAR,
+    SQUARE,
+    VECTOR,
+    VECTOR_8,
+    Annotated,
+    Float,
+    Int,
+    Operation,
+    Tensor,
+    torch,
 )  # fmt: skip
 
 EPS = 1e-5
@@ -19,17 +28,13 @@ NORMAL = (2 * torch.pi) ** -0.5
 # ---------------------------------------------------------------------------------------------------------------------
 
 cube = Operation({"x": VECTOR}, lambda x: x**3, lambda g, x: 3 * g * x**2)
-sine_of_square = Operation(
-    {"x": VECTOR_8}, lambda x: torch.sin(x**2), lambda g, x: g * torch.cos(x**2) * 2 * x
-)
+sine_of_square = Operation({"x": VECTOR_8}, lambda x: torch.sin(x**2), lambda g, x: g * torch.cos(x**2) * 2 * x)
 damped = Operation(
     {"x": VECTOR_8},
     lambda x: torch.exp(-x) * torch.sin(x),
     lambda g, x: g * torch.exp(-x) * (torch.cos(x) - torch.sin(x)),
 )
-sigmoid = Operation(
-    {"x": VECTOR_8}, torch.sigmoid, lambda g, x: g * torch.sigmoid(x) * torch.sigmoid(-x)
-)
+sigmoid = Operation({"x": VECTOR_8}, torch.sigmoid, lambda g, x: g * torch.sigmoid(x) * torch.sigmoid(-x))
 tanh = Operation({"x": VECTOR_8}, torch.tanh, lambda g, x: g / torch.cosh(x) ** 2)
 softplus = Operation({"x": VECTOR_8}, lambda x: torch.log1p(torch.exp(x)), lambda g, x: g * torch.sigmoid(x))
 silu = Operation(
@@ -68,9 +73,7 @@ power = Operation(
     lambda g, x, y: (g * y * x ** (y - 1), g * x**y * torch.log(x)),
 )
 product = Operation({"a": VECTOR, "b": VECTOR}, lambda a, b: a * b, lambda g, a, b: (g * b, g * a))
-quotient = Operation(
-    {"a": VECTOR, "b": POSITIVE}, lambda a, b: a / b, lambda g, a, b: (g / b, -g * a / b**2)
-)
+quotient = Operation({"a": VECTOR, "b": POSITIVE}, lambda a, b: a / b, lambda g, a, b: (g / b, -g * a / b**2))
 hypotenuse = Operation(
     {"a": POSITIVE, "b": POSITIVE},
     lambda a, b: torch.sqrt(a**2 + b**2),
@@ -223,9 +226,7 @@ batch_norm = Operation({"x": Annotated[MATRIX, NARROW]}, batch_norm_forward, bat
 # Linear algebra and convolution
 # ---------------------------------------------------------------------------------------------------------------------
 
-matmul = Operation(
-    {"a": MATRIX, "b": Float[Tensor, "m k"]}, lambda a, b: a @ b, lambda g, a, b: (g @ b.T, a.T @ g)
-)
+matmul = Operation({"a": MATRIX, "b": Float[Tensor, "m k"]}, lambda a, b: a @ b, lambda g, a, b: (g @ b.T, a.T @ g))
 square_matmul = Operation({"a": SQUARE, "b": SQUARE}, lambda a, b: a @ b, lambda g, a, b: (g @ b.T, a.T @ g))
 linear = Operation(
     {"x": MATRIX, "w": Float[Tensor, "k m"], "b": Float[Tensor, "k"]},
@@ -237,9 +238,7 @@ bmm = Operation(
     torch.bmm,
     lambda g, a, c: (torch.bmm(g, c.transpose(1, 2)), torch.bmm(a.transpose(1, 2), g)),
 )
-matrix_vector = Operation(
-    {"a": SQUARE, "x": VECTOR}, lambda a, x: a @ x, lambda g, a, x: (torch.outer(g, x), a.T @ g)
-)
+matrix_vector = Operation({"a": SQUARE, "x": VECTOR}, lambda a, x: a @ x, lambda g, a, x: (torch.outer(g, x), a.T @ g))
 quadratic_form = Operation(
     {"a": SQUARE, "x": VECTOR},
     lambda a, x: x @ a @ x,
@@ -259,9 +258,7 @@ def convolution_backward(g: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tenso
     return padded.unfold(0, taps, 1) @ w.flip(0), x.unfold(0, taps, 1).T @ g
 
 
-convolution = Operation(
-    {"x": Float[Tensor, "n+2"], "w": Float[Tensor, "3"]}, convolution_forward, convolution_backward
-)
+convolution = Operation({"x": Float[Tensor, "n+2"], "w": Float[Tensor, "3"]}, convolution_forward, convolution_backward)
 
 
 def attention_forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -290,18 +287,14 @@ attention = Operation(
 # Broadcasting and indexing
 # ---------------------------------------------------------------------------------------------------------------------
 
-bias = Operation(
-    {"x": MATRIX, "b": Float[Tensor, "m"]}, lambda x, b: x + b, lambda g, x, b: (g, g.sum(0))
-)
+bias = Operation({"x": MATRIX, "b": Float[Tensor, "m"]}, lambda x, b: x + b, lambda g, x, b: (g, g.sum(0)))
 column_scale = Operation(
     {"x": MATRIX, "s": Float[Tensor, "m"]}, lambda x, s: x * s, lambda g, x, s: (g * s, (g * x).sum(0))
 )
 row_scale = Operation(
     {"x": MATRIX, "s": Float[Tensor, "n 1"]}, lambda x, s: x * s, lambda g, x, s: (g * s, (g * x).sum(1, keepdim=True))
 )
-temperature = Operation(
-    {"x": MATRIX, "s": SCALAR}, lambda x, s: x * s, lambda g, x, s: (g * s, (g * x).sum())
-)
+temperature = Operation({"x": MATRIX, "s": SCALAR}, lambda x, s: x * s, lambda g, x, s: (g * s, (g * x).sum()))
 optional_scale = Operation(
     {"x": MATRIX, "s": Float[Tensor, "n #m"]},
     lambda x, s: x * s,
@@ -360,12 +353,3 @@ binary_entropy = Operation(
     lambda x, t: (torch.nn.functional.softplus(x) - x * t).sum(),
     lambda g, x, t: (g * (torch.sigmoid(x) - t), -g * x),
 )
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, (Operation, float))]
-
-
-def identity(g: Tensor, *_: Any) -> Tensor:
-    """A backward pass that hands on what came in."""
-    return g
-
-
-_ = SMALL, MATRIX_8

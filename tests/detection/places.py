@@ -8,7 +8,16 @@ from annotated_types import Ge, Interval
 
 from tests.detection import operations as ops
 from tests.detection.mutant import (
-    SCALAR, VECTOR, VECTOR_8, Annotated, Float, Mutant, Operation, Tensor, mutant, torch
+    SCALAR,
+    VECTOR,
+    VECTOR_8,
+    Annotated,
+    Float,
+    Mutant,
+    Operation,
+    Tensor,
+    mutant,
+    torch,
 )  # fmt: skip
 
 
@@ -22,14 +31,10 @@ def regions() -> Iterator[Mutant]:
         return torch.where((x > 1.23) & (x < 1.24), 1.1 * right, right)
 
     yield mutant("cube_a_hundredth", family, ops.cube, narrow, name)
-    yield mutant(
-        "elu_negative", family, ops.elu, lambda g, x: torch.where(x > 0, g, g * torch.exp(x) * 0.9), name
-    )
+    yield mutant("elu_negative", family, ops.elu, lambda g, x: torch.where(x > 0, g, g * torch.exp(x) * 0.9), name)
     yield mutant("leaky_slope", family, ops.leaky_relu, lambda g, x: torch.where(x > 0, g, 0.1 * g), name)
     yield mutant("huber_not_clipped", family, ops.huber, lambda g, x, t: (g * (x - t), g * (t - x)), name)
-    yield mutant(
-        "hard_tanh_one_side", family, ops.hard_tanh, lambda g, x: g * (x > -1), name
-    )
+    yield mutant("hard_tanh_one_side", family, ops.hard_tanh, lambda g, x: g * (x > -1), name)
 
     def saturated(g: Tensor, x: Tensor) -> Tensor:
         return torch.where(x.abs() > 7.5, torch.zeros_like(g), g / torch.cosh(x) ** 2)
@@ -107,9 +112,7 @@ def ties() -> Iterator[Mutant]:
     family = "ties and kinks"
     name = "only at ties"
     absolute = Operation({"x": VECTOR}, torch.abs, lambda g, x: g * torch.sign(x))
-    yield mutant(
-        "absolute_at_zero", family, absolute, lambda g, x: g * torch.where(x == 0, 2.0, torch.sign(x)), name
-    )
+    yield mutant("absolute_at_zero", family, absolute, lambda g, x: g * torch.where(x == 0, 2.0, torch.sign(x)), name)
     yield mutant(
         "relu_at_zero", family, ops.relu, lambda g, x: g * torch.where(x == 0, -1.0, (x > 0).to(x.dtype)), name
     )
@@ -227,6 +230,16 @@ def overflows() -> Iterator[Mutant]:
 
     total = Operation(wide, ops.logsumexp.forward, ops.logsumexp.backward)
     yield mutant("logsumexp", family, total, naive, name)
+    soft_minimum = Operation(
+        wide, lambda x: -torch.logsumexp(-x, 0), lambda g, x: g * torch.exp(-x - torch.logsumexp(-x, 0))
+    )
+    yield mutant(
+        "soft_minimum",
+        family,
+        soft_minimum,
+        lambda g, x: g * torch.exp(-x) / torch.exp(-x).sum(),
+        "underflow of an intermediate",
+    )
     large = Annotated[VECTOR, Interval(ge=1, le=1e30)]
     length = Operation(
         {"a": large, "b": large},

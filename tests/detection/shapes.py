@@ -1,4 +1,4 @@
-"""Mistakes of shapes: transposed Jacobians, axes, broadcasting, columns against rows, sums for means, sizes, layouts."""
+"""Mistakes of shapes: transposed Jacobians, axes, broadcasting, (n, 1) against (n,), means, sizes, layouts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from annotated_types import Interval
 
 from tests.detection import operations as ops
 from tests.detection.mutant import (
-    MATRIX, SQUARE, VECTOR, Annotated, Float, Mutant, Operation, Tensor, mutant, scaled, torch
+    MATRIX,
+    SQUARE,
+    VECTOR,
+    Annotated,
+    Float,
+    Mutant,
+    Operation,
+    Tensor,
+    mutant,
+    scaled,
+    torch,
 )  # fmt: skip
 
 
@@ -17,12 +27,8 @@ def jacobians() -> Iterator[Mutant]:
     family = "transposed Jacobian"
     name = "transposed Jacobian"
     yield mutant("cumulative_sum", family, ops.cumulative_sum, lambda g, x: g.cumsum(0), name)
-    yield mutant(
-        "matrix_vector", family, ops.matrix_vector, lambda g, a, x: (torch.outer(g, x), a @ g), name
-    )
-    yield mutant(
-        "square_matmul", family, ops.square_matmul, lambda g, a, b: (g @ b, a.T @ g), name
-    )
+    yield mutant("matrix_vector", family, ops.matrix_vector, lambda g, a, x: (torch.outer(g, x), a @ g), name)
+    yield mutant("square_matmul", family, ops.square_matmul, lambda g, a, b: (g @ b, a.T @ g), name)
     yield mutant(
         "outer_product_turned", family, ops.matrix_vector, lambda g, a, x: (torch.outer(x, g), a.T @ g),
         "axis mixed up",
@@ -38,9 +44,7 @@ def jacobians() -> Iterator[Mutant]:
     yield mutant(
         "attention_scores",
         family,
-        Operation(
-            {"p": SQUARE, "v": Float[Tensor, "n d"]}, lambda p, v: p @ v, lambda g, p, v: (g @ v.T, p.T @ g)
-        ),
+        Operation({"p": SQUARE, "v": Float[Tensor, "n d"]}, lambda p, v: p @ v, lambda g, p, v: (g @ v.T, p.T @ g)),
         lambda g, p, v: (g @ v.T, p @ g),
         name,
     )
@@ -85,9 +89,7 @@ def axes() -> Iterator[Mutant]:
         ),
         "elements in another order",
     )
-    yield mutant(
-        "product_exchanged", family, ops.product, lambda g, a, b: (g * a, g * b), "arguments exchanged"
-    )
+    yield mutant("product_exchanged", family, ops.product, lambda g, a, b: (g * a, g * b), "arguments exchanged")
     yield mutant(
         "divide_exchanged", family, ops.quotient, lambda g, a, b: (-g * a / b**2, g / b), "arguments exchanged"
     )
@@ -99,15 +101,9 @@ def broadcasting() -> Iterator[Mutant]:
     name = "wrong reduction after broadcasting"
     yield mutant("bias_first_row", family, ops.bias, lambda g, x, b: (g, g[0]), name)
     yield mutant("bias_total", family, ops.bias, lambda g, x, b: (g, g.sum().expand(b.shape)), name)
-    yield mutant(
-        "linear_bias_last", family, ops.linear, lambda g, x, w, b: (g @ w, g.T @ x, g[-1]), name
-    )
-    yield mutant(
-        "column_scale_no_sum", family, ops.column_scale, lambda g, x, s: (g * s, (g * x)[0]), name
-    )
-    yield mutant(
-        "row_scale_total", family, ops.row_scale, lambda g, x, s: (g * s, (g * x).sum().expand(s.shape)), name
-    )
+    yield mutant("linear_bias_last", family, ops.linear, lambda g, x, w, b: (g @ w, g.T @ x, g[-1]), name)
+    yield mutant("column_scale_no_sum", family, ops.column_scale, lambda g, x, s: (g * s, (g * x)[0]), name)
+    yield mutant("row_scale_total", family, ops.row_scale, lambda g, x, s: (g * s, (g * x).sum().expand(s.shape)), name)
     yield mutant("temperature_first", family, ops.temperature, lambda g, x, s: (g * s, (g * x)[0, 0]), name)
     yield mutant("bias_mean", family, ops.bias, lambda g, x, b: (g, g.mean(0)), "mean for sum")
     yield mutant(
@@ -151,9 +147,7 @@ def columns() -> Iterator[Mutant]:
         lambda x, w: x.squeeze(1) * w,
         lambda g, x, w: ((g * w).unsqueeze(1), g * x.squeeze(1)),
     )
-    yield mutant(
-        "weights", family, weighted, lambda g, x, w: ((g * w).unsqueeze(1), (g * x).sum(0)), family
-    )
+    yield mutant("weights", family, weighted, lambda g, x, w: ((g * w).unsqueeze(1), (g * x).sum(0)), family)
 
 
 def means() -> Iterator[Mutant]:
@@ -163,9 +157,7 @@ def means() -> Iterator[Mutant]:
     yield mutant(
         "mean_square", family, ops.mean_square, lambda g, x, t: (2 * g * (x - t), -2 * g * (x - t)), "sum for mean"
     )
-    yield mutant(
-        "row_means", family, ops.row_means, lambda g, x: g.unsqueeze(1).expand(x.shape), "sum for mean"
-    )
+    yield mutant("row_means", family, ops.row_means, lambda g, x: g.unsqueeze(1).expand(x.shape), "sum for mean")
     yield mutant(
         "cross_entropy",
         family,
@@ -173,9 +165,7 @@ def means() -> Iterator[Mutant]:
         lambda g, x, t: (ops.cross_entropy_backward(g, x, t)[0] * x.shape[0], None),
         "sum for mean",
     )
-    yield mutant(
-        "sum_of_squares", family, ops.sum_of_squares, lambda g, x: 2 * g * x / len(x), "mean for sum"
-    )
+    yield mutant("sum_of_squares", family, ops.sum_of_squares, lambda g, x: 2 * g * x / len(x), "mean for sum")
     yield mutant(
         "variance_biased",
         family,
@@ -219,9 +209,7 @@ def sizes() -> Iterator[Mutant]:
         inner = (g * weight)[..., :32].sum(-1, keepdim=True)
         return weight * (g - inner)
 
-    wide = Operation(
-        {"x": Annotated[VECTOR, Interval(ge=-2, le=2)]}, ops.softmax_forward, ops.softmax_backward
-    )
+    wide = Operation({"x": Annotated[VECTOR, Interval(ge=-2, le=2)]}, ops.softmax_forward, ops.softmax_backward)
     yield mutant("softmax_one_warp", family, wide, partial_sum, name)
     yield mutant(
         "sum_of_squares_beyond_64", family, ops.sum_of_squares,
