@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from diffcheck.domain import Argument, Axis, argument, arguments_of, axes_of, describe_bounds
-from diffcheck.errors import DeclarationError
+from diffcheck.errors import DeclarationError, DiffcheckError
 
 if TYPE_CHECKING:
     from diffcheck.check import Settings
@@ -39,6 +39,12 @@ class Case:
     """A case whose backward pass runs first, into the same `.grad`."""
     clear: bool = False
     """Whether `.grad` is cleared between the two passes."""
+    kernel: Callable[..., Any] | None = None
+    """What is judged where it can't be traced: `function` then is its reference, and is traced in its place."""
+    given: tuple[Mapping[str, Any], ...] = ()
+    """Inputs to be checked before any is drawn: tensors by argument."""
+    draws: bool = True
+    """Whether inputs are drawn besides those that are given."""
     file: str = ""
     line: int = 0
 
@@ -56,6 +62,11 @@ class Case:
             f"{' ' + describe_bounds(a) if describe_bounds(a) else ''}"
             for a in self.arguments
         )
+
+    @cached_property
+    def judged(self) -> Case:
+        """The case as it is run for its numbers: its kernel, if it has one."""
+        return self if self.kernel is None else replace(self, function=self.kernel, kernel=None)
 
     @cached_property
     def differentiated(self) -> tuple[Argument, ...]:
@@ -79,6 +90,13 @@ class Case:
         from diffcheck.show import show
 
         return show(self, latex=latex)
+
+    def _repr_latex_(self) -> str | None:
+        """How a notebook shows it: the function and its gradient; None if it can't be traced."""
+        try:
+            return self.show(latex=True)
+        except DiffcheckError:
+            return None
 
 
 @overload
@@ -124,7 +142,8 @@ def case(
         gradient: The gradient of the sum of the outputs, as a function of the same arguments: a tensor, or for several
             differentiated arguments a tuple in their order or a dict by name. It is checked as well.
         assume: What holds between the arguments, as a function of them that returns a truth value.
-        inputs: Annotations by argument name, for functions that can't be annotated.
+        inputs: Annotations by argument name, in the order of the arguments, for functions that can't be annotated. They
+            nest as the arguments do: `{"params": {"w": Float[Tensor, "n m"], "b": Float[Tensor, "n"]}}`.
         name: Instead of the function's own name.
         preceded_by: A case over the same arguments whose backward pass runs before this one's, into the same `.grad`.
         clear: With `preceded_by`: clear `.grad` in between.
@@ -151,6 +170,8 @@ def _declare(
 ) -> Case:
     import torch
 
+    from diffcheck.nested import flattened
+
     if not callable(target):
         raise DeclarationError(
             f"a case is made of a function or an nn.Module, not of {target!r} ({type(target).__name__})"
@@ -161,11 +182,14 @@ def _declare(
         if value is not None and not callable(value):
             raise DeclarationError(f"case {name!r}: {what}={value!r} is not a function of the case's arguments")
     annotated: Callable[..., Any] = module.forward if module is not None else target
+    function = target
     if inputs is not None:
-        arguments = tuple(argument(n, a, case_name=name) for n, a in inputs.items())
+        leaves, rebuilt = flattened(inputs)
+        arguments = tuple(argument(n, a, case_name=name) for n, a in leaves.items())
+        if list(leaves) != list(inputs):
+            function = _nested(target, rebuilt)
     else:
         arguments = arguments_of(annotated, name)
-    function = target
     if module is not None:
         function, parameters = _functional(module, arguments)
         arguments += parameters
@@ -191,6 +215,15 @@ def _declare(
         file=str(Path(code.co_filename)) if code else "",
         line=code.co_firstlineno if code else 0,
     )
+
+
+def _nested(target: Callable[..., Any], rebuilt: Callable[[Sequence[Any]], dict[str, Any]]) -> Callable[..., Any]:
+    """A function of dicts, lists and tuples as one of their leaves."""
+
+    def function(*leaves: Any) -> Any:
+        return target(*rebuilt(leaves).values())
+
+    return function
 
 
 def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: Case | None, *, clear: bool) -> None:

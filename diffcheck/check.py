@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from unittest import SkipTest
 
@@ -16,18 +16,19 @@ from hypothesis import Phase
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from diffcheck import draw
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
 from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate, evaluate_each, numbers_again, values_of
+from diffcheck.evaluate import Evaluation, Memory, Path, evaluate, evaluate_each, input_of, numbers_again
 from diffcheck.faults import described
 from diffcheck.finding import finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
-from diffcheck.trace import Trace
+from diffcheck.trace import VALUE, Trace
 from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
 
@@ -46,6 +47,8 @@ class Settings:
     """Per case; what is not done by then is undecided."""
     database: bool = True
     """Whether disagreements are kept in Hypothesis' example database."""
+    profile: hypothesis.settings | None = None
+    """Hypothesis' settings for everything else; by default those in force."""
     reuse: bool = True
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
     only: frozenset[tuple[str, str]] | None = None
@@ -69,6 +72,8 @@ class _Row:
     paths: set[tuple[bool, ...]] = field(default_factory=set)
     largest: Trace | None = None
     """With the most elements: the formula for one element would not show the pattern."""
+    late: bool = False
+    """Whether there was no time to draw all inputs."""
     undecided: str = ""
     """Why some identity is not proved."""
     refuted: bool = False
@@ -86,6 +91,8 @@ class _Row:
 
 BLOCK: Final = 32
 """So many inputs are evaluated at once."""
+_GIVEN_EXAMPLES: Final = 10
+"""Cotangents that are drawn for an input that was given."""
 _LARGE_EXAMPLES: Final = 3
 """Inputs that are drawn of each large size."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
@@ -106,25 +113,26 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     started = time.perf_counter()
     rows = [_Row(mode, dtype) for mode, dtype in rows_of(case, settings)]
     memory = Memory()
-    assignments = size_assignments(case.arguments)
-    if not assignments:
+    assignments = size_assignments(case.arguments) if case.draws else []
+    if case.draws and not assignments:
         for row in rows:
             yield _result(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
         return
     inputs = _inputs(case, assignments, _special_values(case, rows, assignments, settings, memory))
-    deadline = started + settings.seconds
+    deadline, halfway = started + settings.seconds, started + settings.seconds / 2
     for row in rows:
         _replay_known(case, row, inputs, settings, memory, case_id)
-    drawn = _drawn(case, rows, inputs.small, settings.examples, settings.seed, started + settings.seconds / 2, memory)
-    if inputs.large is not None:
-        count = min(settings.examples, inputs.count_large)
-        drawn += _drawn(case, rows, inputs.large, count, settings.seed, started + settings.seconds / 2, memory)
+    drawn: list[Drawn] = []
+    for strategy, most in inputs.sources:
+        drawn += _drawn(case, rows, strategy, most, settings, halfway, memory)
+    for row in rows:
+        row.late = time.perf_counter() > halfway
     for block in _blocks(drawn):
         for row in rows:
             _visit(case, row, block, memory, deadline)
     for row in rows:
         if row.refuted and row.broken is None:
-            _hunt(case, row, inputs.small, settings, memory, deadline)
+            _hunt(case, row, inputs, settings, memory, deadline)
     for row in rows:
         yield _conclude(case, row, inputs, settings, memory, case_id, location, deadline)
 
@@ -133,27 +141,37 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
 class _Inputs:
     """Where a case's inputs are drawn from."""
 
+    given: tuple[Any, ...]
+    """Each around one input that somebody gave."""
     small: Any
-    large: Any = None
-    count_large: int = 0
-    """How many large ones are drawn."""
+    large: Any
+    sources: tuple[tuple[Any, float], ...]
+    """All of them, with how many inputs are drawn at most."""
 
     def like(self, drawn: Drawn) -> Any:
-        """Where an input was drawn from, and smaller ones are."""
+        """Where an input was drawn from, and simpler ones are."""
+        if drawn.given is not None:
+            return draw.around(drawn.given, large=drawn.large)
         return self.large if drawn.large else self.small
 
 
 def _inputs(case: Case, assignments: Sequence[Shapes], special: Sequence[float]) -> _Inputs:
-    small = draw.inputs(case.arguments, assignments, special)
-    large = large_assignments(case.arguments)
-    if not large:
-        return _Inputs(small)
-    return _Inputs(small, draw.inputs(case.arguments, large, special, large=True), _LARGE_EXAMPLES * len(large))
+    given = tuple(draw.around(values) for values in case.given)
+    large_sizes = large_assignments(case.arguments) if case.draws else []
+    small = draw.inputs(case.arguments, assignments, special) if assignments else None
+    large = draw.inputs(case.arguments, large_sizes, special, large=True) if large_sizes else None
+    most = [
+        *((strategy, _GIVEN_EXAMPLES) for strategy in given),
+        (small, math.inf),
+        (large, _LARGE_EXAMPLES * len(large_sizes)),
+    ]
+    return _Inputs(given, small, large, tuple((strategy, n) for strategy, n in most if strategy is not None))
 
 
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The mode and dtype of each result that a check gives, without checking anything."""
-    rows = [(mode, dtype) for mode in _modes(case, settings) for dtype in settings.dtypes]
+    modes = _modes(case, settings) if case.kernel is None else (VALUE, *_modes(case, settings))
+    rows = [(mode, dtype) for mode in modes for dtype in settings.dtypes]
     if case.gradient is not None and settings.dtypes:
         rows.append((TEXTBOOK, "float64"))
     return tuple(row for row in rows if settings.only is None or row in settings.only)
@@ -178,7 +196,7 @@ def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
         return False
 
     strategy = draw.inputs(case.arguments, size_assignments(case.arguments))
-    _find(strategy, visit, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+    _find(strategy, visit, settings, phases=[Phase.generate])
     found = [(str(key[0]), path) for key, paths in memory.paths.items() for path in paths]
     if not found:
         raise failure[0] if failure else CaseFailure("no input within the domain could be drawn")
@@ -199,16 +217,19 @@ def _modes(case: Case, settings: Settings) -> tuple[str, ...]:
 def _find(
     strategy: Any,
     condition: Callable[[Drawn], bool],
+    asked: Settings,
     *,
-    examples: int,
-    seed: int | None,
     phases: Sequence[Phase],
+    examples: float = math.inf,
     key: bytes | None = None,
 ) -> Drawn | None:
-    """The smallest drawn input with a property, or None."""
+    """The smallest input with a property, of at most so many as are asked for, or None."""
     database: dict[str, Any] = {} if key is not None else {"database": None}
-    settings = hypothesis.settings(max_examples=examples, phases=phases, deadline=None, derandomize=False, **database)
-    with _forced(seed):
+    most = int(min(asked.examples, examples))
+    settings = hypothesis.settings(
+        asked.profile, max_examples=most, phases=phases, deadline=None, derandomize=False, **database
+    )
+    with _forced(asked.seed):
         try:
             found: Drawn = hypothesis.find(strategy, condition, settings=settings, database_key=key)
         except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
@@ -231,8 +252,8 @@ def _drawn(
     case: Case,
     rows: Sequence[_Row],
     strategy: Any,
-    examples: int,
-    seed: int | None,
+    examples: float,
+    settings: Settings,
     deadline: float,
     memory: Memory,
 ) -> list[Drawn]:
@@ -244,7 +265,7 @@ def _drawn(
         if time.perf_counter() > deadline:
             return True  # the search ends
         try:
-            inside = any(values_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+            inside = any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
         except DiffcheckError:
             inside = True  # it is raised again, and reported, when a row is visited
         if not inside:
@@ -253,7 +274,7 @@ def _drawn(
         return False
 
     if rows:
-        _find(strategy, collect, examples=examples, seed=seed, phases=[Phase.generate])
+        _find(strategy, collect, settings, phases=[Phase.generate], examples=examples)
     return found
 
 
@@ -264,7 +285,7 @@ def _blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
         yield drawn[start : start + BLOCK]
 
 
-def _hunt(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, deadline: float) -> None:
+def _hunt(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, deadline: float) -> None:
     """Looks for an input at which a formula that is another one shows, steering towards large differences."""
 
     def differs(drawn: Drawn) -> bool:
@@ -275,22 +296,23 @@ def _hunt(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memo
             hypothesis.target(math.log2(row.gap), label="how far the formulas are apart, in bounds")
         return row.broken is not None
 
-    phases = [Phase.generate, Phase.target]
-    _find(strategy, differs, examples=settings.examples, seed=settings.seed, phases=phases)
+    for strategy in (*inputs.given, inputs.small):
+        if strategy is not None and row.broken is None:
+            _find(strategy, differs, settings, phases=[Phase.generate, Phase.target])
 
 
 def _special_values(
     case: Case, rows: Sequence[_Row], assignments: Sequence[Shapes], settings: Settings, memory: Memory
 ) -> tuple[float, ...]:
     """Numbers around which the formulas of one trace change, those that were executed included."""
-    if not rows:
+    if not rows or not assignments:
         return ()
     probe = _find(
         draw.inputs(case.arguments, assignments[-1:]),
         lambda _: True,
-        examples=1,
-        seed=settings.seed,
+        settings,
         phases=[Phase.generate],
+        examples=1,
     )
     if probe is None:
         return ()
@@ -373,7 +395,7 @@ def _key(row: _Row, case_id: str, *, large: bool) -> bytes:
 
 def _replay_known(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
     """Tries what disagreed in earlier runs first."""
-    database = hypothesis.settings().database
+    database = (settings.profile or hypothesis.settings()).database
     if not settings.database or not settings.reuse:
         return
     if database is None:
@@ -388,7 +410,7 @@ def _replay_known(case: Case, row: _Row, inputs: _Inputs, settings: Settings, me
     for strategy, large in ((inputs.small, False), (inputs.large, True)):
         key = _key(row, case_id, large=large)
         if strategy is not None and row.broken is None and any(True for _ in database.fetch(key)):
-            _find(strategy, disagrees, examples=10, seed=settings.seed, phases=[Phase.reuse], key=key)
+            _find(strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
 
 
 def _smallest(
@@ -413,8 +435,7 @@ def _smallest(
     found = _find(
         inputs.like(first),
         same,
-        examples=settings.examples + 20,
-        seed=settings.seed,
+        replace(settings, examples=settings.examples + 20),
         phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
         key=_key(row, case_id, large=first.large) if settings.database else None,
     )
@@ -467,13 +488,9 @@ def _conclude(
             finding = finding_of(subject, replay, location)
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
-        return _result(
-            case_id,
-            row,
-            Verdict.ERROR,
-            f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input",
-        )
-    if time.perf_counter() > deadline:
+        unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
+        return _result(case_id, row, Verdict.ERROR, unsteady)
+    if row.late or time.perf_counter() > deadline:
         return _result(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
     if row.inputs == 0:
         return _result(case_id, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
@@ -505,6 +522,8 @@ def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:
 
 def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> str:
     """The command that draws the same inputs again, in the one mode and dtype."""
+    if not location:
+        return f"the same call with seed={settings.seed}"
     parts = ["diffcheck run", location]
     if mode != TEXTBOOK:
         parts.append(f"--mode {'reverse' if mode == 'accumulate' else mode} --dtype {dtype}")

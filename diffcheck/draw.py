@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ class Drawn:
     layout: Layout = Layout.CONTIGUOUS
     large: bool = False
     """Whether some axis is long: then values are compared, and the identity is left to small sizes."""
+    given: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    """The tensors themselves, where somebody gave them; they may lie in memory as they like."""
 
     def __hash__(self) -> int:
         return hash((*self.entries.values(), self.seeds, self.layout))
@@ -198,6 +200,19 @@ def inputs(
     return st.integers(0, len(per_shapes) - 1).flatmap(per_shapes.__getitem__)
 
 
+def around(values: Mapping[str, Tensor], *, large: bool = False) -> st.SearchStrategy[Drawn]:
+    """A given input, with cotangents that are drawn."""
+    return st.builds(
+        Drawn,
+        st.just({name: tuple(value.shape) for name, value in values.items()}),
+        st.just({name: tuple(value.detach().reshape(-1).tolist()) for name, value in values.items()}),
+        cotangent_numbers(),
+        _layouts(),
+        st.just(large),
+        st.just(values),
+    )
+
+
 def _layouts() -> st.SearchStrategy[Layout]:
     """Contiguous in half of all draws."""
     others = [layout for layout in Layout if layout is not Layout.CONTIGUOUS]
@@ -206,6 +221,9 @@ def _layouts() -> st.SearchStrategy[Layout]:
 
 def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> dict[str, Tensor]:
     """The drawn inputs as fresh tensors, real ones in the dtype under test."""
+    if drawn.given is not None:
+        given = {a.name: copied(drawn.given[a.name].detach()) for a in arguments}
+        return {a.name: given[a.name].to(dtype) if a.kind == "real" else given[a.name] for a in arguments}
     kinds = {"real": dtype, "integer": torch.int64, "boolean": torch.bool}
     return {
         a.name: laid_out(

@@ -11,21 +11,20 @@ import torch
 from flint import arb
 from torch import Tensor
 
-from diffcheck.autodiff import SECOND_ORDER, SeedsFor
+from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
-from diffcheck.draw import Drawn, Layout, admits, copied, taken_in_turn, tensors
+from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget, Source
-from diffcheck.trace import Run, Trace, differentiate_each, textbook_gradients, trace, trace_textbook
+from diffcheck.trace import Run, Trace, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
-TEXTBOOK: Final = "gradient"
-"""The mode under which a case's own `gradient=` is reported."""
 _VALUE_SLACK: Final = 64.0
 """A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
@@ -39,6 +38,8 @@ class Path:
     certifier: Certifier
     guards: Program
     expected: tuple[bool, ...]
+    seeds: Forms
+    """Of the cotangents and tangents, in the order in which they are asked for."""
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class Memory:
     exhausted: dict[Drawn, str] = field(default_factory=dict)
     """Inputs at which a run used up its budget: no other mode or dtype needs to try."""
     smallest_exhausted: Drawn | None = None
-    tensors: dict[int, tuple[Drawn, dict[str, dict[str, Tensor] | None]]] = field(default_factory=dict)
+    inputs: dict[int, tuple[Drawn, dict[str, Input | None]]] = field(default_factory=dict)
     """The inputs that were looked at last, by identity, and their tensors by dtype."""
 
 
@@ -137,23 +138,22 @@ def evaluate_each(
 class _Placed:
     """An input with the trace that serves it."""
 
-    drawn: Drawn
-    values: dict[str, Tensor]
+    input: Input
     path: Path
     fresh: bool
     """Whether the trace was made at this very input."""
 
 
 def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
-    values = values_of(case, dtype, drawn, memory)
-    if values is None:
+    given = input_of(case, dtype, drawn, memory)
+    if given is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
-    path = _known_path(case, paths, values)
+    path = _known_path(paths, given)
     if path is not None:
-        return _Placed(drawn, values, path, fresh=False)
-    paths.insert(0, _within_budget(case, mode, dtype, drawn, values, memory))
-    return _Placed(drawn, values, paths[0], fresh=True)
+        return _Placed(given, path, fresh=False)
+    paths.insert(0, _within_budget(case, mode, dtype, drawn, given, memory))
+    return _Placed(given, paths[0], fresh=True)
 
 
 def _confirmed(
@@ -168,35 +168,37 @@ def _confirmed(
     if not evaluation.judgement.failures or (placed.fresh and evaluation.alone):
         return evaluation
     if not placed.fresh:
-        path = _new_path(case, mode, dtype, placed.drawn, placed.values, memory)
-        placed = _Placed(placed.drawn, placed.values, path, fresh=True)
+        path = _new_path(case, mode, dtype, placed.input, memory)
+        placed = _Placed(placed.input, path, fresh=True)
     return _at(case, mode, placed, memory)
 
 
 _REMEMBERED: Final = 64
 
 
-def values_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> dict[str, Tensor] | None:
-    """The drawn input in a dtype, or None outside of the domain; all modes share it, and leave it as it is.
+def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
+    """The drawn input in a dtype, or None outside of the domain.
 
     Raises:
         CaseFailure: `assume=` or a predicate raises.
     """
-    if id(drawn) not in memory.tensors:
-        if len(memory.tensors) >= _REMEMBERED:
-            memory.tensors.clear()
-        memory.tensors[id(drawn)] = drawn, {}
-    by_dtype = memory.tensors[id(drawn)][1]
+    if id(drawn) not in memory.inputs:
+        if len(memory.inputs) >= _REMEMBERED:
+            memory.inputs.clear()
+        memory.inputs[id(drawn)] = drawn, {}
+    by_dtype = memory.inputs[id(drawn)][1]
     if dtype not in by_dtype:
         values = tensors(drawn, case.arguments, DTYPES[dtype])
-        by_dtype[dtype] = values if _in_domain(case, drawn, values) else None
+        inside = _in_domain(case, drawn, values)
+        entries = flat([values[a.name] for a in case.differentiated])
+        by_dtype[dtype] = Input(drawn, values, entries) if inside else None
     return by_dtype[dtype]
 
 
 def _refuses_layout(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:
     """Whether the function itself raises where memory is not contiguous (`view` does), and only there."""
-    values = values_of(case, dtype, drawn, memory) if drawn.layout is not Layout.CONTIGUOUS else None
-    if values is None:
+    given = input_of(case, dtype, drawn, memory) if drawn.layout is not Layout.CONTIGUOUS else None
+    if given is None:
         return False
 
     def raises(arguments: Iterable[Tensor]) -> bool:
@@ -207,7 +209,8 @@ def _refuses_layout(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> boo
             return True
         return False
 
-    return raises(map(copied, values.values())) and not raises(v.contiguous().clone() for v in values.values())
+    values = given.values.values()
+    return raises(map(copied, values)) and not raises(v.contiguous().clone() for v in values)
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
@@ -216,11 +219,11 @@ def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
     return (mode, dtype, *drawn.shapes.items(), *fixed)
 
 
-def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Path:
     if drawn in memory.exhausted:
         raise BudgetExceeded(memory.exhausted[drawn])
     try:
-        return _new_path(case, mode, dtype, drawn, values, memory)
+        return _new_path(case, mode, dtype, given, memory)
     except BudgetExceeded as error:
         memory.exhausted[drawn] = str(error)
         raise
@@ -235,54 +238,43 @@ def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:
         ) from error
 
 
-def _real_entries(case: Case, values: dict[str, Tensor]) -> list[float]:
-    return _flat([values[a.name] for a in case.differentiated])
-
-
-def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) -> Path | None:
-    if not paths:
-        return None
-    point = _real_entries(case, values)
+def _known_path(paths: Sequence[Path], given: Input) -> Path | None:
     for path in paths:
-        if not path.expected or holds(path.guards, path.expected, point, 128):
+        if not path.expected or holds(path.guards, path.expected, given.entries, 128):
             return path
     return None
 
 
-def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
-    """Gives the drawn cotangents or tangents, and leaves them in `kept`."""
-
-    def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept), drawn.layout)
-        kept.extend(found)
-        return found
-
-    return seeds
-
-
-def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -> Path:
     kept: list[Tensor] = []
-    seeding = seeds_for(drawn, kept)
+    seeding = seeds_for(given.drawn, kept)
     if mode == TEXTBOOK:
         traced, run = trace_textbook(
-            case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations
+            case, given.values, _reference_trace(case, dtype, given, memory), memory.operations
         )
     else:
-        traced, run = trace(case, mode, values, seeding, memory.operations)
+        traced, run = trace(case, mode, given.values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
-    point = _real_entries(case, values) + _flat(kept)
+    point = given.entries + flat(kept)
     _check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
-    proof = Proof(Status.LEFT) if drawn.large else _proof(formulas, memory)
+    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
     programs = (traced.variables, *formulas, mode in SECOND_ORDER)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
             traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER
         )
-    inputs = traced.variables[: len(_real_entries(case, values))]
+    inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
-    return Path(traced, proof, certifier.in_format(fmt), guards, traced.path)
+    return Path(
+        traced,
+        proof,
+        certifier.in_format(fmt),
+        guards,
+        traced.path,
+        tuple((tuple(seed.shape), seed.dtype) for seed in kept),
+    )
 
 
 def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], memory: Memory) -> Proof:
@@ -292,11 +284,11 @@ def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], memory: Memory) 
     return known
 
 
-def _reference_trace(case: Case, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Trace:
+def _reference_trace(case: Case, dtype: str, given: Input, memory: Memory) -> Trace:
     """A trace of the case itself at this input: the one that its reverse mode has been judged by, or a new one."""
     base = "reverse" if case.preceded_by is None else "accumulate"
-    known = _known_path(case, memory.paths.get(_key(case, base, dtype, drawn), []), values)
-    return known.trace if known else trace(case, base, values, seeds_for(drawn, []), memory.operations)[0]
+    known = _known_path(memory.paths.get(_key(case, base, dtype, given.drawn), []), given)
+    return known.trace if known else trace(case, base, given.values, seeds_for(given.drawn, []), memory.operations)[0]
 
 
 def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
@@ -310,47 +302,43 @@ def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
 
 def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
     """Raises: As `evaluate`."""
-    kept: list[Tensor] = []
-    values = placed.values
-    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
-        ((point, computed),) = certified_inputs(case, mode, [values], [seeds_for(placed.drawn, kept)], [kept])
-    if len(computed) != len(placed.path.trace.entries):
+    path, given = placed.path, placed.input
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
+        found = numbers_at(case.judged, mode, given)
+    if len(found.computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
-    judgement = placed.path.certifier.judge(point, computed)
-    return Evaluation(placed.path, judgement, computed, point, values, kept, alone=True)
+    return _judged(placed, found, path.certifier.judge(found.point, found.computed), alone=True)
 
 
 def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -> list[Evaluation]:
     """Of inputs that one trace serves; nothing if not all of them went well, or if there is nothing to share."""
     if len(placed) == 1:
         return []
-    kept: list[list[Tensor]] = [[] for _ in placed]
-    seeds = [seeds_for(item.drawn, own) for item, own in zip(placed, kept, strict=True)]
-    values = [item.values for item in placed]
     path = placed[0].path
     try:
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            found = certified_inputs(case, mode, values, seeds, kept)
+            found = numbers_at_each(case.judged, mode, [item.input for item in placed], path.seeds)
     except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
         return []
-    if any(len(computed) != len(path.trace.entries) for _, computed in found):
+    if any(len(numbers.computed) != len(path.trace.entries) for numbers in found):
         return []
-    judged = path.certifier.judge_all([point for point, _ in found], [computed for _, computed in found])
-    return [
-        Evaluation(path, judgement, computed, point, item.values, own, alone=False)
-        for item, own, judgement, (point, computed) in zip(placed, kept, judged, found, strict=True)
-    ]
+    judged = path.certifier.judge_all([numbers.point for numbers in found], [numbers.computed for numbers in found])
+    return [_judged(*each, alone=False) for each in zip(placed, found, judged, strict=True)]
+
+
+def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: bool) -> Evaluation:
+    return Evaluation(
+        placed.path, judgement, found.computed, found.point, placed.input.values, found.seeds, alone=alone
+    )
 
 
 def numbers_again(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> list[float]:
     """What PyTorch computes at an input, once more; nothing outside of the domain."""
-    values = values_of(case, dtype, drawn, memory)
-    if values is None:
+    given = input_of(case, dtype, drawn, memory)
+    if given is None:
         return []
-    kept: list[Tensor] = []
-    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
-        ((_, computed),) = certified_inputs(case, mode, [values], [seeds_for(drawn, kept)], [kept])
-    return computed
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
+        return numbers_at(case.judged, mode, given).computed
 
 
 def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Source]:
@@ -365,48 +353,6 @@ def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Sour
     return found
 
 
-def certified_inputs(
-    case: Case,
-    mode: str,
-    values: Sequence[dict[str, Tensor]],
-    seeds_for: Sequence[SeedsFor],
-    kept: Sequence[Sequence[Tensor]],
-) -> list[tuple[list[float], list[float]]]:
-    """PyTorch's work at several inputs: for each the values of the trace's variables, and the numbers that it computed.
-
-    Args:
-        case: The case.
-        mode: One of `diffcheck.trace.MODES`, `accumulate` or `gradient`.
-        values: For each, the tensors by argument; they are left as they are.
-        seeds_for: For each, gives cotangents or tangents, and leaves them in `kept`.
-        kept: See `seeds_for`.
-    """
-    fresh = [{name: copied(value) for name, value in own.items()} for own in values]
-    derivatives: list[Sequence[Tensor]]
-    if mode == TEXTBOOK:
-        assert case.gradient is not None
-        derivatives = [
-            textbook_gradients(case, case.gradient(*own.values()), [own[a.name] for a in case.differentiated])
-            for own in fresh
-        ]
-    else:
-        derivatives = [run.derivatives for run in differentiate_each(case, mode, fresh, seeds_for)]
-    return [
-        (_real_entries(case, own) + _flat(seeds), _flat(found))
-        for own, seeds, found in zip(values, kept, derivatives, strict=True)
-    ]
-
-
-def _flat(parts: Sequence[Tensor]) -> list[float]:
-    if len(parts) == 1 and parts[0].dim() == 1:
-        found: list[float] = parts[0].tolist()
-        return found
-    flat: list[float] = []
-    for tensor in parts:
-        flat.extend(tensor.detach().reshape(-1).tolist())
-    return flat
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Values first: a wrong rule must never look like a wrong derivative
 # ---------------------------------------------------------------------------------------------------------------------
@@ -419,10 +365,10 @@ def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) 
         RuleError: They differ.
     """
     pairs: list[tuple[str, Any, float]] = []
-    outputs = [v for y in run.outputs for v in _flat([y])]
+    outputs = [v for y in run.outputs for v in flat([y])]
     if outputs:  # the textbook's gradient computes none
         pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
-    derivatives = _flat(run.derivatives)
+    derivatives = flat(run.derivatives)
     pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
     program = compile_graph([e for _, e, _ in pairs], traced.variables, careful)

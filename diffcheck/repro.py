@@ -13,8 +13,9 @@ from typing import Final
 
 from torch import Tensor
 
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.evaluate import TEXTBOOK, Evaluation
+from diffcheck.evaluate import Evaluation
 
 _TENSOR: Final = """\
 def tensor(numbers, dtype, size):
@@ -89,7 +90,8 @@ def _import(case: Case, location: str) -> list[str] | None:
         location = "".join(shlex.split(location)[:1])
     file, _, name = location.partition("::")
     if Path(file).is_file() and name.isidentifier():
-        return _from_file(Path(file), name)
+        return _from_file(Path(file), name if case.kernel is None else f"{name}.judged")
+    case = case.judged
     function = case.function
     if not isinstance(function, FunctionType) or not function.__qualname__.isidentifier():
         return None

@@ -29,6 +29,8 @@ from diffcheck.rules.registry import Array, elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_for
 from diffcheck.verdict import Mistake
 
+VALUE: Final = "value"
+"""The mode in which a kernel's value is compared with its reference's: nothing is differentiated."""
 MODES: Final = ("reverse", "forward", *autodiff.SECOND_ORDER)
 """A case with `preceded_by` has the one mode `accumulate`."""
 
@@ -96,6 +98,8 @@ def differentiate(
         outputs, derivatives = autodiff.reverse(applied(case.function), inputs, seeds_for)
     elif mode == "forward":
         outputs, derivatives = autodiff.forward(applied(case.function), inputs, seeds_for(inputs))
+    elif mode == VALUE:
+        outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
     elif mode in autodiff.SECOND_ORDER:
         differentiated = autodiff.SECOND_ORDER[mode]
         outputs, derivatives = differentiated(applied(case.function), inputs, seeds_for, seconds_for or seeds_for)
@@ -128,25 +132,25 @@ def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tens
 
 
 def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
-    like = {
-        "forward": outputs,
-        "forward-over-forward": outputs,
-        "reverse-over-reverse": [*inputs, *outputs],
-        "reverse-over-forward": [*inputs, *inputs],
-    }.get(mode, inputs)
-    return Run(
-        tuple(outputs),
-        tuple(
-            torch.zeros_like(x) if d is None else autodiff.materialized(d)
-            for d, x in zip(derivatives, like, strict=True)
-        ),
-    )
+    match mode:
+        case "value" | "forward" | "forward-over-forward":
+            like = outputs
+        case "reverse-over-reverse":
+            like = [*inputs, *outputs]
+        case "reverse-over-forward":
+            like = [*inputs, *inputs]
+        case _:
+            like = inputs
+    found = [
+        torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in zip(derivatives, like, strict=True)
+    ]
+    return Run(tuple(outputs), tuple(found))
 
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
     """Whose derivatives a mode gives, in order."""
     match mode:
-        case "forward" | "forward-over-forward":
+        case "value" | "forward" | "forward-over-forward":
             return [*outputs]
         case "reverse-over-reverse":
             return [*inputs, *(f"d{name}" for name in outputs)]
@@ -381,6 +385,8 @@ def _reference(
     mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], firsts: Sequence[Expr], seconds: Sequence[Expr]
 ) -> tuple[Expr, ...]:
     outer, inner = _parts(mode)
+    if mode == VALUE:
+        return tuple(outputs)
     if inner == "forward":
         derivative = derive.push_forward(outputs, dict(zip(inputs, firsts, strict=True)))
     else:

@@ -1,4 +1,4 @@
-"""Verdict, Finding, Result: what a check says. Frozen data, no behaviour."""
+"""Verdict, Finding, Result: what a check says. Frozen data, without behaviour but for how a notebook shows it."""
 
 from __future__ import annotations
 
@@ -143,6 +143,11 @@ class Finding:
     repro: str = ""
     """A script that shows the finding without diffcheck; empty where the function can't be imported."""
 
+    def _repr_html_(self) -> str:
+        from diffcheck.report.notebook import finding_html
+
+        return finding_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -173,3 +178,13 @@ class Result:
     """Why there is no better verdict, in one sentence; empty if there is nothing to say."""
     details: tuple[str, ...] = field(default=())
     """Further lines of a report: a table, a loss per epoch."""
+
+    def _repr_html_(self) -> str:
+        from diffcheck.report.notebook import result_html
+
+        return result_html(self)
+
+    def _repr_latex_(self) -> str | None:
+        from diffcheck.report.notebook import result_latex
+
+        return result_latex(self) or None

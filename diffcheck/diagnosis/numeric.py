@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,10 +12,13 @@ from flint import arb
 from diffcheck import expr as graph
 from diffcheck.compiler import EXACT, Selections, compile_graph
 from diffcheck.diagnosis.view import View
+from diffcheck.evaluate import Evaluation
 from diffcheck.expr import Expr
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
 
 _FORMATS: Final = {24: "float32", 11: "float16", 8: "bfloat16"}
+_FEWEST: Final = 3
+"""Numbers that must agree before a factor is suspected."""
 _TYPES: Final = {"float64": np.float64, "float32": np.float32}
 
 _ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {
@@ -144,6 +148,19 @@ def _true(view: View, node: Expr) -> float | None:
     if not ball.is_finite():
         return None
     return 0.0 if ball.is_zero() else 1.0
+
+
+def by_numbers(evaluation: Evaluation) -> Diagnosis | None:
+    """What the numbers alone suggest: one and the same factor wherever they are off."""
+    true = evaluation.path.certifier.enclose(evaluation.point)
+    wrong = [p for p in evaluation.judgement.failures if not true[p].contains(0) and true[p].is_finite()]
+    ratios = [evaluation.computed[p] / float(true[p].mid()) for p in wrong]
+    if len(ratios) < _FEWEST or not all(math.isclose(r, ratios[0], rel_tol=1e-6) for r in ratios):
+        return None
+    if math.isclose(ratios[0], -1, rel_tol=1e-6):
+        return Diagnosis(Mistake.SIGN, Certainty.LIKELY, f"{len(ratios)} numbers are minus the derivative")
+    words = f"{len(ratios)} numbers are {ratios[0]:.6g} times the derivative"
+    return Diagnosis(Mistake.FACTOR, Certainty.LIKELY, words)
 
 
 def lower_precision(view: View, position: int) -> Diagnosis | None:

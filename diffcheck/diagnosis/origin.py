@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffcheck import expr as graph
+from diffcheck.batch import TEXTBOOK
 from diffcheck.diagnosis import numeric
 from diffcheck.diagnosis.subject import Subject
 from diffcheck.errors import DiffcheckError
-from diffcheck.evaluate import TEXTBOOK, sources_of
+from diffcheck.evaluate import sources_of
 from diffcheck.expr import Expr
 from diffcheck.shadow import Source
 from diffcheck.verdict import Diagnosis, Mistake

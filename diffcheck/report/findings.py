@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 from typing import TYPE_CHECKING, Final
 
+from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.align import AlignMethod
-    from rich.console import Console
 
     from diffcheck.verdict import Finding, Result, Value
 
@@ -56,6 +57,11 @@ def _print_repro(console: Console, script: str) -> None:
     console.print(Text("  repro: paste this into Python", style="dim"))
     console.print()
     console.print(Text(printable(script.rstrip(), console)), soft_wrap=True)
+
+
+def facts(result: Result, finding: Finding) -> list[tuple[str, str]]:
+    """Give what a finding says, by label, for what is no terminal."""
+    return list(_lines(Console(file=io.StringIO(), width=_FORMULA), result, finding))
 
 
 def banner(console: Console, title: Text, characters: str, *, align: AlignMethod) -> None:

@@ -21,11 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from diffcheck.batch import Input, numbers_at_each
 from diffcheck.case import Case, case
 from diffcheck.check import BLOCK
 from diffcheck.draw import Drawn, taken_in_turn
-from diffcheck.evaluate import Evaluation, Memory, evaluate, evaluate_each, seeds_for
-from diffcheck.evaluate import certified_inputs as certified_inputs_of
+from diffcheck.evaluate import Evaluation, Memory, evaluate, evaluate_each
 from diffcheck.load import Loaded, collect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,22 +80,20 @@ def _measured(name: str, function: Callable[[Tensor], Tensor], n: int) -> tuple[
     evaluations = [e for _, e in evaluate_each(declared, "reverse", "float64", drawn, Memory())]
     assert all(isinstance(e, Evaluation) and not e.judgement.failures for e in evaluations)
     assert isinstance(evaluations[0], Evaluation)
-    certifier = evaluations[0].path.certifier
-    values = [{"x": x} for x in xs]
+    path = evaluations[0].path
+    inputs = [Input(one, {"x": x}, x.tolist()) for one, x in zip(drawn, xs, strict=True)]
 
     def differentiated() -> tuple[list[list[float]], list[list[float]]]:
-        kept: list[list[Tensor]] = [[] for _ in xs]
-        seeds = [seeds_for(one, own) for one, own in zip(drawn, kept, strict=True)]
-        found = certified_inputs_of(declared, "reverse", values, seeds, kept)
-        return [point for point, _ in found], [computed for _, computed in found]
+        found = numbers_at_each(declared, "reverse", inputs, path.seeds)
+        return [numbers.point for numbers in found], [numbers.computed for numbers in found]
 
     points, computed = differentiated()
     leaf = xs[0].clone().requires_grad_()
     cotangent = taken_in_turn(SEEDS, [function(leaf)])[0]
     return (
         median_us(lambda: torch.autograd.grad(function(leaf), leaf, cotangent)),
-        median_us(lambda: certifier.judge_all(*differentiated())) / BLOCK,
-        median_us(lambda: certifier.judge_all(points, computed)) / BLOCK,
+        median_us(lambda: path.certifier.judge_all(*differentiated())) / BLOCK,
+        median_us(lambda: path.certifier.judge_all(points, computed)) / BLOCK,
         median_us(lambda: gradcheck(function, xs[0].clone().requires_grad_()), 1.0),
     )
 

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from diffcheck import case
 from diffcheck.case import Case
 from diffcheck.check import Settings, check
 from diffcheck.domain import Argument, resolved, size_assignments
 from diffcheck.verdict import PASSING, Mistake, Result, Verdict
-from tests.detection.mutant import Mutant
+from tests.detection.gradients import FalseAlarm
+from tests.detection.mutant import Annotated, Float, Mutant
 
 FOUND: Final = frozenset({Verdict.WRONG, Verdict.INACCURATE, Verdict.ERROR})
 
@@ -80,6 +82,13 @@ def name_of(result: Result) -> str:
         return str(result.finding.diagnosis.name) if result.finding.diagnosis is not None else ""
     first = result.reason.partition(":")[0]
     return first if first in {str(mistake) for mistake in Mistake} else ""
+
+
+def alarm_passes(alarm: FalseAlarm) -> bool:
+    """Whether our check accepts a right function that gradcheck accuses, over a domain around the point."""
+    it = case(alarm.function, inputs={"x": Annotated[Float[Tensor, "n"], alarm.domain]}, name=alarm.name)
+    settings = Settings(examples=30, seed=1, modes=("reverse", "forward"), database=False)
+    return all(result.verdict in PASSING for result in checked(it, settings))
 
 
 def theirs(entry: Mutant, *, fast: bool) -> Theirs:
