@@ -20,17 +20,18 @@ from diffcheck import draw
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
+from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import DTYPES, Evaluation, Memory, Path, evaluate, evaluate_each, input_of
+from diffcheck.evaluate import DTYPES, Evaluation, Memory, Path, evaluate, evaluate_each, input_of, numbers_again
 from diffcheck.faults import case_errors, described
-from diffcheck.finding import finding_at_scale, finding_of
+from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.scale import Comparison, compare, random_seeds
 from diffcheck.trace import VALUE, Trace
-from diffcheck.verdict import Result, Verdict
+from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
 
 
@@ -528,10 +529,12 @@ def _conclude(
                 _note(row, evaluation)
             row.seconds += time.perf_counter() - started
             replay = replay_command(location, row.mode, row.dtype, settings)
-            finding = finding_of(case, row.mode, row.dtype, evaluation, replay)
+            subject = _subject(case, row, drawn, evaluation, memory)
+            finding = finding_of(subject, replay, location)
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
-        return _result(case_id, row, Verdict.ERROR, "a disagreement did not happen again at the same input")
+        unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
+        return _result(case_id, row, Verdict.ERROR, unsteady)
     if isinstance(row.at_scale, Comparison):
         replay = replay_command(location, row.mode, row.dtype, settings)
         finding = finding_at_scale(case, row.mode, row.dtype, row.at_scale, replay)
@@ -548,6 +551,19 @@ def _conclude(
     if row.undecided:
         return _result(case_id, row, Verdict.AGREES, row.undecided)
     return _result(case_id, row, Verdict.PROVED)
+
+
+def _subject(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memory: Memory) -> Subject:
+    """What a finding is made of, and how to find out more."""
+
+    def probe(other: Drawn) -> Evaluation | None:
+        return evaluate(case, row.mode, row.dtype, other, memory)
+
+    def again(other: Drawn) -> list[float]:
+        return numbers_again(case, row.mode, row.dtype, other, memory)
+
+    position = worst_number(evaluation)
+    return Subject(case, row.mode, row.dtype, drawn, evaluation, position, again, probe)
 
 
 def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:

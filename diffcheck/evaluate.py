@@ -21,7 +21,7 @@ from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleEr
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.identity import Proof, Status, prove
-from diffcheck.shadow import MANTISSA_BITS, Budget
+from diffcheck.shadow import MANTISSA_BITS, Budget, Source
 from diffcheck.trace import Run, Trace, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
@@ -332,6 +332,27 @@ def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: boo
     )
 
 
+def numbers_again(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> list[float]:
+    """What PyTorch computes at an input, once more; nothing outside of the domain."""
+    given = input_of(case, dtype, drawn, memory)
+    if given is None:
+        return []
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
+        return numbers_at(case.judged, mode, given).computed
+
+
+def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Source]:
+    """Which lines of the user's computed what, at an input that was evaluated before.
+
+    Raises:
+        DiffcheckError: As `diffcheck.trace.trace`.
+    """
+    found: dict[Expr, Source] = {}
+    seeds = iter(evaluation.seeds)
+    trace(case, mode, evaluation.values, lambda like: [next(seeds) for _ in like], sources=found)
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Values first: a wrong rule must never look like a wrong derivative
 # ---------------------------------------------------------------------------------------------------------------------
@@ -345,7 +366,8 @@ def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) 
     """
     pairs: list[tuple[str, Any, float]] = []
     outputs = [v for y in run.outputs for v in flat([y])]
-    pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
+    if outputs:  # the textbook's gradient computes none
+        pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
     derivatives = flat(run.derivatives)
     pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)

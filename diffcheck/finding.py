@@ -10,8 +10,10 @@ from diffcheck import formula
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome, Verdict, format_of
+from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.identity import Status
+from diffcheck.repro import repro
 from diffcheck.scale import Comparison
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry
@@ -29,25 +31,41 @@ _QUANTITIES = {
 """What a mode gives, of an entry."""
 
 
-def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str) -> Finding:
-    """The finding for the worst number of an evaluation."""
+def worst_number(evaluation: Evaluation) -> int:
+    """The position of the number that a finding is about: the first that is wrong, or else inaccurate."""
     failures = evaluation.judgement.failures
-    position = max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
-    verdict = failures[position]
+    return max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
+
+
+def finding_of(subject: Subject, replay: str, location: str) -> Finding:
+    """The finding about one number: what it is, what it should be, and what the mistake is.
+
+    Args:
+        subject: What was evaluated, and how to find out more.
+        replay: The command that reproduces it.
+        location: What names the case on the command line.
+    """
+    case, mode, dtype, evaluation, position = (
+        subject.case, subject.mode, subject.dtype, subject.evaluation, subject.position
+    )  # fmt: skip
+    verdict = evaluation.judgement.failures[position]
     trace = evaluation.path.trace
     entry = trace.entries[position]
     number = evaluation.computed[position]
     torch_dtype = DTYPES[dtype]
     fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
     certified = float(verdict.certified.mid())
+    headline = _headline(case, mode, entry, verdict)
+    decimal = verdict.certified.str(_DIGITS, radius=False)
+    diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
     return Finding(
-        headline=_headline(case, mode, entry, verdict),
+        headline=headline,
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
         cotangents=tuple(_value(n, v) for n, v in zip(trace.seeds, evaluation.seeds, strict=True)),
         autograd=number,
-        certified=verdict.certified.str(_DIGITS, radius=False),
+        certified=decimal,
         certified_float=certified,
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
@@ -56,6 +74,9 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         reference_formula=formula.text(trace.reference[position]),
         replay=replay,
         notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
+        diagnosis=diagnosis,
+        line=line,
+        repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
     )
 
 
