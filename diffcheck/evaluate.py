@@ -161,7 +161,7 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
         traced, run = trace(case, mode, values, seeds_for, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = _real_entries(case, values) + _flat(kept)
-    _check_values(traced, run, point, fmt)
+    check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
     proof = memory.proofs.get(formulas)
     if proof is None:
@@ -240,7 +240,7 @@ def _flat(parts: Sequence[Tensor]) -> list[float]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
+def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
     """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
 
     Raises:

@@ -1,0 +1,182 @@
+"""One entry of the database → a Result for each mode: its samples traced, proved, differentiated and judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from diffcheck.audit.database import Entry, Sample, samples
+from diffcheck.audit.sampled import Sampled, sampled
+from diffcheck.certify import Certifier, Outcome, format_of
+from diffcheck.compiler import EXACT, compile_graph
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
+from diffcheck.evaluate import DTYPES, Evaluation, Path, certified_input, check_values
+from diffcheck.faults import time_limit
+from diffcheck.finding import finding_of
+from diffcheck.identity import Proof, Status, prove
+from diffcheck.shadow import MANTISSA_BITS, Budget
+from diffcheck.trace import trace
+from diffcheck.verdict import Finding, Result, Verdict
+
+NO_SUCH_MODE: Final = "forward mode"
+"""What `Unsupported` names where PyTorch does not implement the mode for an operator."""
+
+_ORDER: Final = (
+    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.INACCURATE,
+    Verdict.ERROR, Verdict.WRONG,
+)  # fmt: skip
+"""From the least to the most that one sample says of an entry; a sample without a derivative says nothing."""
+_VERDICT_OF: Final = {
+    Outcome.WRONG: Verdict.WRONG,
+    Outcome.INACCURATE: Verdict.INACCURATE,
+    Outcome.UNDECIDED: Verdict.UNDECIDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an audit is asked to do."""
+
+    modes: tuple[str, ...] = ("reverse", "forward")
+    dtype: str = "float64"
+    samples: int = 5
+    seconds: float = 10.0
+    """Per sample and mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One sample in one mode."""
+
+    verdict: Verdict
+    reason: str = ""
+    max_ulps: float = 0.0
+    max_bounds: float = 0.0
+    kink: bool = False
+    finding: Finding | None = None
+
+
+def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
+    """Judges an entry in every mode asked for."""
+    dtype = DTYPES[plan.dtype]
+    chosen = samples(entry, dtype, plan.samples)
+    for mode in plan.modes:
+        started = time.perf_counter()
+        if not chosen:
+            judged = [_Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")]
+        else:
+            judged = [_judge_sample(entry, sample, mode, plan) for sample in chosen]
+        yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
+
+
+def _result(
+    entry: Entry, mode: str, plan: Plan, chosen: Sequence[Sample], judged: Sequence[_Judged], seconds: float
+) -> Result:
+    position = max(range(len(judged)), key=lambda i: (_ORDER.index(judged[i].verdict), -i))
+    worst = judged[position]
+    repro: tuple[str, ...] = ()
+    reason = worst.reason
+    if chosen and worst.verdict not in (Verdict.PROVED, Verdict.UNDEFINED):
+        reason = f"{reason} [sample {chosen[position].position}]"
+        try:
+            repro = sampled(entry, chosen[position], DTYPES[plan.dtype]).repro
+        except DiffcheckError:
+            repro = ()
+    return Result(
+        id=entry.name,
+        mode=mode,
+        dtype=plan.dtype,
+        verdict=worst.verdict,
+        inputs=len(chosen),
+        kinks=sum(j.kink for j in judged),
+        undefined=sum(j.verdict is Verdict.UNDEFINED for j in judged),
+        max_error_ulps=max(j.max_ulps for j in judged),
+        max_error_bounds=max(j.max_bounds for j in judged),
+        seconds=seconds,
+        finding=worst.finding,
+        reason=reason,
+        details=repro,
+    )
+
+
+def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan) -> _Judged:
+    deadline = time.monotonic() + plan.seconds
+    try:
+        with time_limit(plan.seconds, f"sample {sample.position}"):
+            item = sampled(entry, sample, DTYPES[plan.dtype])
+            evaluation = _evaluated(item, mode, plan)
+    except Unsupported as error:
+        return _Judged(Verdict.UNSUPPORTED, str(error))
+    except RuleError as error:
+        return _Judged(Verdict.UNSUPPORTED, f"a rule is wrong: {error}")
+    except (BudgetExceeded, RecursionError) as error:
+        return _Judged(Verdict.UNDECIDED, str(error))
+    except CaseFailure as error:
+        return _Judged(Verdict.ERROR, str(error))
+    return _concluded(item, mode, plan, evaluation, deadline)
+
+
+def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
+    kept: list[Tensor] = []
+
+    def seeds_for(like: Sequence[Tensor]) -> list[Tensor]:
+        kept[:] = _signed(like)
+        return list(kept)
+
+    dtype = DTYPES[plan.dtype]
+    fmt = format_of(dtype, MANTISSA_BITS[dtype])
+    traced, run = trace(item.case, mode, item.values, seeds_for, Budget(seconds=plan.seconds))
+    point, computed = certified_input(item.case, mode, item.values, seeds_for, kept)
+    check_values(traced, run, point, fmt)
+    certifier = Certifier(traced.variables, traced.reference, traced.executed, fmt)
+    guards = compile_graph([], (), EXACT)
+    path = Path(traced, Proof(Status.UNDECIDED), certifier, guards, traced.path)
+    return Evaluation(path, certifier.judge(point, computed), computed, point, item.values, kept)
+
+
+def _signed(like: Sequence[Tensor]) -> list[Tensor]:
+    """Cotangents or tangents of both signs and of moderate size, the same ones each time."""
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for tensor in like:
+        size = 0.5 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+        sign = torch.randint(2, tensor.shape, generator=generator) * 2 - 1
+        found.append((size * sign).to(tensor.dtype))
+    return found
+
+
+def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float) -> _Judged:
+    judgement = evaluation.judgement
+    facts: dict[str, Any] = {
+        "max_ulps": judgement.max_ulps,
+        "max_bounds": judgement.max_bounds,
+        "kink": judgement.kink,
+    }
+    if judgement.failures:
+        verdict = max((_VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
+        if verdict is Verdict.UNDECIDED:
+            return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
+        replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}"
+        finding = finding_of(item.case, mode, plan.dtype, evaluation, replay)
+        return _Judged(verdict, finding.headline, finding=finding, **facts)
+    if evaluation.computed and judgement.undefined == len(evaluation.computed):
+        return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
+    try:
+        with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
+            proof = prove(evaluation.path.trace.executed, evaluation.path.trace.reference)
+    except (BudgetExceeded, RecursionError) as error:
+        return _Judged(Verdict.AGREES, f"not proved: {error}", **facts)
+    if proof.status is Status.PROVED:
+        return _Judged(Verdict.PROVED, **facts)
+    return _Judged(Verdict.AGREES, f"not proved: {_why(proof, evaluation)}", **facts)
+
+
+def _why(proof: Proof, evaluation: Evaluation) -> str:
+    entry = evaluation.path.trace.entries[proof.position or 0]
+    place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
+    return f"{place}, {proof.why or 'the two sides were not recognised as equal'}"
