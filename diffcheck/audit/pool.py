@@ -17,9 +17,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
+from diffcheck.report.summary import INTERNAL
 from diffcheck.verdict import Result, Verdict
 
 _MEMORY: Final = Path("/proc/self/statm")
+
+Fault = tuple[Verdict, str]
+"""What is said of the modes that a process did not get to, and why."""
 
 Work = Callable[[int], Iterator[Result]]
 """From an item's position to its results, one after the other."""
@@ -50,7 +54,7 @@ class Done:
     position: int
     results: tuple[Result, ...]
     """Those that were finished."""
-    fault: tuple[Verdict, str] | None = None
+    fault: Fault | None = None
     """Why there are no more."""
 
 
@@ -91,9 +95,9 @@ def _progress(one: _Running, limits: Limits, *, is_ready: bool) -> Done | None:
         except (EOFError, OSError):
             _end(one)
             return Done(one.position, tuple(one.got), (Verdict.ERROR, _how_it_died(one.process.exitcode)))
-        if sent is None:
+        if not isinstance(sent, Result):
             _end(one)
-            return Done(one.position, tuple(one.got))
+            return Done(one.position, tuple(one.got), sent)
         one.got.append(sent)
     if time.monotonic() > one.deadline:
         _end(one)
@@ -121,10 +125,16 @@ def _child(position: int, work: Work, limits: Limits, results: Connection) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit(limits)
     # What operators print belongs to no report.
+    fault: Fault | None = None
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        for result in work(position):
-            results.send(result)
-    results.send(None)
+        try:
+            for result in work(position):
+                results.send(result)
+        except MemoryError:
+            fault = (Verdict.UNDECIDED, f"it needs more than {limits.memory / 2**30:.3g} GiB of memory")
+        except Exception as error:  # noqa: BLE001 - one entry's trouble is no other's
+            fault = (Verdict.ERROR, f"{INTERNAL}: {type(error).__name__}: {error}")
+    results.send(fault)
     results.close()
 
 
