@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.func import jvp
 from torch.utils._pytree import tree_flatten
+
+Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
+"""Takes the differentiated inputs."""
+SeedsFor: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Gives a cotangent (a tangent) for each of some tensors, of its shape and dtype."""
 
 
 def outputs_of(result: Any) -> list[Tensor]:
@@ -16,10 +22,15 @@ def outputs_of(result: Any) -> list[Tensor]:
     return [t for t in tree_flatten(result)[0] if isinstance(t, Tensor) and t.dtype.is_floating_point]
 
 
+def materialized(tensor: Tensor) -> Tensor:
+    """A tensor that has memory: PyTorch's zero tangents have none, and can't be read."""
+    return torch.zeros_like(tensor) if tensor._is_zerotensor() else tensor
+
+
 def reverse(
-    function: Callable[[Sequence[Tensor]], Any],
+    function: Function,
     inputs: Sequence[Tensor],
-    cotangents_for: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    cotangents_for: SeedsFor,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Reverse mode: the outputs, and the cotangents of the inputs.
 
@@ -33,16 +44,27 @@ def reverse(
     """
     leaves = [x.requires_grad_() for x in inputs]
     outputs = outputs_of(function(leaves))
-    cotangents = cotangents_for(outputs)
-    connected = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    return outputs, _gradients(outputs, leaves, cotangents_for(outputs))
+
+
+def _gradients(
+    outputs: Sequence[Tensor | None], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], *, again: bool = False
+) -> list[Tensor | None]:
+    """One backward pass, from the outputs that autograd has connected to anything; `again` if another is to follow."""
+    connected = [
+        (y, c) for y, c in zip(outputs, cotangents, strict=True) if y is not None and (y.requires_grad or y.grad_fn)
+    ]
     if not connected:
-        return outputs, [None] * len(leaves)
-    gradients = torch.autograd.grad([y for y, _ in connected], leaves, [c for _, c in connected], allow_unused=True)
-    return outputs, list(gradients)
+        return [None] * len(inputs)
+    return list(
+        torch.autograd.grad(
+            [y for y, _ in connected], list(inputs), [c for _, c in connected], allow_unused=True, create_graph=again
+        )
+    )
 
 
 def forward(
-    function: Callable[[Sequence[Tensor]], Any], inputs: Sequence[Tensor], tangents: Sequence[Tensor]
+    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Forward mode: the outputs, and their tangents; None where PyTorch carried none."""
     with forward_ad.dual_level():
@@ -52,10 +74,10 @@ def forward(
 
 
 def accumulate(
-    first: Callable[[Sequence[Tensor]], Any],
-    second: Callable[[Sequence[Tensor]], Any],
+    first: Function,
+    second: Function,
     inputs: Sequence[Tensor],
-    cotangents_for: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    cotangents_for: SeedsFor,
     *,
     clear: bool,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
@@ -71,3 +93,101 @@ def accumulate(
                 x.grad.zero_()
     torch.autograd.backward(outputs, list(cotangents[len(earlier) :]))
     return [*earlier, *outputs], [x.grad for x in leaves]
+
+
+def reverse_over_reverse(
+    function: Function, inputs: Sequence[Tensor], cotangents_for: SeedsFor, seconds_for: SeedsFor
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Double backward: the outputs, and the cotangents of the inputs and of the first cotangents.
+
+    Args:
+        function: Takes the differentiated inputs.
+        inputs: As for `reverse`.
+        cotangents_for: Gives one cotangent per output.
+        seconds_for: Gives one cotangent per gradient of the first backward pass.
+    """
+    leaves = [x.requires_grad_() for x in inputs]
+    outputs = outputs_of(function(leaves))
+    cotangents = [c.requires_grad_() for c in cotangents_for(outputs)]
+    gradients = _gradients(outputs, leaves, cotangents, again=True)
+    return outputs, _gradients(gradients, [*leaves, *cotangents], seconds_for(leaves))
+
+
+def forward_over_reverse(
+    function: Function, inputs: Sequence[Tensor], cotangents_for: SeedsFor, seconds_for: SeedsFor
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """The tangents of the gradients along tangents of the inputs and of the cotangents (a Hessian-vector product).
+
+    Args:
+        function: Takes the differentiated inputs.
+        inputs: As for `reverse`.
+        cotangents_for: Gives one cotangent per output.
+        seconds_for: Gives one tangent per tensor, first for the inputs, then for the cotangents.
+    """
+    leaves = [x.requires_grad_() for x in inputs]
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(x, t) for x, t in zip(leaves, seconds_for(leaves), strict=True)]
+        outputs = outputs_of(function(duals))
+        cotangents = cotangents_for(outputs)
+        moving = [forward_ad.make_dual(c, t) for c, t in zip(cotangents, seconds_for(cotangents), strict=True)]
+        gradients = _gradients(outputs, duals, moving)
+        tangents = [None if g is None else forward_ad.unpack_dual(g).tangent for g in gradients]
+        return [forward_ad.unpack_dual(y).primal for y in outputs], tangents
+
+
+def reverse_over_forward(
+    function: Function, inputs: Sequence[Tensor], tangents_for: SeedsFor, seconds_for: SeedsFor
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """The backward pass of forward mode: the outputs, and the cotangents of the inputs and of their tangents.
+
+    Args:
+        function: Takes the differentiated inputs.
+        inputs: As for `reverse`.
+        tangents_for: Gives one tangent per input.
+        seconds_for: Gives one cotangent per tangent of an output.
+    """
+    leaves = [x.requires_grad_() for x in inputs]
+    tangents = [t.requires_grad_() for t in tangents_for(leaves)]
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(x, t) for x, t in zip(leaves, tangents, strict=True)]
+        pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
+        outputs = [p.primal for p in pairs]
+        return outputs, _gradients([p.tangent for p in pairs], [*leaves, *tangents], seconds_for(outputs))
+
+
+def forward_over_forward(
+    function: Function, inputs: Sequence[Tensor], tangents_for: SeedsFor, seconds_for: SeedsFor
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """`torch.func.jvp` of `torch.func.jvp` (dual levels do not nest): the outputs, and the second tangents.
+
+    Args:
+        function: Takes the differentiated inputs.
+        inputs: Tensors that do not require gradients.
+        tangents_for: Gives one tangent per input.
+        seconds_for: Gives one tangent per tensor, first for the inputs, then for their tangents.
+    """
+    count = len(inputs)
+    tangents = tuple(tangents_for(inputs))
+
+    def value(*primals: Tensor) -> tuple[Tensor, ...]:
+        return tuple(outputs_of(function(primals)))
+
+    def tangent(*both: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        outputs, moved = jvp(value, both[:count], both[count:])[:2]
+        return moved, outputs
+
+    moving = (*inputs, *tangents)
+    seconds_of: Any = jvp  # with `has_aux` it returns three things, which its annotation does not say
+    _, seconds, outputs = seconds_of(tangent, moving, (*seconds_for(inputs), *seconds_for(tangents)), has_aux=True)
+    return list(outputs), list(seconds)
+
+
+SECOND_ORDER: dict[
+    str, Callable[[Function, Sequence[Tensor], SeedsFor, SeedsFor], tuple[list[Tensor], list[Tensor | None]]]
+] = {
+    "reverse-over-reverse": reverse_over_reverse,
+    "forward-over-reverse": forward_over_reverse,
+    "reverse-over-forward": reverse_over_forward,
+    "forward-over-forward": forward_over_forward,
+}
+"""By name: what differentiates a derivative, over what gave it."""

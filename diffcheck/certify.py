@@ -106,10 +106,19 @@ class Certifier:
         reference: An expression per number to be compared.
         executed: The formula that was executed, per number.
         fmt: The format in which PyTorch computed.
+        second_order: Whether the reference is a derivative of a derivative. There PyTorch takes other ways while a mode
+            looks on (prod's double backward divides, or it does not), so that a right executed formula is right
+            whatever its own rounding.
     """
 
     def __init__(
-        self, variables: Sequence[str], reference: Sequence[Expr], executed: Sequence[Expr], fmt: Format
+        self,
+        variables: Sequence[str],
+        reference: Sequence[Expr],
+        executed: Sequence[Expr],
+        fmt: Format,
+        *,
+        second_order: bool = False,
     ) -> None:
         distinct = list(dict.fromkeys(reference))
         position = {node: i for i, node in enumerate(distinct)}
@@ -118,6 +127,7 @@ class Certifier:
         self._variables = tuple(variables)
         self._executed = tuple(executed)
         self._format = fmt
+        self._second_order = second_order
         self._exact = compile_graph(distinct, variables, EXACT)
         self._bounded = compile_graph(distinct, variables, BOUNDED)
         # A sum that cancels most of its digits is counted in units of its bound only: its own ulps say nothing.
@@ -221,7 +231,8 @@ class Certifier:
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         scale = max(bound, ulp)
         lost = math.isinf(error) or error > scale * 2.0**LOST_BITS
-        if differs or not (error <= RADII * executed_bound) or not math.isfinite(number):
+        explained = error <= RADII * executed_bound or self._second_order
+        if differs or not explained or not math.isfinite(number):
             outcome = Outcome.WRONG
         elif lost and not (abs(true) < arb(fmt.smallest_normal)):  # 0 and subnormal numbers have no digits to lose
             outcome = Outcome.INACCURATE
@@ -282,10 +293,11 @@ class Certifier:
         """Judges by the hull of the adjacent branches: every selector on its boundary, both ways."""
         judgement.kink = True
         indices = sorted(at)
-        if len(indices) <= _MOST_FORCED:
-            forced = [dict(zip(indices, v, strict=True)) for v in product((ZERO, ONE), repeat=len(indices))]
-        else:
+        if self._second_order or len(indices) > _MOST_FORCED:
+            # Where the first derivative jumps there is no second one: each term may stand on a side of its own.
             forced = [dict.fromkeys(indices, UNIT)]
+        else:
+            forced = [dict(zip(indices, v, strict=True)) for v in product((ZERO, ONE), repeat=len(indices))]
         branches = [self._exact(point, self._first_precision, Selections(f)) for f in forced]
         bounds = [self._bounded(point, self._format.bits, Selections(f)) for f in forced]
         for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):

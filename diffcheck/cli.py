@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from diffcheck.load import Broken, Loaded
     from diffcheck.verdict import Result
 
-MODES: Final = ("reverse", "forward")
+MODES: Final = (
+    "reverse",
+    "forward",
+    "reverse-over-reverse",
+    "forward-over-reverse",
+    "reverse-over-forward",
+    "forward-over-forward",
+)
 DTYPES: Final = ("float64", "float32")
 
 
@@ -135,7 +142,10 @@ def run(  # noqa: PLR0913 - one parameter per option
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MODE", help="Only some of reverse,forward.", show_default="all", callback=_choices(MODES)
+            metavar="MODE",
+            help=f"Some of {', '.join(MODES)}.",
+            show_default="reverse,forward",
+            callback=_choices(MODES),
         ),
     ] = None,
     dtype: Annotated[
@@ -183,7 +193,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         examples=examples,
         seed=secrets.randbelow(2**32) if seed is None else seed,
         reuse=seed is None,
-        modes=tuple(mode or MODES),
+        modes=tuple(mode or Settings().modes),
         dtypes=tuple(dtype or DTYPES),
     )
     title = header(

@@ -177,16 +177,23 @@ def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> 
     }
 
 
-def taken_in_turn(numbers: Sequence[float], like: Sequence[Tensor]) -> list[Tensor]:
+def taken_in_turn(
+    numbers: Sequence[float], like: Sequence[Tensor], start: int = 0, layout: Layout = Layout.CONTIGUOUS
+) -> list[Tensor]:
     """Tensors of the shapes and dtypes of others, filled with the numbers, each starting where the last one ended."""
     result = []
-    position = 0
+    position = start % len(numbers)
     for tensor in like:
         count = tensor.numel()
         repeated = list(numbers) * ((position + count) // len(numbers) + 1)
         entries = repeated[position : position + count]
         position = (position + count) % len(numbers)
-        result.append(torch.tensor(entries, dtype=tensor.dtype, device=tensor.device).view(tensor.shape))
+        if layout is Layout.EXPANDED and count:
+            single = torch.tensor(entries[0], dtype=tensor.dtype, device=tensor.device)
+            result.append(single.expand(tensor.shape))
+        else:
+            seed = torch.tensor(entries, dtype=tensor.dtype, device=tensor.device).view(tensor.shape)
+            result.append(laid_out(seed, layout))
     return result
 
 

@@ -11,15 +11,16 @@ import torch
 from flint import arb
 from torch import Tensor
 
+from diffcheck.autodiff import SECOND_ORDER, SeedsFor
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError
-from diffcheck.faults import time_limit
+from diffcheck.faults import case_errors, time_limit
 from diffcheck.identity import Proof, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import Run, SeedsFor, Trace, differentiate, textbook_gradients, trace, trace_textbook
+from diffcheck.trace import Run, Trace, differentiate, textbook_gradients, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
 TEXTBOOK: Final = "gradient"
@@ -144,8 +145,9 @@ def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) ->
 
 def _seeds_for(drawn: Drawn, kept: list[Tensor]) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
     def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        kept[:] = taken_in_turn(drawn.seeds, like)
-        return list(kept)
+        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept))
+        kept.extend(found)
+        return found
 
     return seeds
 
@@ -171,7 +173,7 @@ def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str,
     return Path(
         traced,
         proof,
-        Certifier(traced.variables, traced.reference, traced.executed, fmt),
+        Certifier(traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER),
         guards,
         traced.path,
     )
@@ -195,7 +197,7 @@ def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
 
 def _at(case: Case, mode: str, drawn: Drawn, values: dict[str, Tensor], path: Path, memory: Memory) -> Evaluation:
     kept: list[Tensor] = []
-    with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
         point, computed = certified_input(case, mode, values, _seeds_for(drawn, kept), kept)
     if len(computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")

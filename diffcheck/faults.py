@@ -15,6 +15,19 @@ from diffcheck.case import Case
 from diffcheck.domain import matches
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
 
+_FORWARD_LACKS = ("forward AD", "jvp")
+_SECOND_ORDER_LACKS = (
+    *_FORWARD_LACKS,
+    "setup_context",
+    "twice",
+    "is not implemented",
+    "not differentiable",
+    # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
+    "modified by an inplace operation",
+)
+_NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
+"""What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
+
 
 def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
     """Interrupts what runs too long, with a BudgetExceeded that says what it was."""
@@ -41,8 +54,8 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         text = str(error).strip().splitlines()[0] if str(error).strip() else ""
         if "can't allocate memory" in text or "out of memory" in text:
             raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
-        if mode == "forward" and ("forward AD" in text or "jvp" in text):
-            raise Unsupported("forward mode", text) from error
+        if any(word in text for word in _NOT_IMPLEMENTED.get(mode, _SECOND_ORDER_LACKS)):
+            raise Unsupported(f"{mode} mode", text) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
         what = "gradient= of case" if mode == "gradient" else "case"

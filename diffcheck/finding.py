@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -17,6 +16,14 @@ from diffcheck.trace import Entry
 from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
+_QUANTITIES = {
+    "forward": "the tangent of {}",
+    "reverse-over-reverse": "the gradient of the gradient, for {},",
+    "forward-over-reverse": "the tangent of the gradient of {}",
+    "reverse-over-forward": "the gradient of the tangent, for {},",
+    "forward-over-forward": "the second tangent of {}",
+}
+"""What a mode gives, of an entry."""
 
 
 def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str) -> Finding:
@@ -35,9 +42,7 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
-        cotangents=tuple(
-            _value(n, v) for n, v in zip(_seed_names(case, mode, evaluation), evaluation.seeds, strict=False)
-        ),
+        cotangents=tuple(_value(n, v) for n, v in zip(trace.seeds, evaluation.seeds, strict=True)),
         autograd=number,
         certified=verdict.certified.str(_DIGITS, radius=False),
         certified_float=certified,
@@ -59,7 +64,7 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
     place = entry.owner + (f"[{', '.join(map(str, entry.index))}]" if entry.index else "")
     if mode == TEXTBOOK:
         return f"gradient= of case {case.name!r} is not the gradient, at {place}"
-    what = f"the tangent of {place}" if mode == "forward" else f"the gradient of {place}"
+    what = _QUANTITIES.get(mode, "the gradient of {}").format(place)
     if verdict.outcome is Outcome.INACCURATE:
         return f"{what} loses digits: the formula is right, its rounding is not"
     if verdict.at_kink:
@@ -91,10 +96,3 @@ def _notes(mode: str, verdict: Verdict, evaluation: Evaluation, number: float, c
 def _value(name: str, tensor: Tensor) -> Value:
     flat = tensor.detach().reshape(-1).tolist()
     return Value(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tuple(flat))
-
-
-def _seed_names(case: Case, mode: str, evaluation: Evaluation) -> Sequence[str]:
-    if mode == "forward":
-        return [f"d{a.name}" for a in case.differentiated]
-    count = len(evaluation.seeds)
-    return ["dy"] if count == 1 else [f"dy{i}" for i in range(count)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffcheck import autodiff, derive
 from diffcheck import expr as graph
+from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
 from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, Expr
@@ -19,8 +20,8 @@ from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, symbols_for
 
-MODES: Final = ("reverse", "forward")
-"""The modes of first order; a case with `preceded_by` has the one mode `accumulate`."""
+MODES: Final = ("reverse", "forward", *autodiff.SECOND_ORDER)
+"""A case with `preceded_by` has the one mode `accumulate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class Trace:
     """What one run says about every input that has its shapes and satisfies its guards."""
 
     variables: tuple[str, ...]
-    """The entries of the differentiated inputs, then those of the cotangents (tangents), as symbols' names."""
+    """The entries of the differentiated inputs, then those of the cotangents and tangents, as symbols' names."""
+    seeds: tuple[str, ...]
+    """What the cotangents and tangents are called, in that order: `dy`, `dx`, `vx`, …"""
     entries: tuple[Entry, ...]
     executed: tuple[Expr, ...]
     """The formula that was executed, per entry."""
@@ -62,23 +65,22 @@ class Run:
     derivatives: tuple[Tensor, ...]
 
 
-SeedsFor = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""Gives cotangents for outputs, or tangents for inputs: tensors of the same shapes."""
-
-
-def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], seeds_for: SeedsFor) -> Run:
+def differentiate(
+    case: Case, mode: str, values: Mapping[str, Tensor], seeds_for: SeedsFor, seconds_for: SeedsFor | None = None
+) -> Run:
     """Lets PyTorch differentiate a case at given inputs.
 
     Args:
         case: The case.
-        mode: `reverse`, `forward` or `accumulate`.
+        mode: One of `MODES`, or `accumulate`.
         values: A fresh tensor per argument; they are used as they are.
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
+        seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
     """
-    real = [a.name for a in case.arguments if a.differentiated]
+    real = [a.name for a in case.differentiated]
     inputs = [values[name] for name in real]
 
-    def applied(function: Callable[..., Any]) -> Callable[[Sequence[Tensor]], Any]:
+    def applied(function: Callable[..., Any]) -> autodiff.Function:
         def call(differentiated: Sequence[Tensor]) -> Any:
             return function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
 
@@ -87,19 +89,97 @@ def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], seeds_for
     derivatives: Sequence[Tensor | None]
     if mode == "reverse":
         outputs, derivatives = autodiff.reverse(applied(case.function), inputs, seeds_for)
-        like = inputs
     elif mode == "forward":
         outputs, derivatives = autodiff.forward(applied(case.function), inputs, seeds_for(inputs))
-        like = outputs
+    elif mode in autodiff.SECOND_ORDER:
+        differentiated = autodiff.SECOND_ORDER[mode]
+        outputs, derivatives = differentiated(applied(case.function), inputs, seeds_for, seconds_for or seeds_for)
     else:
         assert case.preceded_by is not None
         outputs, derivatives = autodiff.accumulate(
             applied(case.preceded_by.function), applied(case.function), inputs, seeds_for, clear=case.clear
         )
-        like = inputs
+    like = {
+        "forward": outputs,
+        "forward-over-forward": outputs,
+        "reverse-over-reverse": [*inputs, *outputs],
+        "reverse-over-forward": [*inputs, *inputs],
+    }.get(mode, inputs)
     return Run(
-        tuple(outputs), tuple(torch.zeros_like(x) if d is None else d for d, x in zip(derivatives, like, strict=True))
+        tuple(outputs),
+        tuple(
+            torch.zeros_like(x) if d is None else autodiff.materialized(d)
+            for d, x in zip(derivatives, like, strict=True)
+        ),
     )
+
+
+def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
+    """Whose derivatives a mode gives, in order."""
+    match mode:
+        case "forward" | "forward-over-forward":
+            return [*outputs]
+        case "reverse-over-reverse":
+            return [*inputs, *(f"d{name}" for name in outputs)]
+        case "reverse-over-forward":
+            return [*inputs, *(f"d{name}" for name in inputs)]
+        case _:
+            return [*inputs]
+
+
+class _Seeding:
+    """Cotangents and tangents with symbols beside them, and the shadows of the outputs before the backward pass."""
+
+    def __init__(self, mode: str, inputs: Sequence[str], shadows: Shadows, seeds_for: SeedsFor) -> None:
+        self._shadows = shadows
+        self._seeds_for = seeds_for
+        self._inputs = inputs
+        self._outer, self._inner = _parts(mode)
+        self.all: list[Expr] = []
+        """In the order in which they were asked for."""
+        self.first: list[Expr] = []
+        self.second: list[Expr] = []
+        self.outputs: list[Array] = []
+        self._second_names = [*inputs]
+        self.names: list[str] = []
+
+    def firsts(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Cotangents for the outputs (`dy`), or tangents for the inputs (`dx`)."""
+        if self._inner != "forward":
+            self._end_of_function(like)
+        names = [*self._inputs] if self._inner == "forward" else output_names(len(like))
+        tensors = self._seeded([f"d{name}" for name in names], like, self.first)
+        self._second_names += self.names[-len(tensors) :]
+        return tensors
+
+    def seconds(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What the derivative is differentiated with: `vx`, `vdy` or `vy`."""
+        if self._outer == "reverse" and self._inner == "forward":
+            self._end_of_function(like)
+            self._second_names = output_names(len(like))
+        names, self._second_names = self._second_names[: len(like)], self._second_names[len(like) :]
+        return self._seeded([f"v{name}" for name in names], like, self.second)
+
+    def _end_of_function(self, outputs: Sequence[Tensor]) -> None:
+        self.outputs.extend(self._shadows.read(y) for y in outputs)
+        self._shadows.begin_backward()
+
+    def _seeded(self, names: Sequence[str], like: Sequence[Tensor], kept: list[Expr]) -> Sequence[Tensor]:
+        tensors = [t.detach().clone() for t in self._seeds_for(like)]
+        for name, tensor in zip(names, tensors, strict=True):
+            name = _unused(name, [*self._inputs, *self.names])
+            self.names.append(name)
+            cells = symbols_for(name, tuple(tensor.shape))
+            kept.extend(cells.flat)
+            self.all.extend(cells.flat)
+            self._shadows.attach(tensor, cells)
+        return tensors
+
+
+def _parts(mode: str) -> tuple[str, str]:
+    """What differentiates the derivative (nothing, in first order), and what gives it."""
+    outer, over, inner = mode.partition("-over-")
+    return (outer, inner) if over else ("", mode)
 
 
 def trace(
@@ -121,30 +201,15 @@ def trace(
     symbols = {name: symbols_for(name, tuple(values[name].shape)) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
-    seeds: list[Array] = []
-    output_shadows: list[Array] = []
-
-    def seeded(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        if mode != "forward":
-            output_shadows.extend(shadows.read(y) for y in like)
-            shadows.begin_backward()
-        tensors = [t.detach().clone() for t in seeds_for(like)]
-        names = [f"d{n}" for n in (real if mode == "forward" else _output_names(len(like)))]
-        for name, tensor in zip(names, tensors, strict=True):
-            cells = symbols_for(_unused(name, real), tuple(tensor.shape))
-            seeds.append(cells)
-            shadows.attach(tensor, cells)
-        return tensors
-
+    seeding = _Seeding(mode, real, shadows, seeds_for)
     try:
         with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
-            run = differentiate(case, mode, values, seeded)
+            run = differentiate(case, mode, values, seeding.firsts, seeding.seconds)
             executed = [shadows.read(d) if d.numel() else elements([], tuple(d.shape)) for d in run.derivatives]
     finally:
         shadows.leave()
     with torch.no_grad():
-        if mode == "forward":
-            output_shadows.extend(shadows.read(y) for y in run.outputs)
+        output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
     check_outputs(case, run.outputs, before)
     changed = [
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
@@ -152,19 +217,21 @@ def trace(
     check_unchanged(case, values, before, changed)
     check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     flat_inputs = [e for name in real for e in symbols[name].flat]
-    flat_seeds = [e for cells in seeds for e in cells.flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
     values_only = graph.as_values(outputs)
-    counted = values_only[-output_shadows[-1].size :] if mode == "accumulate" and case.clear else values_only
-    owners = real if mode != "forward" else _output_names(len(run.outputs))
+    # Cleared in between, only the second pass counts. Its outputs come last.
+    counted = output_shadows[-1].size if mode == "accumulate" and case.clear else len(outputs)
+    differentiated = values_only[len(outputs) - counted :]
+    firsts = seeding.first[-counted:] if mode == "accumulate" else seeding.first
     return (
         Trace(
-            variables=tuple(str(e.payload) for e in flat_inputs + flat_seeds),
-            entries=_entries(owners, run.derivatives),
+            variables=tuple(str(e.payload) for e in flat_inputs + seeding.all),
+            seeds=tuple(seeding.names),
+            entries=_entries(_owners(mode, real, output_names(len(run.outputs))), run.derivatives),
             executed=tuple(e for cells in executed for e in cells.flat),
-            reference=_reference(case, mode, values_only, flat_inputs, flat_seeds, output_shadows),
+            reference=_reference(mode, differentiated, flat_inputs, firsts, seeding.second),
             outputs=tuple(outputs),
-            unit_reference=tuple(derive.pull_back(counted, [ONE] * len(counted), flat_inputs)),
+            unit_reference=tuple(derive.pull_back(differentiated, [ONE] * counted, flat_inputs)),
             guards=shadows.guards,
         ),
         run,
@@ -197,6 +264,7 @@ def trace_textbook(
     return (
         Trace(
             variables=variables,
+            seeds=(),
             entries=_entries(real, said),
             executed=tuple(e for array in cells for e in array.flat),
             reference=reference.unit_reference,
@@ -242,20 +310,19 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
 
 
 def _reference(
-    case: Case,
-    mode: str,
-    outputs: Sequence[Expr],
-    inputs: Sequence[Expr],
-    seeds: Sequence[Expr],
-    shadows: Sequence[Array],
+    mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], firsts: Sequence[Expr], seconds: Sequence[Expr]
 ) -> tuple[Expr, ...]:
-    if mode == "forward":
-        return tuple(derive.push_forward(outputs, dict(zip(inputs, seeds, strict=True))))
-    if mode == "accumulate" and case.clear:
-        # Cleared in between: only the second pass counts. Its outputs come last.
-        second = shadows[-1].size
-        return tuple(derive.pull_back(outputs[-second:], seeds[-second:], inputs))
-    return tuple(derive.pull_back(outputs, seeds, inputs))
+    outer, inner = _parts(mode)
+    if inner == "forward":
+        derivative = derive.push_forward(outputs, dict(zip(inputs, firsts, strict=True)))
+    else:
+        derivative = derive.pull_back(outputs, firsts, inputs)
+    moving = [*inputs, *firsts]
+    if outer == "reverse":
+        derivative = derive.pull_back(derivative, seconds, moving)
+    elif outer == "forward":
+        derivative = derive.push_forward(derivative, dict(zip(moving, seconds, strict=True)))
+    return tuple(derivative)
 
 
 def _entries(owners: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Entry, ...]:
@@ -268,7 +335,8 @@ def _entries(owners: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Entry, .
     )
 
 
-def _output_names(count: int) -> list[str]:
+def output_names(count: int) -> list[str]:
+    """What the outputs are called: `y`, or `y0`, `y1`, …"""
     return ["y"] if count == 1 else [f"y{i}" for i in range(count)]
 
 
