@@ -325,7 +325,10 @@ def audit(
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MODE", help="Only some of reverse,forward.", show_default="all", callback=_choices(MODES)
+            metavar="MODE",
+            help=f"Some of {', '.join(MODES)}.",
+            show_default="reverse,forward",
+            callback=_choices(MODES),
         ),
     ] = None,
     dtype: Annotated[
@@ -353,7 +356,7 @@ def audit(
 
     request = Request(
         patterns=tuple(ops or ()),
-        modes=tuple(mode or MODES),
+        modes=tuple(mode or ("reverse", "forward")),
         dtype=dtype,
         samples=samples,
         jobs=jobs,

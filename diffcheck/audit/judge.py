@@ -10,9 +10,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from diffcheck import autodiff
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
-from diffcheck.certify import Certifier, Outcome, format_of
+from diffcheck.certify import Certifier, Format, Outcome, format_of
 from diffcheck.compiler import EXACT, compile_graph
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, certified_input, check_values
@@ -122,32 +123,41 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan) -> _Judge
 
 
 def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
-    kept: list[Tensor] = []
-
-    def seeds_for(like: Sequence[Tensor]) -> list[Tensor]:
-        kept[:] = _signed(like)
-        return list(kept)
-
-    dtype = DTYPES[plan.dtype]
-    fmt = format_of(dtype, MANTISSA_BITS[dtype])
-    traced, run = trace(item.case, mode, item.values, seeds_for, Budget(seconds=plan.seconds))
-    point, computed = certified_input(item.case, mode, item.values, seeds_for, kept)
+    traced, run = trace(item.case, mode, item.values, _Seeds(), Budget(seconds=plan.seconds))
+    seeds = _Seeds()
+    point, computed = certified_input(item.case, mode, item.values, seeds, seeds.kept)
+    fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
     check_values(traced, run, point, fmt)
-    certifier = Certifier(traced.variables, traced.reference, traced.executed, fmt)
-    guards = compile_graph([], (), EXACT)
-    path = Path(traced, Proof(Status.UNDECIDED), certifier, guards, traced.path)
-    return Evaluation(path, certifier.judge(point, computed), computed, point, item.values, kept)
+    certifier = Certifier(
+        traced.variables, traced.reference, traced.executed, fmt, second_order=mode in autodiff.SECOND_ORDER
+    )
+    path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path)
+    return Evaluation(path, certifier.judge(point, computed), computed, point, item.values, seeds.kept)
 
 
-def _signed(like: Sequence[Tensor]) -> list[Tensor]:
+def _coarsest(dtype: torch.dtype, derivatives: Sequence[Tensor]) -> Format:
+    """The format of the least precise derivative: what converts to another dtype has a tangent of that."""
+    dtypes = [dtype, *(d.dtype for d in derivatives if d.dtype in MANTISSA_BITS)]
+    coarsest = min(dtypes, key=MANTISSA_BITS.__getitem__)
+    return format_of(coarsest, MANTISSA_BITS[coarsest])
+
+
+class _Seeds:
     """Cotangents or tangents of both signs and of moderate size, the same ones each time."""
-    generator = torch.Generator().manual_seed(1)
-    found = []
-    for tensor in like:
-        size = 0.5 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-        sign = torch.randint(2, tensor.shape, generator=generator) * 2 - 1
-        found.append((size * sign).to(tensor.dtype))
-    return found
+
+    def __init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(1)
+        self.kept: list[Tensor] = []
+
+    def __call__(self, like: Sequence[Tensor]) -> list[Tensor]:
+        found = [self._draw(tensor) for tensor in like]
+        self.kept += found
+        return found
+
+    def _draw(self, like: Tensor) -> Tensor:
+        size = 0.5 + torch.rand(like.shape, generator=self._generator, dtype=torch.float64)
+        sign = torch.randint(2, like.shape, generator=self._generator) * 2 - 1
+        return (size * sign).to(like.dtype)
 
 
 def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float) -> _Judged:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,16 +55,25 @@ def sampled(entry: Entry, sample: Sample, dtype: torch.dtype) -> Sampled:
         first, args, kwargs = tree_unflatten(filled, structure)
         torch.default_generator.manual_seed(SEED)  # what the operator draws is the same each time
         result = function(operator, first, *args, **kwargs)
-        result = result if finish is None else finish(result)
-        if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in tree_leaves(result)):
-            raise Unsupported("complex numbers", "shadows hold real numbers")
-        return result
+        return result if finish is None else finish(result)
 
     values = {name: leaves[i].detach() for i, name in names.items()}
     arguments = tuple(
         Argument(name, "real", tuple(Axis(str(n)) for n in value.shape)) for name, value in values.items()
     )
+    _check_outputs(applied, values)
     return Sampled(Case(applied, entry.name, "", arguments), values, tuple(_repro(entry, sample, dtype)))
+
+
+def _check_outputs(function: Callable[..., Any], values: Mapping[str, Tensor]) -> None:
+    try:
+        outputs = [leaf for leaf in tree_leaves(function(*values.values())) if isinstance(leaf, Tensor)]
+    except Exception:  # noqa: BLE001 - the trace meets it again, and says where it was raised
+        return
+    if any(y.is_complex() for y in outputs):
+        raise Unsupported("complex numbers", "shadows hold real numbers")
+    if any(y.layout is not torch.strided for y in outputs):
+        raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
 
 
 def _fresh(leaf: Any) -> Any:
