@@ -23,11 +23,13 @@ def table() -> Mapping[str, Rule]:
         normalization,
         pointwise,
         reduction,
+        resampling,
         windows,
     )
 
     families = (
-        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, normalization, attention, losses,
+        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, normalization,
+        attention, losses,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 
+from tests.rules.arguments import Example, a, d, i, p, q, r, u
+from tests.rules.grids import GRIDS
 from tests.rules.tracing import Draw
 
-Example: TypeAlias = tuple[Any, ...]
 aten = torch.ops.aten
-
-
-def r(*shape: int) -> Draw:
-    """Any reals."""
-    return Draw(shape)
-
-
-def p(*shape: int) -> Draw:
-    """Positive numbers."""
-    return Draw(shape, "positive")
-
-
-def u(*shape: int) -> Draw:
-    """Between -1 and 1."""
-    return Draw(shape, "unit")
-
-
-def q(*shape: int) -> Draw:
-    """Between 0 and 1."""
-    return Draw(shape, "probability")
-
-
-def a(*shape: int) -> Draw:
-    """Above 1."""
-    return Draw(shape, "above one")
-
-
-def i(*values: Any) -> torch.Tensor:
-    """Indices."""
-    return torch.tensor(values)
-
-
-def d(*values: Any) -> torch.Tensor:
-    """Constants in double precision."""
-    return torch.tensor(values, dtype=torch.float64)
 
 
 MASK: Final = torch.tensor([[True, False, True], [False, False, True]])
@@ -363,7 +329,9 @@ LOSSES: Final[dict[str, Example]] = {
     "hinge_embedding": (F.hinge_embedding_loss, r(3), d(1, -1, 1)),
 }  # fmt: skip
 
-EXAMPLES: Final[dict[str, Example]] = {
-    **ARITHMETIC, **PIECES, **ACTIVATIONS, **REDUCTIONS, **LAYOUTS, **INDEXINGS, **MATRICES, **SYSTEMS, **WINDOWS,
-    **NORMALIZATIONS, **LOSSES,
-}  # fmt: skip
+_FAMILIES: Final = (
+    ARITHMETIC, PIECES, ACTIVATIONS, REDUCTIONS, LAYOUTS, INDEXINGS, MATRICES, SYSTEMS, WINDOWS, NORMALIZATIONS, LOSSES,
+    GRIDS,
+)  # fmt: skip
+EXAMPLES: Final[dict[str, Example]] = {name: example for family in _FAMILIES for name, example in family.items()}
+assert len(EXAMPLES) == sum(map(len, _FAMILIES)), "two examples have the same name"
