@@ -22,13 +22,14 @@ def table() -> Mapping[str, Rule]:
         matrix,
         normalization,
         pointwise,
+        pooling,
         reduction,
         resampling,
         windows,
     )
 
     families = (
-        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, normalization,
+        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
         attention, losses,
     )  # fmt: skip
     merged: dict[str, Rule] = {}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch.nn.functional as F
 
-from tests.rules.arguments import Example, r
+from tests.rules.arguments import Example, d, r
 
 
 def _resized(mode: str, **options: Any) -> Callable[..., Any]:
@@ -19,7 +19,7 @@ INTERPOLATIONS: Final[dict[str, Example]] = {
     "resize nearest 2d": (_resized("nearest", scale_factor=(0.6, 1.7)), r(1, 1, 4, 3)),
     "resize nearest 3d": (_resized("nearest", size=(3, 2, 1)), r(1, 1, 2, 3, 2)),
     "resize nearest exact": (_resized("nearest-exact", size=(5,)), r(1, 2, 3)),
-    "resize nearest exact 2d": (_resized("nearest-exact", scale_factor=1.6, recompute_scale_factor=False), r(1, 1, 4, 3)),
+    "resize nearest exact 2d": (_resized("nearest-exact", scale_factor=1.6), r(1, 1, 4, 3)),
     "resize nearest exact 3d": (_resized("nearest-exact", size=(3, 2, 1)), r(1, 1, 2, 3, 2)),
     "resize linear": (_resized("linear", size=(5,)), r(1, 2, 3)),
     "resize linear to the corners": (_resized("linear", size=(4,), align_corners=True), r(1, 2, 3)),
@@ -42,4 +42,20 @@ EDGES: Final[dict[str, Example]] = {
     for axes, shape in ((1, (2, 4)), (2, (1, 2, 4)), (3, (1, 3, 2, 4)))
 }
 
-GRIDS: Final[dict[str, Example]] = {**INTERPOLATIONS, **EDGES}
+POOLS: Final[dict[str, Example]] = {
+    "adaptive max": (lambda x: F.adaptive_max_pool2d(x, (2, 3), return_indices=True), r(1, 1, 3, 5)),
+    "adaptive max 1d": (lambda x: F.adaptive_max_pool1d(x, 2), r(1, 2, 5)),
+    "adaptive max 3d": (lambda x: F.adaptive_max_pool3d(x, (2, 1, 3)), r(1, 3, 2, 4)),
+    "fractional max": (
+        lambda x: F.fractional_max_pool2d(x, 2, (2, 3), _random_samples=d([[0.3, 0.8], [0.9, 0.1]])), r(2, 4, 5),
+    ),
+    "fractional max of a batch": (
+        lambda x: F.fractional_max_pool2d(x, (2, 1), (2, 2), _random_samples=d([[0.3, 0.8]], [[0.6, 0.2]])),
+        r(2, 1, 4, 3),
+    ),
+    "fractional max 3d": (
+        lambda x: F.fractional_max_pool3d(x, 2, (2, 1, 2), _random_samples=d([[0.3, 0.8, 0.6]])), r(1, 4, 2, 4),
+    ),
+}  # fmt: skip
+
+GRIDS: Final[dict[str, Example]] = {**INTERPOLATIONS, **EDGES, **POOLS}
