@@ -15,6 +15,7 @@ def table() -> Mapping[str, Rule]:
     from diffcheck.rules import (
         activation,
         attention,
+        drawing,
         indexing,
         layout,
         linalg,
@@ -30,7 +31,7 @@ def table() -> Mapping[str, Rule]:
 
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
-        attention, losses,
+        attention, losses, drawing,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

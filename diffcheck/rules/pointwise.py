@@ -22,6 +22,7 @@ from diffcheck.expr import (
     ZERO,
     Expr,
     call,
+    computed_as,
     constant,
     equal,
     greater,
@@ -134,6 +135,19 @@ def entropy(x: Expr) -> Expr:
     return where(positive(x), -x * call("log", x), where(vanishes(x), ZERO, constant(-math.inf)))
 
 
+def scaled_bessel(order: Expr, x: Expr) -> Expr:
+    """exp(-|x|) times a modified Bessel function."""
+    return call("exp", -absolute(x)) * call("besseli", order, x)
+
+
+def log_normal_distribution(x: Expr) -> Expr:
+    """log Φ(x); the kernel takes the exponential factor out of the error function below -1."""
+    t = x / _ROOT_TWO
+    below = call("log", HALF * call("erfcx", -t)) - x * x * HALF
+    above = call("log1p", -HALF * call("erfc", t))
+    return computed_as(call("log", HALF * call("erfc", -t)), where(greater(-ONE, x), below, above))
+
+
 def is_nan(x: Expr) -> Expr:
     """Whether a constant is NaN: everything that depends on the inputs is taken to be finite."""
     return ONE if x is NAN else ZERO
@@ -189,6 +203,7 @@ def differ(x: Expr, y: Expr) -> Expr:
     return logical_not(equal(x, y))
 
 
+_ROOT_TWO: Final = call("sqrt", TWO)
 _LOG_2: Final = call("log", TWO)
 _LOG_10: Final = call("log", constant(10))
 
@@ -247,6 +262,13 @@ RULES: Final[dict[str, Rule]] = {
     "aten.lgamma": _function("lgamma"),
     "aten.digamma": pointwise(lambda x: call("polygamma", ZERO, x)),
     "aten.polygamma": pointwise(lambda n, x: call("polygamma", n, x)),
+    "aten.i0": pointwise(lambda x: call("besseli", ZERO, x)),
+    "aten.special_i0e": pointwise(lambda x: scaled_bessel(ZERO, x)),
+    "aten.special_i1": pointwise(lambda x: call("besseli", ONE, x)),
+    "aten.special_i1e": pointwise(lambda x: scaled_bessel(ONE, x)),
+    "aten.special_erfcx": _function("erfcx"),
+    "aten.special_ndtri": pointwise(lambda x: _ROOT_TWO * call("erfinv", TWO * x - ONE)),
+    "aten.special_log_ndtr": pointwise(log_normal_distribution),
     # Pieces
     "aten.abs": pointwise(absolute),
     "aten.sign": pointwise(sign),
@@ -261,6 +283,8 @@ RULES: Final[dict[str, Rule]] = {
     "aten.where": pointwise(where),
     "aten.masked_fill": pointwise(lambda x, mask, value: where(mask, value, x)),
     "aten.heaviside": pointwise(lambda x, y: where(vanishes(x), y, positive(x))),
+    # A step off its jump: π for negative numbers.
+    "aten.angle": pointwise(lambda x: where(greater(ZERO, x), PI, ZERO)),
     "aten.copysign": pointwise(lambda x, y: where(greater_equal(y, ZERO), absolute(x), -absolute(x))),
     "aten.floor": pointwise(floor),
     "aten.ceil": pointwise(ceil),

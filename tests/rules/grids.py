@@ -54,7 +54,7 @@ POOLS: Final[dict[str, Example]] = {
         r(2, 1, 4, 3),
     ),
     "fractional max 3d": (
-        lambda x: F.fractional_max_pool3d(x, 2, (2, 1, 2), _random_samples=d([[0.3, 0.8, 0.6]])), r(1, 4, 2, 4),
+        lambda x: F.fractional_max_pool3d(x, 2, (2, 1, 2), _random_samples=d([[0.3, 0.8, 0.6]])), r(1, 4, 3, 4),
     ),
 }  # fmt: skip
 
