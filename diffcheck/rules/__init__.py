@@ -26,12 +26,13 @@ def table() -> Mapping[str, Rule]:
         pooling,
         reduction,
         resampling,
+        sampling,
         windows,
     )
 
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
-        attention, losses, drawing,
+        attention, losses, drawing, sampling,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch.nn.functional as F
 
-from tests.rules.arguments import Example, d, r
+from tests.rules.arguments import Example, d, r, u
 
 
 def _resized(mode: str, **options: Any) -> Callable[..., Any]:
@@ -58,4 +58,24 @@ POOLS: Final[dict[str, Example]] = {
     ),
 }  # fmt: skip
 
-GRIDS: Final[dict[str, Example]] = {**INTERPOLATIONS, **EDGES, **POOLS}
+SAMPLES: Final[dict[str, Example]] = {
+    f"grid sample {mode} {padding}{' to the corners' if corners else ''}": (
+        lambda x, g, mode=mode, padding=padding, corners=corners: F.grid_sample(
+            x, g, mode=mode, padding_mode=padding, align_corners=corners
+        ),
+        r(1, 2, 3, 2),
+        r(1, 2, 2, 2),
+    )
+    for mode in ("bilinear", "nearest", "bicubic")
+    for padding in ("zeros", "border", "reflection")
+    for corners in (False, True)
+} | {
+    "grid sample 3d": (lambda x, g: F.grid_sample(x, g, align_corners=False), r(1, 1, 2, 3, 2), u(1, 2, 1, 1, 3)),
+    "grid sample 3d nearest": (
+        lambda x, g: F.grid_sample(x, g, mode="nearest", padding_mode="border", align_corners=True),
+        r(1, 1, 2, 3, 2),
+        u(1, 2, 1, 1, 3),
+    ),
+}
+
+GRIDS: Final[dict[str, Example]] = {**INTERPOLATIONS, **EDGES, **POOLS, **SAMPLES}
