@@ -27,12 +27,13 @@ def table() -> Mapping[str, Rule]:
         reduction,
         resampling,
         sampling,
+        segments,
         windows,
     )
 
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
-        attention, losses, drawing, sampling,
+        attention, losses, drawing, sampling, segments,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

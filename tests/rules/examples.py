@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from tests.rules.arguments import Example, a, d, i, p, q, r, u
 from tests.rules.grids import GRIDS
+from tests.rules.parts import PARTS
 from tests.rules.special import SPECIAL
 from tests.rules.tracing import Draw
 
@@ -332,7 +333,7 @@ LOSSES: Final[dict[str, Example]] = {
 
 _FAMILIES: Final = (
     ARITHMETIC, PIECES, ACTIVATIONS, REDUCTIONS, LAYOUTS, INDEXINGS, MATRICES, SYSTEMS, WINDOWS, NORMALIZATIONS, LOSSES,
-    GRIDS, SPECIAL,
+    GRIDS, SPECIAL, PARTS,
 )  # fmt: skip
 EXAMPLES: Final[dict[str, Example]] = {name: example for family in _FAMILIES for name, example in family.items()}
 assert len(EXAMPLES) == sum(map(len, _FAMILIES)), "two examples have the same name"

@@ -22,6 +22,7 @@ TOLERANCE = {"digamma": 1e-8, "polygamma": 1e-8}
 # PyTorch says so itself, when its forward mode is first used, and of two reductions.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter:UserWarning"),
+    pytest.mark.filterwarnings("ignore:index_reduce.. is in beta:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
 ]
 
