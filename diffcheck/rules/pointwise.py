@@ -207,7 +207,30 @@ _ROOT_TWO: Final = call("sqrt", TWO)
 _LOG_2: Final = call("log", TWO)
 _LOG_10: Final = call("log", constant(10))
 
+
+def _frexp(decisions: Decisions, x: Array) -> tuple[Array, Array]:
+    """x over a power of two, and which; relies on the power staying the same."""
+    exponents = decisions.result[1].detach().numpy()
+    mantissas = x.copy()
+    for index in np.ndindex(*x.shape):
+        unit = power(TWO, constant(int(exponents[index])))
+        mantissas[index] = x[index] / unit
+        if decisions.result[0].detach()[index] != 0:
+            decisions.record(greater(unit * HALF, absolute(x.item(*index))), False)
+            decisions.record(greater(unit, absolute(x.item(*index))), True)
+    return mantissas, elementwise(lambda e: constant(int(e)), exponents.astype(object))
+
+
+def _refused(operation: str, reason: str) -> Rule:
+    def apply(*_: Any, **__: Any) -> Expr:
+        raise Unsupported(operation, reason)
+
+    return pointwise(apply)
+
+
 RULES: Final[dict[str, Rule]] = {
+    "aten.frexp": guarded(_frexp),
+    "aten.nextafter": _refused("aten.nextafter", "the next number of a format is no function of a real number"),
     # Arithmetic
     "aten.add": pointwise(lambda x, y, alpha=1: x + scalar(alpha) * y),
     "aten.sub": pointwise(lambda x, y, alpha=1: x - scalar(alpha) * y),

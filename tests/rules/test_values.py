@@ -59,7 +59,7 @@ def test_traced_values_are_pytorchs(name: str) -> None:
 
 def test_every_rule_has_an_example() -> None:
     used = frozenset().union(*(outcome(name)[1] for name in EXAMPLES))
-    assert not sorted(table().keys() - used)
+    assert sorted(table().keys() - used) == ["aten.nextafter"]  # which always refuses
 
 
 def test_a_wrong_rule_is_noticed() -> None:
