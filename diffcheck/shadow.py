@@ -467,6 +467,8 @@ def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) ->
 
 
 def _address(tensor: Tensor) -> int:
+    if tensor.layout is not torch.strided:
+        raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
     return int(tensor.untyped_storage()._cdata)
 
 

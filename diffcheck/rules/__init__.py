@@ -16,6 +16,7 @@ def table() -> Mapping[str, Rule]:
         activation,
         attention,
         drawing,
+        factorizations,
         indexing,
         layout,
         linalg,
@@ -33,7 +34,7 @@ def table() -> Mapping[str, Rule]:
 
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
-        attention, losses, drawing, sampling, segments,
+        attention, losses, drawing, sampling, segments, factorizations,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:
