@@ -10,13 +10,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from diffcheck.errors import DeclarationError, DiffcheckError
-from diffcheck.verdict import Finding, Result, Value, Verdict
+from diffcheck.errors import DeclarationError, DiffcheckError, WrongDerivativeError
 
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
+    from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
+    from diffcheck.results import Results
+from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __version__ = "0.1.0"
 
@@ -26,16 +28,27 @@ __all__ = [
     "DiffcheckError",
     "Finding",
     "Result",
+    "Results",
     "Settings",
     "Value",
     "Verdict",
+    "WrongDerivativeError",
+    "assert_derivatives",
     "case",
+    "check",
     "regression",
 ]
 
 _LAZY: Final = {
     "Case": "diffcheck.case",
+    "Finding": "diffcheck.verdict",
+    "Result": "diffcheck.verdict",
+    "Results": "diffcheck.results",
     "Settings": "diffcheck.check",
+    "assert_derivatives": "diffcheck.library",
+    "check": "diffcheck.library",
+    "Value": "diffcheck.verdict",
+    "Verdict": "diffcheck.verdict",
     "case": "diffcheck.case",
     "regression": "diffcheck.regression",
 }

@@ -19,7 +19,8 @@ SeedsFor: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 def outputs_of(result: Any) -> list[Tensor]:
     """The floating-point tensors that a function returned, in order."""
-    return [t for t in tree_flatten(result)[0] if isinstance(t, Tensor) and t.dtype.is_floating_point]
+    parts = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
+    return [t for t in parts if isinstance(t, Tensor) and t.dtype.is_floating_point]
 
 
 def materialized(tensor: Tensor) -> Tensor:
@@ -42,9 +43,8 @@ def reverse(
     Returns:
         The outputs, and a gradient per input; None where autograd returned none.
     """
-    leaves = [x.requires_grad_() for x in inputs]
-    outputs = outputs_of(function(leaves))
-    return outputs, _gradients(outputs, leaves, cotangents_for(outputs))
+    (found,) = reverse_each([(function, inputs, cotangents_for)])
+    return found
 
 
 def _gradients(
@@ -67,10 +67,43 @@ def forward(
     function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Forward mode: the outputs, and their tangents; None where PyTorch carried none."""
+    (found,) = forward_each([(function, inputs, lambda _: tangents)])
+    return found
+
+
+def reverse_each(
+    calls: Sequence[tuple[Function, Sequence[Tensor], SeedsFor]],
+) -> list[tuple[list[Tensor], list[Tensor | None]]]:
+    """Reverse mode at several inputs, each with a call of its own; one run of the engine does all backward passes.
+
+    Args:
+        calls: What `reverse` is given, for every input.
+
+    Returns:
+        What `reverse` returns, for every input.
+    """
+    leaves: list[list[Tensor]] = []
+    outputs: list[list[Tensor]] = []
+    cotangents: list[Tensor] = []
+    for function, inputs, cotangents_for in calls:
+        leaves.append([x.requires_grad_() for x in inputs])
+        outputs.append(outputs_of(function(leaves[-1])))
+        cotangents.extend(cotangents_for(outputs[-1]))
+    found = iter(_gradients([y for own in outputs for y in own], [x for own in leaves for x in own], cotangents))
+    return [(ys, [next(found) for _ in xs]) for ys, xs in zip(outputs, leaves, strict=True)]
+
+
+def forward_each(
+    calls: Sequence[tuple[Function, Sequence[Tensor], SeedsFor]],
+) -> list[tuple[list[Tensor], list[Tensor | None]]]:
+    """Forward mode at several inputs, each with a call of its own, at one dual level; as `reverse_each`."""
+    results = []
     with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(x, t) for x, t in zip(inputs, tangents, strict=True)]
-        pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
-    return [p.primal for p in pairs], [p.tangent for p in pairs]
+        for function, inputs, tangents_for in calls:
+            duals = [forward_ad.make_dual(x, t) for x, t in zip(inputs, tangents_for(inputs), strict=True)]
+            pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
+            results.append(([p.primal for p in pairs], [p.tangent for p in pairs]))
+    return results
 
 
 def accumulate(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -39,6 +39,12 @@ class Case:
     """A case whose backward pass runs first, into the same `.grad`."""
     clear: bool = False
     """Whether `.grad` is cleared between the two passes."""
+    kernel: Callable[..., Any] | None = None
+    """What is judged where it can't be traced: `function` then is its reference, and is traced in its place."""
+    given: tuple[Mapping[str, Any], ...] = ()
+    """Inputs to be checked before any is drawn: tensors by argument."""
+    draws: bool = True
+    """Whether inputs are drawn besides those that are given."""
     file: str = ""
     line: int = 0
 
@@ -58,9 +64,20 @@ class Case:
         )
 
     @cached_property
+    def judged(self) -> Case:
+        """The case as it is run for its numbers: its kernel, if it has one."""
+        return self if self.kernel is None else replace(self, function=self.kernel, kernel=None)
+
+    @cached_property
     def differentiated(self) -> tuple[Argument, ...]:
         """The arguments with respect to which derivatives are taken."""
         return tuple(a for a in self.arguments if a.differentiated)
+
+    def rows(self, settings: Settings) -> tuple[tuple[str, str], ...]:
+        """The mode and dtype of each result that `run` gives."""
+        from diffcheck.check import rows_of
+
+        return rows_of(self, settings)
 
     def run(self, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
         """Checks the case; see `diffcheck.check`."""
@@ -118,7 +135,8 @@ def case(
         gradient: The gradient of the sum of the outputs, as a function of the same arguments: a tensor, or for several
             differentiated arguments a tuple in their order or a dict by name. It is checked as well.
         assume: What holds between the arguments, as a function of them that returns a truth value.
-        inputs: Annotations by argument name, for functions that can't be annotated.
+        inputs: Annotations by argument name, in the order of the arguments, for functions that can't be annotated. They
+            nest as the arguments do: `{"params": {"w": Float[Tensor, "n m"], "b": Float[Tensor, "n"]}}`.
         name: Instead of the function's own name.
         preceded_by: A case over the same arguments whose backward pass runs before this one's, into the same `.grad`.
         clear: With `preceded_by`: clear `.grad` in between.
@@ -145,6 +163,8 @@ def _declare(
 ) -> Case:
     import torch
 
+    from diffcheck.nested import flattened
+
     if not callable(target):
         raise DeclarationError(
             f"a case is made of a function or an nn.Module, not of {target!r} ({type(target).__name__})"
@@ -155,11 +175,14 @@ def _declare(
         if value is not None and not callable(value):
             raise DeclarationError(f"case {name!r}: {what}={value!r} is not a function of the case's arguments")
     annotated: Callable[..., Any] = module.forward if module is not None else target
+    function = target
     if inputs is not None:
-        arguments = tuple(argument(n, a, case_name=name) for n, a in inputs.items())
+        leaves, rebuilt = flattened(inputs)
+        arguments = tuple(argument(n, a, case_name=name) for n, a in leaves.items())
+        if list(leaves) != list(inputs):
+            function = _nested(target, rebuilt)
     else:
         arguments = arguments_of(annotated, name)
-    function = target
     if module is not None:
         function, parameters = _functional(module, arguments)
         arguments += parameters
@@ -185,6 +208,15 @@ def _declare(
         file=str(Path(code.co_filename)) if code else "",
         line=code.co_firstlineno if code else 0,
     )
+
+
+def _nested(target: Callable[..., Any], rebuilt: Callable[[Sequence[Any]], dict[str, Any]]) -> Callable[..., Any]:
+    """A function of dicts, lists and tuples as one of their leaves."""
+
+    def function(*leaves: Any) -> Any:
+        return target(*rebuilt(leaves).values())
+
+    return function
 
 
 def _check_predecessor(name: str, arguments: tuple[Argument, ...], preceded_by: Case | None, *, clear: bool) -> None:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from itertools import product
 from typing import Final
 
+import numpy as np
 import torch
 from flint import arb
 
 from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Arithmetic, Program, Selections, compile_graph
-from diffcheck.expr import Expr
+from diffcheck.expr import Expr, symbols
+from diffcheck.running_error import Floats, RunningError, running_error
 
 RADII: Final = 4.0
 """How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
@@ -29,7 +33,11 @@ _FIRST_BITS: Final = 64
 _FAR_NARROWER: Final = 2**20
 """A decided enclosure is so many times narrower than the bound, or than an ulp."""
 _MOST_BITS: Final = 4096
+_EXECUTED_BITS: Final = 512
+"""The precision at which the executed formula is told from the reference."""
 _MOST_FORCED: Final = 6
+_FEW: Final = 4
+"""Fewer inputs than this are bounded one by one, on balls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,12 @@ class Format:
         if size < self.smallest_normal:
             return self.smallest
         return math.ldexp(1.0, math.frexp(size)[1] - self.bits)
+
+    def ulps(self, values: Floats) -> Floats:
+        """The same for an array of values."""
+        exponents = np.frexp(np.minimum(np.abs(values), self.largest))[1]
+        found: Floats = np.maximum(np.ldexp(1.0, exponents - self.bits), self.smallest)
+        return found
 
 
 def format_of(dtype: torch.dtype, bits: int) -> Format:
@@ -98,6 +112,32 @@ class Judgement:
     """By position: what is inaccurate, wrong or undecided."""
 
 
+class _Programs:
+    """A reference as the programs that are wanted of it, each compiled when it is first run."""
+
+    def __init__(self, reference: Sequence[Expr], variables: Sequence[str]) -> None:
+        self._reference = reference
+        used = symbols(reference)
+        self.used = [i for i, name in enumerate(variables) if name in used]
+        """The variables that occur in it, by position: a program is given the values of these only."""
+        self._inputs = [variables[i] for i in self.used]
+
+    @cached_property
+    def exact(self) -> Program:
+        """The reference on balls."""
+        return compile_graph(self._reference, self._inputs, EXACT)
+
+    @cached_property
+    def bounded(self) -> Program:
+        """The reference on balls as wide as rounding."""
+        return compile_graph(self._reference, self._inputs, BOUNDED)
+
+    @cached_property
+    def running(self) -> RunningError | None:
+        """The widths of such balls for many inputs at once, if NumPy knows all functions that occur."""
+        return running_error(self._reference, self._inputs)
+
+
 class Certifier:
     """A trace's reference and executed formula, compiled once, for one floating-point format.
 
@@ -128,18 +168,85 @@ class Certifier:
         self._executed = tuple(executed)
         self._format = fmt
         self._second_order = second_order
-        self._exact = compile_graph(distinct, variables, EXACT)
-        self._bounded = compile_graph(distinct, variables, BOUNDED)
-        # A sum that cancels most of its digits is counted in units of its bound only: its own ulps say nothing.
-        self._most_cancelled = 2.0 ** (-fmt.bits // 2)
-        self._first_precision = max(_FIRST_BITS, fmt.bits + 11)
+        self._programs = _Programs(distinct, variables)
         self._rounding: Program | None = None
         self._executed_exact: Program | None = None
 
+    def in_format(self, fmt: Format) -> Certifier:
+        """The same for another format, with the same programs."""
+        if fmt == self._format:
+            return self
+        other = copy(self)
+        other.__dict__.update(_format=fmt, _rounding=None)
+        return other
+
+    @property
+    def _most_cancelled(self) -> float:
+        """A sum that cancels more digits is counted in units of its bound only: its own ulps say nothing."""
+        return 2.0 ** (-self._format.bits // 2)
+
+    @property
+    def _first_precision(self) -> int:
+        return max(_FIRST_BITS, self._format.bits + 11)
+
+    def _exact(self, values: Sequence[float], precision: int, selections: Selections) -> list[arb]:
+        """The distinct expressions of the reference as balls."""
+        used = self._programs.used
+        chosen = values if len(used) == len(values) else [values[i] for i in used]
+        return self._programs.exact(list(map(arb, chosen)), precision, selections)
+
+    def _bounded(self, values: Sequence[float], selections: Selections) -> list[arb]:
+        """The same as wide as the format's rounding."""
+        point = [arb(values[i]) for i in self._programs.used]
+        return self._programs.bounded(point, self._format.bits, selections)
+
     def enclose(self, values: Sequence[float], precision: int | None = None) -> list[arb]:
         """Enclosures of the reference at an input, one per number."""
-        found = self._exact([arb(v) for v in values], precision or self._first_precision, Selections())
+        found = self._exact(values, precision or self._first_precision, Selections())
         return [found[slot] for slot in self._slots]
+
+    def judge_all(self, points: Sequence[Sequence[float]], computed: Sequence[Sequence[float]]) -> list[Judgement]:
+        """Judges computed numbers at several inputs.
+
+        The quick bounds of all inputs come from one running error analysis. What it does not show to be rounding, and
+        kinks, are judged one by one.
+
+        Args:
+            points: By input, the values of the variables.
+            computed: By input, what PyTorch returned, per number.
+        """
+        running = self._programs.running if len(points) >= _FEW and self._slots else None
+        if running is None:
+            return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
+        fmt = self._format
+        radii = running(np.array(points)[:, self._programs.used], fmt.bits)[:, self._slots]
+        errors = np.full(radii.shape, np.inf)
+        for row, values, numbers in zip(errors, points, computed, strict=True):
+            selections = Selections()
+            true = self._exact(values, self._first_precision, selections)
+            if not selections.boundary and not selections.undecided:
+                row[:] = self._errors(true, numbers)
+        plain = (errors <= RADII * radii) & (radii < np.inf)
+        settled = np.all(plain | (errors <= fmt.smallest), axis=1)
+        counted = np.where(plain, errors, 0.0)
+        sizes = np.array(computed)
+        with np.errstate(all="ignore"):
+            ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
+            uncancelled = radii < np.abs(sizes) * self._most_cancelled
+            ulps = np.where(uncancelled, counted / fmt.ulps(sizes), 0.0).max(axis=1).tolist()
+        return [
+            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i], computed[i])
+            for i in range(len(points))
+        ]
+
+    def _errors(self, true: Sequence[arb], computed: Sequence[float]) -> list[float]:
+        """Upper bounds of the distances between computed numbers and their true values, by distinct expression."""
+        if self._all_distinct:
+            return [float((t - c).abs_upper()) for t, c in zip(true, computed, strict=True)]
+        # The same number is often computed for the same expression: the gradient of a sum.
+        pairs = list(zip(self._slots, computed, strict=True))
+        known = {pair: float((true[pair[0]] - pair[1]).abs_upper()) for pair in set(pairs)}
+        return [known[pair] for pair in pairs]
 
     def judge(self, values: Sequence[float], computed: Sequence[float]) -> Judgement:
         """Judges computed numbers at one input.
@@ -148,19 +255,16 @@ class Certifier:
             values: Of the variables.
             computed: What PyTorch returned, per number.
         """
-        point = [arb(v) for v in values]
         selections = Selections()
-        true = self._exact(point, self._first_precision, selections)
+        true = self._exact(values, self._first_precision, selections)
         judgement = Judgement()
         if selections.boundary or selections.undecided:
-            self._judge_kink(point, computed, selections.boundary | selections.undecided, judgement)
+            self._judge_kink(values, computed, selections.boundary | selections.undecided, judgement)
             return judgement
-        narrow = self._bounded(point, self._format.bits, Selections())
         slots = self._slots
-        radii = [float(ball.rad()) for ball in narrow]
+        errors = self._errors(true, computed)
+        radii = [float(ball.rad()) for ball in self._bounded(values, Selections())]
         bounds = radii if self._all_distinct else [radii[slot] for slot in slots]
-        sharp = true if self._all_distinct else [true[slot] for slot in slots]
-        errors = [float((arb(c) - t).abs_upper()) for c, t in zip(computed, sharp, strict=True)]
         smallest = self._format.smallest
         # Within an infinite bound is anything: there the executed formula decides.
         beyond = [
@@ -169,7 +273,7 @@ class Certifier:
             if not e <= RADII * r < math.inf and not e <= smallest
         ]
         for position in beyond:
-            self._settle(position, computed[position], point, sharp[position], bounds[position], judgement)
+            self._settle(position, computed[position], values, true[slots[position]], bounds[position], judgement)
         self._measure(computed, errors, bounds, judgement)
         return judgement
 
@@ -198,9 +302,9 @@ class Certifier:
     # -- what the quick bound does not settle ----------------------------------------------------------------------
 
     def _settle(
-        self, position: int, number: float, point: list[arb], true: arb, bound: float, judgement: Judgement
+        self, position: int, number: float, values: Sequence[float], true: arb, bound: float, judgement: Judgement
     ) -> None:
-        verdict = self._verdict(position, number, point, true, bound)
+        verdict = self._verdict(position, number, values, true, bound)
         if verdict.outcome is Outcome.UNDEFINED:
             judgement.undefined += 1
             return
@@ -212,8 +316,8 @@ class Certifier:
         if math.isfinite(verdict.error) and verdict.bound < certified * self._most_cancelled:
             judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(certified))
 
-    def _verdict(self, position: int, number: float, point: list[arb], true: arb, bound: float) -> Verdict:
-        true, decided = self._sharpened(position, point, true, bound)
+    def _verdict(self, position: int, number: float, values: Sequence[float], true: arb, bound: float) -> Verdict:
+        true, decided = self._sharpened(position, values, true, bound)
         fmt = self._format
         if not true.is_finite():
             return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
@@ -227,7 +331,7 @@ class Certifier:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Verdict(Outcome.WITHIN, true, error, max(bound, ulp))
-        differs, executed_bound = self._executed_rounding(position, point, true)
+        differs, executed_bound = self._executed_rounding(position, values, true)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         scale = max(bound, ulp)
         lost = math.isinf(error) or error > scale * 2.0**LOST_BITS
@@ -241,7 +345,7 @@ class Certifier:
         shown = executed_bound if outcome is Outcome.WITHIN else max(bound, ulp)
         return Verdict(outcome, true, error, shown, executed_bound, differs)
 
-    def _sharpened(self, position: int, point: list[arb], true: arb, bound: float) -> tuple[arb, bool]:
+    def _sharpened(self, position: int, values: Sequence[float], true: arb, bound: float) -> tuple[arb, bool]:
         """The enclosure at rising precision, until it is far narrower than the bound and than an ulp."""
         fmt = self._format
         precision = self._first_precision
@@ -254,7 +358,25 @@ class Certifier:
             if precision >= _MOST_BITS:
                 return true, False
             precision *= 2
-            true = self._exact(point, precision, Selections())[self._slots[position]]
+            true = self._exact(values, precision, Selections())[self._slots[position]]
+
+    def discrepancy(self, values: Sequence[float]) -> float:
+        """How far the executed formulas are from the reference at an input, in units of the bound; at most 2**100."""
+        ours = self._executed_at(values)
+        true = self._exact(values, _EXECUTED_BITS, Selections())
+        narrow = self._bounded(values, Selections())
+        worst = 0.0
+        for mine, slot in zip(ours, self._slots, strict=True):
+            gap, ball = (mine - true[slot]).abs_lower(), narrow[slot]
+            if gap.is_finite() and ball.is_finite():
+                worst = max(worst, float(gap) / max(float(ball.rad()), self._format.smallest))
+        return min(worst, 2.0**100)
+
+    def _executed_at(self, values: Sequence[float]) -> list[arb]:
+        """The executed formulas, whatever their rounding."""
+        if self._executed_exact is None:
+            self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
+        return self._executed_exact(list(map(arb, values)), _EXECUTED_BITS, Selections())
 
     def formulas_part(self, position: int, values: Sequence[float]) -> bool:
         """Whether the executed formula certainly is another one than the reference, by however little.
@@ -264,21 +386,19 @@ class Certifier:
         executed = compile_graph([self._executed[position]], self._variables, EXACT)
         unrelated = [0.7310585 + 0.1370517 * i for i in range(len(values))]
         for numbers in (unrelated, values):
-            point, precision = [arb(v) for v in numbers], _MOST_BITS // 8
-            (ours,) = executed(point, precision, Selections())
-            if not ours.overlaps(self._exact(point, precision, Selections())[self._slots[position]]):
+            (ours,) = executed([arb(v) for v in numbers], _EXECUTED_BITS, Selections())
+            if not ours.overlaps(self._exact(numbers, _EXECUTED_BITS, Selections())[self._slots[position]]):
                 return True
         return False
 
-    def _executed_rounding(self, position: int, point: list[arb], true: arb) -> tuple[bool, float]:
+    def _executed_rounding(self, position: int, values: Sequence[float], true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format
-        if self._executed_exact is None or self._rounding is None:
+        if self._rounding is None:
             careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-            self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
             self._rounding = compile_graph(self._executed, self._variables, careful)
-        exact = self._executed_exact(point, _MOST_BITS // 8, Selections())[position]
-        ball = self._rounding(point, fmt.bits, Selections())[position]
+        exact = self._executed_at(values)[position]
+        ball = self._rounding(list(map(arb, values)), fmt.bits, Selections())[position]
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()
@@ -289,7 +409,9 @@ class Certifier:
 
     # -- kinks -----------------------------------------------------------------------------------------------------
 
-    def _judge_kink(self, point: list[arb], computed: Sequence[float], at: set[int], judgement: Judgement) -> None:
+    def _judge_kink(
+        self, values: Sequence[float], computed: Sequence[float], at: set[int], judgement: Judgement
+    ) -> None:
         """Judges by the hull of the adjacent branches: every selector on its boundary, both ways."""
         judgement.kink = True
         indices = sorted(at)
@@ -298,8 +420,8 @@ class Certifier:
             forced = [dict.fromkeys(indices, UNIT)]
         else:
             forced = [dict(zip(indices, v, strict=True)) for v in product((ZERO, ONE), repeat=len(indices))]
-        branches = [self._exact(point, self._first_precision, Selections(f)) for f in forced]
-        bounds = [self._bounded(point, self._format.bits, Selections(f)) for f in forced]
+        branches = [self._exact(values, self._first_precision, Selections(f)) for f in forced]
+        bounds = [self._bounded(values, Selections(f)) for f in forced]
         for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):
             sides = [b[slot] for b in branches if b[slot].is_finite()]
             # What is not known of a selector is no rounding.
@@ -322,9 +444,9 @@ class Certifier:
                 continue
             if highest - lowest <= 2.0**-20 * self._format.ulp(float(hull.mid())):
                 # Every branch gives the same here: this number is not at a kink.
-                self._settle(position, number, point, sides[0], max(radii, default=0.0), judgement)
+                self._settle(position, number, values, sides[0], max(radii, default=0.0), judgement)
                 continue
-            differs, executed_bound = self._executed_rounding(position, point, hull)
+            differs, executed_bound = self._executed_rounding(position, values, hull)
             if not differs and outside <= RADII * executed_bound and math.isfinite(number):
                 continue
             judgement.failures[position] = Verdict(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from unittest import SkipTest
 
@@ -15,19 +16,20 @@ from hypothesis import Phase
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from diffcheck import draw
-from diffcheck import expr as graph
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
-from diffcheck.domain import Shapes, size_assignments
+from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import TEXTBOOK, Evaluation, Memory, Path, evaluate
-from diffcheck.faults import described, time_limit
+from diffcheck.evaluate import Evaluation, Memory, Path, evaluate, evaluate_each, input_of
+from diffcheck.faults import described
 from diffcheck.finding import finding_of
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
-from diffcheck.trace import Trace
+from diffcheck.trace import VALUE, Trace
 from diffcheck.verdict import Result, Verdict
+from diffcheck.witness import numbers_to_try
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,12 @@ class Settings:
     """Per case; what is not done by then is undecided."""
     database: bool = True
     """Whether disagreements are kept in Hypothesis' example database."""
+    profile: hypothesis.settings | None = None
+    """Hypothesis' settings for everything else; by default those in force."""
     reuse: bool = True
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
+    only: frozenset[tuple[str, str]] | None = None
+    """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 
 
 @dataclass(slots=True)
@@ -67,10 +73,25 @@ class _Row:
     """With the most elements: the formula for one element would not show the pattern."""
     undecided: str = ""
     """Why some identity is not proved."""
+    refuted: bool = False
+    """Some executed formula is another one, or was not recognised."""
+    gap: float = 0.0
+    """How far that formula was from the reference at the last input, in units of the bound."""
     broken: tuple[Outcome | str, Drawn] | None = None
     """The first input that disagreed, or that could not be judged, and how."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether no other input could tell more."""
+        return self.broken is not None and self.broken[0] is not Outcome.INACCURATE
 
+
+BLOCK: Final = 32
+"""So many inputs are evaluated at once."""
+_GIVEN_EXAMPLES: Final = 10
+"""Cotangents that are drawn for an input that was given."""
+_LARGE_EXAMPLES: Final = 3
+"""Inputs that are drawn of each large size."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
 
 
@@ -87,34 +108,69 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
     started = time.perf_counter()
-    rows = [_Row(mode, dtype) for mode in _modes(case, settings) for dtype in settings.dtypes]
-    if case.gradient is not None and settings.dtypes:
-        rows.append(_Row(TEXTBOOK, "float64"))
+    rows = [_Row(mode, dtype) for mode, dtype in rows_of(case, settings)]
     memory = Memory()
-    assignments = size_assignments(case.arguments)
-    if not assignments:
+    assignments = size_assignments(case.arguments) if case.draws else []
+    if case.draws and not assignments:
         for row in rows:
             yield _result(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
         return
-    strategy = draw.inputs(case.arguments, assignments, _special_values(case, rows, assignments, settings, memory))
+    inputs = _inputs(case, assignments, _special_values(case, rows, assignments, settings, memory))
     deadline = started + settings.seconds
-
-    def visit(drawn: Drawn) -> bool:
-        # One alarm for all rows: setting it costs as much as certifying a small input.
-        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
-            return visit_open_rows(drawn)
-
-    def visit_open_rows(drawn: Drawn) -> bool:
-        open_rows = [row for row in rows if row.broken is None or row.broken[0] is Outcome.INACCURATE]
-        if open_rows and not any([_visit(case, row, drawn, memory) for row in open_rows]):  # noqa: C419 - visit them all
-            hypothesis.reject()  # outside of the domain: another one is drawn instead
-        return False
-
     for row in rows:
-        _replay_known(case, row, strategy, settings, memory, case_id)
-    _draw(strategy, visit, settings, deadline)
+        _replay_known(case, row, inputs, settings, memory, case_id)
+    half_time = started + settings.seconds / 2
+    drawn: list[Drawn] = []
+    for strategy, most in inputs.sources:
+        drawn += _drawn(case, rows, strategy, most, settings, half_time, memory)
+    for block in _blocks(drawn):
+        for row in rows:
+            _visit(case, row, block, memory, deadline)
     for row in rows:
-        yield _conclude(case, row, strategy, settings, memory, case_id, location, deadline)
+        if row.refuted and row.broken is None:
+            _hunt(case, row, inputs, settings, memory, deadline)
+    for row in rows:
+        yield _conclude(case, row, inputs, settings, memory, case_id, location, deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Where a case's inputs are drawn from."""
+
+    given: tuple[Any, ...]
+    """Each around one input that somebody gave."""
+    small: Any
+    large: Any
+    sources: tuple[tuple[Any, float], ...]
+    """All of them, with how many inputs are drawn at most."""
+
+    def like(self, drawn: Drawn) -> Any:
+        """Where an input was drawn from, and simpler ones are."""
+        if drawn.given is not None:
+            return draw.around(drawn.given, large=drawn.large)
+        return self.large if drawn.large else self.small
+
+
+def _inputs(case: Case, assignments: Sequence[Shapes], special: Sequence[float]) -> _Inputs:
+    given = tuple(draw.around(values) for values in case.given)
+    large_sizes = large_assignments(case.arguments) if case.draws else []
+    small = draw.inputs(case.arguments, assignments, special) if assignments else None
+    large = draw.inputs(case.arguments, large_sizes, special, large=True) if large_sizes else None
+    most = [
+        *((strategy, _GIVEN_EXAMPLES) for strategy in given),
+        (small, math.inf),
+        (large, _LARGE_EXAMPLES * len(large_sizes)),
+    ]
+    return _Inputs(given, small, large, tuple((strategy, n) for strategy, n in most if strategy is not None))
+
+
+def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The mode and dtype of each result that a check gives, without checking anything."""
+    modes = _modes(case, settings) if case.kernel is None else (VALUE, *_modes(case, settings))
+    rows = [(mode, dtype) for mode in modes for dtype in settings.dtypes]
+    if case.gradient is not None and settings.dtypes:
+        rows.append((TEXTBOOK, "float64"))
+    return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 
 def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
@@ -136,7 +192,7 @@ def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
         return False
 
     strategy = draw.inputs(case.arguments, size_assignments(case.arguments))
-    _find(strategy, visit, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+    _find(strategy, visit, settings, phases=[Phase.generate])
     found = [(str(key[0]), path) for key, paths in memory.paths.items() for path in paths]
     if not found:
         raise failure[0] if failure else CaseFailure("no input within the domain could be drawn")
@@ -157,16 +213,19 @@ def _modes(case: Case, settings: Settings) -> tuple[str, ...]:
 def _find(
     strategy: Any,
     condition: Callable[[Drawn], bool],
+    asked: Settings,
     *,
-    examples: int,
-    seed: int | None,
     phases: Sequence[Phase],
+    examples: float = math.inf,
     key: bytes | None = None,
 ) -> Drawn | None:
-    """The smallest drawn input with a property, or None."""
+    """The smallest input with a property, of at most so many as are asked for, or None."""
     database: dict[str, Any] = {} if key is not None else {"database": None}
-    settings = hypothesis.settings(max_examples=examples, phases=phases, deadline=None, derandomize=False, **database)
-    with _forced(seed):
+    most = int(min(asked.examples, examples))
+    settings = hypothesis.settings(
+        asked.profile, max_examples=most, phases=phases, deadline=None, derandomize=False, **database
+    )
+    with _forced(asked.seed):
         try:
             found: Drawn = hypothesis.find(strategy, condition, settings=settings, database_key=key)
         except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
@@ -185,64 +244,105 @@ def _forced(seed: int | None) -> Iterator[None]:
         hypothesis.core.global_force_seed = before
 
 
-def _draw(strategy: Any, visit: Callable[[Drawn], bool], settings: Settings, deadline: float) -> None:
-    def until_deadline(drawn: Drawn) -> bool:
-        return time.perf_counter() < deadline and visit(drawn)
+def _drawn(
+    case: Case,
+    rows: Sequence[_Row],
+    strategy: Any,
+    examples: float,
+    settings: Settings,
+    deadline: float,
+    memory: Memory,
+) -> list[Drawn]:
+    """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
+    found: list[Drawn] = []
+    dtypes = list(dict.fromkeys(row.dtype for row in rows))
 
-    _find(strategy, until_deadline, examples=settings.examples, seed=settings.seed, phases=[Phase.generate])
+    def collect(drawn: Drawn) -> bool:
+        if time.perf_counter() > deadline:
+            return True  # the search ends
+        try:
+            inside = any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+        except DiffcheckError:
+            inside = True  # it is raised again, and reported, when a row is visited
+        if not inside:
+            hypothesis.reject()  # another one is drawn instead
+        found.append(drawn)
+        return False
+
+    if rows:
+        _find(strategy, collect, settings, phases=[Phase.generate], examples=examples)
+    return found
+
+
+def _blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
+    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once."""
+    yield drawn[:1]
+    for start in range(1, len(drawn), BLOCK):
+        yield drawn[start : start + BLOCK]
+
+
+def _hunt(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, deadline: float) -> None:
+    """Looks for an input at which a formula that is another one shows, steering towards large differences."""
+
+    def differs(drawn: Drawn) -> bool:
+        if time.perf_counter() > deadline:
+            return False
+        _visit(case, row, [drawn], memory, deadline)
+        if row.broken is None and row.gap > 0:
+            hypothesis.target(math.log2(row.gap), label="how far the formulas are apart, in bounds")
+        return row.broken is not None
+
+    for strategy in (*inputs.given, inputs.small):
+        if strategy is not None and row.broken is None:
+            _find(strategy, differs, settings, phases=[Phase.generate, Phase.target])
 
 
 def _special_values(
     case: Case, rows: Sequence[_Row], assignments: Sequence[Shapes], settings: Settings, memory: Memory
 ) -> tuple[float, ...]:
-    """Constants that the selectors of one trace compare with: where the kinks are."""
-    if not rows:
+    """Numbers around which the formulas of one trace change, those that were executed included."""
+    if not rows or not assignments:
         return ()
     probe = _find(
         draw.inputs(case.arguments, assignments[-1:]),
         lambda _: True,
-        examples=1,
-        seed=settings.seed,
+        settings,
         phases=[Phase.generate],
+        examples=1,
     )
     if probe is None:
         return ()
-    found: dict[float, None] = {}
     try:
         evaluation = evaluate(case, rows[0].mode, rows[0].dtype, probe, memory)
     except DiffcheckError:
         return ()  # the same input, or one like it, is drawn again and reported
     if evaluation is None:
         return ()
-    for node in graph.topological(evaluation.path.trace.outputs):
-        if node.head in graph.SELECTORS:
-            for part in node.args[0].args:
-                value = graph.number(part)
-                if value is not None and abs(value) < 2**20:
-                    found[float(value)] = found[-float(value)] = None
-    return tuple(found)[:8]
+    trace = evaluation.path.trace
+    conditions = [guard.selector for guard in trace.guards]
+    return numbers_to_try([*trace.outputs, *trace.executed, *trace.reference, *conditions])
 
 
-def _visit(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> bool:
-    """Judges a row at one input and writes down what came of it; False if the input is not in the domain."""
+def _visit(case: Case, row: _Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:
+    """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
     started = time.perf_counter()
-    try:
-        evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
-    except DiffcheckError as error:
-        row.broken = (type(error).__name__, drawn)
-        return True
-    finally:
-        row.seconds += time.perf_counter() - started
-    if evaluation is None:
-        return False
-    _note(row, evaluation)
-    proof = evaluation.path.proof
-    if proof.status is not Status.PROVED and not row.undecided:
-        row.undecided = _why_not_proved(evaluation)
-    worst = _worst(evaluation)
-    if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
-        row.broken = (worst, drawn)
-    return True
+    for drawn, evaluation in evaluate_each(case, row.mode, row.dtype, block, memory):
+        if row.closed or time.perf_counter() > deadline:
+            break
+        if isinstance(evaluation, DiffcheckError):
+            row.broken = (type(evaluation).__name__, drawn)
+        elif evaluation is not None:
+            _note(row, evaluation)
+            status = evaluation.path.proof.status
+            if status in (Status.REFUTED, Status.UNDECIDED) and not row.undecided:
+                row.undecided = _why_not_proved(evaluation)
+                row.refuted = status is Status.REFUTED
+            if row.refuted:
+                row.gap = evaluation.path.certifier.discrepancy(evaluation.point)
+            worst = _worst(evaluation)
+            if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
+                row.broken = (worst, drawn)
+    row.seconds += time.perf_counter() - started
 
 
 def _why_not_proved(evaluation: Evaluation) -> str:
@@ -285,16 +385,16 @@ def _how_broken(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> Outcome 
     return None if evaluation is None else _worst(evaluation)
 
 
-def _key(row: _Row, case_id: str) -> bytes:
-    return f"diffcheck {case_id} {row.mode} {row.dtype}".encode()
+def _key(row: _Row, case_id: str, *, large: bool) -> bytes:
+    return f"diffcheck {case_id} {row.mode} {row.dtype}{' large' if large else ''}".encode()
 
 
-def _replay_known(case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, case_id: str) -> None:
+def _replay_known(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
     """Tries what disagreed in earlier runs first."""
-    database = hypothesis.settings().database
+    database = (settings.profile or hypothesis.settings()).database
     if not settings.database or not settings.reuse:
         return
-    if database is None or not any(True for _ in database.fetch(_key(row, case_id))):
+    if database is None:
         return
 
     def disagrees(drawn: Drawn) -> bool:
@@ -303,11 +403,14 @@ def _replay_known(case: Case, row: _Row, strategy: Any, settings: Settings, memo
             row.broken = (how, drawn)
         return how is not None
 
-    _find(strategy, disagrees, examples=10, seed=settings.seed, phases=[Phase.reuse], key=_key(row, case_id))
+    for strategy, large in ((inputs.small, False), (inputs.large, True)):
+        key = _key(row, case_id, large=large)
+        if strategy is not None and row.broken is None and any(True for _ in database.fetch(key)):
+            _find(strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
 
 
 def _smallest(
-    case: Case, row: _Row, strategy: Any, settings: Settings, memory: Memory, case_id: str, deadline: float
+    case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, case_id: str, deadline: float
 ) -> Drawn:
     """The smallest input that is broken in the same way."""
     assert row.broken is not None
@@ -326,12 +429,11 @@ def _smallest(
         return known[key]
 
     found = _find(
-        strategy,
+        inputs.like(first),
         same,
-        examples=settings.examples + 20,
-        seed=settings.seed,
+        replace(settings, examples=settings.examples + 20),
         phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
-        key=_key(row, case_id) if settings.database else None,
+        key=_key(row, case_id, large=first.large) if settings.database else None,
     )
     if slow:
         memory.smallest_exhausted = found or first
@@ -356,7 +458,7 @@ _VERDICT_OF = {
 def _conclude(
     case: Case,
     row: _Row,
-    strategy: Any,
+    inputs: _Inputs,
     settings: Settings,
     memory: Memory,
     case_id: str,
@@ -365,7 +467,7 @@ def _conclude(
 ) -> Result:
     started = time.perf_counter()
     if row.broken is not None:
-        drawn = _smallest(case, row, strategy, settings, memory, case_id, deadline)
+        drawn = _smallest(case, row, inputs, settings, memory, case_id, deadline)
         verdict = _VERDICT_OF.get(row.broken[0], Verdict.ERROR)
         try:
             evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
@@ -401,6 +503,8 @@ def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:
 
 def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> str:
     """The command that draws the same inputs again, in the one mode and dtype."""
+    if not location:
+        return f"the same call with seed={settings.seed}"
     parts = ["diffcheck run", location]
     if mode != TEXTBOOK:
         parts.append(f"--mode {'reverse' if mode == 'accumulate' else mode} --dtype {dtype}")

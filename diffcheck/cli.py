@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from diffcheck import __version__
-from diffcheck.errors import DiffcheckError, LoadError
+from diffcheck import __version__, config
+from diffcheck.config import DTYPES, MODES
+from diffcheck.errors import ConfigError, DiffcheckError, LoadError
 from diffcheck.report import files
 from diffcheck.report.summary import Exit, exit_code
 
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
 
     from diffcheck.load import Broken, Loaded
     from diffcheck.verdict import Result
-
-MODES: Final = (
-    "reverse",
-    "forward",
-    "reverse-over-reverse",
-    "forward-over-reverse",
-    "reverse-over-forward",
-    "forward-over-forward",
-)
-DTYPES: Final = ("float64", "float32")
 
 
 class Format(StrEnum):
@@ -102,8 +93,12 @@ def _writable(path: Path | None) -> Path | None:
 
 
 Paths = Annotated[
-    list[str],
-    typer.Argument(metavar="PATH", help="Files, folders, or single cases as FILE.py::NAME.", show_default=False),
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH",
+        help="Files, folders, or single cases as FILE.py::NAME.",
+        show_default="case_paths of [tool.diffcheck] in pyproject.toml",
+    ),
 ]
 Keyword = Annotated[
     str,
@@ -131,10 +126,13 @@ def _diffcheck(
 
 @app.command(short_help="Prove and certify the derivatives of cases.")
 def run(  # noqa: PLR0913 - one parameter per option
-    paths: Paths,
+    paths: Paths = None,
     *,
     keyword: Keyword = "",
-    examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many inputs are drawn for each case.")] = 100,
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many inputs are drawn for each case.", show_default="100"),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="Repeats the run that printed it, exactly.", show_default="random"),
@@ -173,9 +171,16 @@ def run(  # noqa: PLR0913 - one parameter per option
     exit_first: Annotated[bool, typer.Option("-x", "--exitfirst", help="Stops at the first failure.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also whole formulas and tracebacks.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only failures and the last line.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Only `proved` passes, `agrees` does not.")] = False,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict/--no-strict", help="Only `proved` passes, `agrees` does not.", show_default="no"),
+    ] = None,
 ) -> int:
-    """Check cases: prove each derivative, and compare PyTorch's values with certified ones."""
+    """Check cases: prove each derivative, and compare PyTorch's values with certified ones.
+
+    What is not said here is as [tool.diffcheck] in pyproject.toml says: examples, seed, modes, dtypes, strict, seconds,
+    case_paths.
+    """
     if verbose and quiet:
         raise typer.BadParameter("-v and -q exclude each other")
     from diffcheck.load import Loaded
@@ -186,20 +191,25 @@ def run(  # noqa: PLR0913 - one parameter per option
     from diffcheck.workers import default_jobs, workers
 
     verbosity = verbose - quiet
+    project = config.read(Path.cwd())
+    paths = _paths(paths, project)
+    strict = project.strict if strict is None else strict
+    seed = project.seed if seed is None else seed
     found, items = _collect(paths, keyword)
     with _kept_off_stdout():
         from diffcheck.check import Settings
     settings = Settings(
-        examples=examples,
+        examples=examples or project.examples,
         seed=secrets.randbelow(2**32) if seed is None else seed,
         reuse=seed is None,
-        modes=tuple(mode or Settings().modes),
-        dtypes=tuple(dtype or DTYPES),
+        modes=tuple(mode or project.modes),
+        dtypes=tuple(dtype or project.dtypes),
+        seconds=project.seconds,
     )
     title = header(
         version=__version__,
         cases=sum(isinstance(item, Loaded) for item in items),
-        examples=examples,
+        examples=settings.examples,
         seed=settings.seed,
     )
     console = console_for(sys.stdout)
@@ -241,6 +251,13 @@ def run(  # noqa: PLR0913 - one parameter per option
     return exit_code(finished)
 
 
+def _paths(given: Sequence[str] | None, project: config.Config) -> list[str]:
+    """Say where to look for cases: where the command line says, or else where the project does."""
+    if given or project.case_paths:
+        return list(given or map(str, project.cases))
+    raise LoadError("Missing argument 'PATH': give files or folders, or set case_paths in [tool.diffcheck]")
+
+
 def _collect(paths: Sequence[str], keyword: str) -> tuple[int, list[Loaded | Broken]]:
     """Gather the cases, count them, and keep those that `-k` selects; a broken file is never deselected."""
     from diffcheck.load import Broken, collect
@@ -269,12 +286,13 @@ def _deliver(report: str, output: Path | None) -> None:
 
 
 @app.command("list", short_help="List cases and their inputs.")
-def list_(paths: Paths, *, keyword: Keyword = "") -> int:
+def list_(paths: Paths = None, *, keyword: Keyword = "") -> int:
     """List cases with their inputs, without checking them."""
     from diffcheck.load import Broken
     from diffcheck.report.listing import print_listing
     from diffcheck.report.terminal import console_for
 
+    paths = _paths(paths, config.read(Path.cwd()))
     found, items = _collect(paths, keyword)
     if not items:
         _say(f"-k {keyword!r} matches none of {found} cases" if found else f"no cases in {' '.join(paths)}")
@@ -383,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # typer gives 2 to wrong usage and ends the process; ours are pytest's codes.
         code = app(args=arguments, prog_name="diffcheck", standalone_mode=False)
         sys.stdout.flush()
-    except LoadError as error:
+    except (LoadError, ConfigError) as error:
         _say(f"error: {error}")
         return Exit.USAGE
     except typer.TyperException as error:

@@ -264,13 +264,19 @@ def _evaluate(text: str, sizes: Mapping[str, int]) -> int:
     return value(ast.parse(text, mode="eval"))
 
 
+_LARGE: Final = 67
+"""A size past 64: a prime, so that no block of a kernel divides it."""
+_MOST_LARGE: Final = 2
+_MOST_ELEMENTS: Final = 512
+"""A trace grows with its elements: larger inputs are not drawn."""
+
+
 def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
     """A few assignments of sizes to axis names: all 1 first (the smallest to be shown), then pairwise different sizes.
 
     Different, because a square hides a transpose.
     """
-    single = sorted({n for a in arguments for x in a.axes if not x.several for n in x.names})
-    several = sorted({n for a in arguments for x in a.axes if x.several for n in x.names})
+    single, several = _axis_names(arguments)
     assignments: list[Shapes] = []
     for turn in range(3):
         sizes = {name: (2, 3, 4)[(i + turn) % 3] if turn else 1 for i, name in enumerate(single)}
@@ -279,6 +285,26 @@ def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
         if shapes is not None and shapes not in assignments:
             assignments.append(shapes)
     return assignments
+
+
+def large_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
+    """Assignments that are large along one axis: what a kernel handles in blocks of 32 or 64 differs only there."""
+    single, several = _axis_names(arguments)
+    assignments: list[Shapes] = []
+    for long in single[:_MOST_LARGE]:
+        others = [name for name in single if name != long]
+        sizes = {long: _LARGE, **{name: 2 + i % 2 for i, name in enumerate(others)}}
+        shapes = _shapes(arguments, sizes, dict.fromkeys(several, ()), narrow=False)
+        if shapes is not None and sum(map(math.prod, shapes.values())) <= _MOST_ELEMENTS:
+            assignments.append(shapes)
+    return assignments
+
+
+def _axis_names(arguments: Sequence[Argument]) -> tuple[list[str], list[str]]:
+    """The names of single axes, and those of several."""
+    single = {n for a in arguments for x in a.axes if not x.several for n in x.names}
+    several = {n for a in arguments for x in a.axes if x.several for n in x.names}
+    return sorted(single), sorted(several)
 
 
 def _shapes(

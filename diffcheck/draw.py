@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 import torch
@@ -22,7 +23,22 @@ _SEEDS: Final = tuple(sorted((k / 128 + 0.003 for k in range(-640, 641)), key=ab
 _MOST_INTEGER: Final = 3
 """Integers without bounds reach from -3 to 3."""
 
+_FILLER: Final = 0.625
+"""What stands in memory between the entries of a tensor that is not contiguous."""
+
 Entries = tuple[float | int | bool, ...]
+
+
+class Layout(StrEnum):
+    """How inputs, cotangents and tangents lie in memory."""
+
+    CONTIGUOUS = "contiguous"
+    STRIDED = "strided"
+    """Every other element of a larger tensor."""
+    TRANSPOSED = "transposed"
+    """The last two axes exchanged in memory; a vector begins one element into its storage."""
+    EXPANDED = "expanded"
+    """Cotangents and tangents repeat one element, as those of a sum do; inputs are contiguous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +49,14 @@ class Drawn:
     entries: Mapping[str, Entries]
     seeds: tuple[float, ...]
     """Cotangents and tangents are taken from these numbers, in turn."""
+    layout: Layout = Layout.CONTIGUOUS
+    large: bool = False
+    """Whether some axis is long: then values are compared, and the identity is left to small sizes."""
+    given: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
+    """The tensors themselves, where somebody gave them; they may lie in memory as they like."""
 
     def __hash__(self) -> int:
-        return hash((*self.entries.values(), self.seeds))
+        return hash((*self.entries.values(), self.seeds, self.layout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +169,17 @@ def inputs(
     arguments: Sequence[Argument],
     assignments: Sequence[Shapes],
     special: Sequence[float] = (),
+    *,
+    large: bool = False,
 ) -> st.SearchStrategy[Drawn]:
-    """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents."""
+    """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents.
+
+    Args:
+        arguments: What the case declares.
+        assignments: Shapes, by argument; the first ones are the smallest.
+        special: Numbers to be drawn more often: where the selectors change.
+        large: Whether these sizes are too large for proofs.
+    """
     # Built once: Hypothesis validates a strategy when it first sees it, and that costs more than drawing from it.
     per_shapes = [
         st.builds(
@@ -162,19 +192,71 @@ def inputs(
                 }
             ),
             cotangent_numbers(),
+            _layouts(),
+            st.just(large),
         )
         for shapes in assignments
     ]
     return st.integers(0, len(per_shapes) - 1).flatmap(per_shapes.__getitem__)
 
 
+def around(values: Mapping[str, Tensor], *, large: bool = False) -> st.SearchStrategy[Drawn]:
+    """A given input, with cotangents that are drawn."""
+    return st.builds(
+        Drawn,
+        st.just({name: tuple(value.shape) for name, value in values.items()}),
+        st.just({name: tuple(value.detach().reshape(-1).tolist()) for name, value in values.items()}),
+        cotangent_numbers(),
+        _layouts(),
+        st.just(large),
+        st.just(values),
+    )
+
+
+def _layouts() -> st.SearchStrategy[Layout]:
+    """Contiguous in half of all draws."""
+    others = [layout for layout in Layout if layout is not Layout.CONTIGUOUS]
+    return st.sampled_from([Layout.CONTIGUOUS] * len(others) + others)
+
+
 def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> dict[str, Tensor]:
     """The drawn inputs as fresh tensors, real ones in the dtype under test."""
+    if drawn.given is not None:
+        given = {a.name: copied(drawn.given[a.name].detach()) for a in arguments}
+        return {a.name: given[a.name].to(dtype) if a.kind == "real" else given[a.name] for a in arguments}
     kinds = {"real": dtype, "integer": torch.int64, "boolean": torch.bool}
     return {
-        a.name: torch.tensor(drawn.entries[a.name], dtype=kinds[a.kind]).reshape(drawn.shapes[a.name])
+        a.name: laid_out(
+            torch.tensor(drawn.entries[a.name], dtype=kinds[a.kind]).reshape(drawn.shapes[a.name]), drawn.layout
+        )
         for a in arguments
     }
+
+
+def laid_out(tensor: Tensor, layout: Layout) -> Tensor:
+    """A contiguous tensor's entries, as an input of that layout."""
+    if tensor.numel() == 0 or tensor.dim() == 0:
+        return tensor
+    match layout:
+        case Layout.STRIDED:
+            room = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1]), _FILLER).to(tensor)
+            return room[..., ::2].copy_(tensor)
+        case Layout.TRANSPOSED if tensor.dim() == 1:
+            return torch.cat([torch.full((1,), _FILLER).to(tensor), tensor])[1:]
+        case Layout.TRANSPOSED:
+            return tensor.mT.contiguous().mT
+        case _:
+            return tensor
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy with memory of its own that lies in it as the tensor does; `clone` would close the gaps."""
+    if tensor.is_contiguous():
+        return tensor.clone()
+    storage = tensor.untyped_storage().clone()
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+        storage, tensor.storage_offset(), tensor.shape, tensor.stride()
+    )
 
 
 def taken_in_turn(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DiffcheckError(Exception):
     """The root of what diffcheck raises on purpose."""
@@ -13,6 +15,10 @@ class DeclarationError(DiffcheckError, ValueError):
 
 class LoadError(DiffcheckError):
     """A path or a file of cases can't be read."""
+
+
+class ConfigError(DiffcheckError):
+    """What pyproject.toml says can't be followed; the message names file, key and value."""
 
 
 class Unsupported(DiffcheckError):
@@ -34,3 +40,11 @@ class CaseFailure(DiffcheckError):
 
 class RuleError(DiffcheckError):
     """A rule's value is not what PyTorch's kernel computed: diffcheck's mistake, never the derivative's."""
+
+
+class WrongDerivativeError(DiffcheckError, AssertionError):
+    """What `assert_derivatives` raises: the message says what is wrong, and where."""
+
+    def __init__(self, message: str, results: tuple[Any, ...]) -> None:
+        super().__init__(message)
+        self.results = results

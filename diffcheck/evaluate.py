@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,20 +11,20 @@ import torch
 from flint import arb
 from torch import Tensor
 
-from diffcheck.autodiff import SECOND_ORDER, SeedsFor
+from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
-from diffcheck.draw import Drawn, admits, taken_in_turn, tensors
-from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError
+from diffcheck.draw import Drawn, Layout, admits, copied, tensors
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
+from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
-from diffcheck.identity import Proof, prove
+from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import Run, Trace, differentiate, textbook_gradients, trace, trace_textbook
+from diffcheck.trace import Run, Trace, trace, trace_textbook
 
 DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
-TEXTBOOK: Final = "gradient"
-"""The mode under which a case's own `gradient=` is reported."""
 _VALUE_SLACK: Final = 64.0
 """A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
@@ -38,6 +38,8 @@ class Path:
     certifier: Certifier
     guards: Program
     expected: tuple[bool, ...]
+    seeds: Forms
+    """Of the cotangents and tangents, in the order in which they are asked for."""
 
 
 @dataclass(slots=True)
@@ -46,13 +48,13 @@ class Memory:
 
     paths: dict[tuple[object, ...], list[Path]] = field(default_factory=dict)
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict)
+    certifiers: dict[tuple[object, ...], Certifier] = field(default_factory=dict)
     operations: Budget = field(default_factory=Budget)
     exhausted: dict[Drawn, str] = field(default_factory=dict)
     """Inputs at which a run used up its budget: no other mode or dtype needs to try."""
     smallest_exhausted: Drawn | None = None
-    drawn: Drawn | None = None
-    """The input that was looked at last, and its tensors by dtype."""
-    values: dict[str, dict[str, Tensor] | None] = field(default_factory=dict)
+    inputs: dict[int, tuple[Drawn, dict[str, Input | None]]] = field(default_factory=dict)
+    """The inputs that were looked at last, by identity, and their tensors by dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Evaluation:
     """The values of the trace's variables: inputs, then cotangents or tangents."""
     values: dict[str, Tensor]
     seeds: Sequence[Tensor]
+    alone: bool
+    """Whether autograd's engine ran for this input alone."""
 
 
 def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> Evaluation | None:
@@ -75,33 +79,138 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         CaseFailure, Unsupported, BudgetExceeded: As `diffcheck.trace.trace`.
         RuleError: A rule's value is not the kernel's.
     """
-    values = _values(case, dtype, drawn, memory)
-    if values is None:
+    try:
+        placed = _placed(case, mode, dtype, drawn, memory)
+        if placed is None:
+            return None
+        return _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
+    except CaseFailure:
+        if _refuses_layout(case, dtype, drawn, memory):
+            return None
+        raise
+
+
+def evaluate_each(
+    case: Case, mode: str, dtype: str, drawn: Sequence[Drawn], memory: Memory
+) -> Iterator[tuple[Drawn, Evaluation | DiffcheckError | None]]:
+    """What `evaluate` returns at each of several inputs, or the error that it raises there, which is the last.
+
+    The function is called once for each input. What surrounds the calls is shared by the inputs that one trace serves:
+    the run of autograd's engine, and the quick bounds. Whatever is not plainly right is evaluated once more, alone.
+    """
+    placed: list[_Placed | None] = []
+    error: DiffcheckError | None = None
+    for one in drawn:
+        try:
+            placed.append(_placed(case, mode, dtype, one, memory))
+        except DiffcheckError as raised:
+            if isinstance(raised, CaseFailure) and _refuses_layout(case, dtype, one, memory):
+                placed.append(None)
+                continue
+            error = raised
+            break
+    together: dict[int, list[_Placed]] = {}
+    for item in placed:
+        if item is not None:
+            together.setdefault(id(item.path), []).append(item)
+    found: dict[int, Evaluation] = {}
+    for items in together.values():
+        for item, evaluation in zip(items, _at_each(case, mode, items, memory), strict=False):
+            found[id(item)] = evaluation
+    for one, item in zip(drawn, placed, strict=False):
+        if item is None:
+            yield one, None
+            continue
+        try:
+            evaluation = found.get(id(item)) or _at(case, mode, item, memory)
+            yield one, _confirmed(case, mode, dtype, item, evaluation, memory)
+        except DiffcheckError as raised:
+            if isinstance(raised, CaseFailure) and _refuses_layout(case, dtype, one, memory):
+                yield one, None
+                continue
+            yield one, raised
+            return
+    if error is not None:
+        yield drawn[len(placed)], error
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An input with the trace that serves it."""
+
+    input: Input
+    path: Path
+    fresh: bool
+    """Whether the trace was made at this very input."""
+
+
+def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
+    given = input_of(case, dtype, drawn, memory)
+    if given is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
-    path = _known_path(case, paths, values)
-    if path is None:
-        path = _within_budget(case, mode, dtype, drawn, values, memory)
-        paths.insert(0, path)
-        return _at(case, mode, drawn, values, path, memory)
-    evaluation = _at(case, mode, drawn, values, path, memory)
-    if evaluation.judgement.failures:
-        # Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one. Or the case
-        # is no function of its arguments, which a trace at another input need not have shown.
-        fresh = _new_path(case, mode, dtype, drawn, values, memory)
-        return _at(case, mode, drawn, values, fresh, memory)
-    return evaluation
+    path = _known_path(paths, given)
+    if path is not None:
+        return _Placed(given, path, fresh=False)
+    paths.insert(0, _within_budget(case, mode, dtype, drawn, given, memory))
+    return _Placed(given, paths[0], fresh=True)
 
 
-def _values(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> dict[str, Tensor] | None:
-    """The drawn input in a dtype, or None outside of the domain; all modes share it, and leave it as it is."""
-    if memory.drawn is not drawn:
-        memory.drawn = drawn
-        memory.values = {}
-    if dtype not in memory.values:
+def _confirmed(
+    case: Case, mode: str, dtype: str, placed: _Placed, evaluation: Evaluation, memory: Memory
+) -> Evaluation:
+    """The same, if it is right or certainly not.
+
+    Guards were decided exactly, PyTorch decided them on rounded numbers: the path may be another one. Or the case is no
+    function of its arguments, which a trace at another input need not have shown; or of their entries only, and not of
+    how they lie in memory.
+    """
+    if not evaluation.judgement.failures or (placed.fresh and evaluation.alone):
+        return evaluation
+    if not placed.fresh:
+        path = _new_path(case, mode, dtype, placed.input, memory)
+        placed = _Placed(placed.input, path, fresh=True)
+    return _at(case, mode, placed, memory)
+
+
+_REMEMBERED: Final = 64
+
+
+def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
+    """The drawn input in a dtype, or None outside of the domain.
+
+    Raises:
+        CaseFailure: `assume=` or a predicate raises.
+    """
+    if id(drawn) not in memory.inputs:
+        if len(memory.inputs) >= _REMEMBERED:
+            memory.inputs.clear()
+        memory.inputs[id(drawn)] = drawn, {}
+    by_dtype = memory.inputs[id(drawn)][1]
+    if dtype not in by_dtype:
         values = tensors(drawn, case.arguments, DTYPES[dtype])
-        memory.values[dtype] = values if _in_domain(case, drawn, values) else None
-    return memory.values[dtype]
+        inside = _in_domain(case, drawn, values)
+        entries = flat([values[a.name] for a in case.differentiated])
+        by_dtype[dtype] = Input(drawn, values, entries) if inside else None
+    return by_dtype[dtype]
+
+
+def _refuses_layout(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:
+    """Whether the function itself raises where memory is not contiguous (`view` does), and only there."""
+    given = input_of(case, dtype, drawn, memory) if drawn.layout is not Layout.CONTIGUOUS else None
+    if given is None:
+        return False
+
+    def raises(arguments: Iterable[Tensor]) -> bool:
+        try:
+            with torch.no_grad():
+                case.function(*arguments)
+        except Exception:  # noqa: BLE001 - a user's function may raise anything
+            return True
+        return False
+
+    values = given.values.values()
+    return raises(map(copied, values)) and not raises(v.contiguous().clone() for v in values)
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
@@ -110,11 +219,11 @@ def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
     return (mode, dtype, *drawn.shapes.items(), *fixed)
 
 
-def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Path:
     if drawn in memory.exhausted:
         raise BudgetExceeded(memory.exhausted[drawn])
     try:
-        return _new_path(case, mode, dtype, drawn, values, memory)
+        return _new_path(case, mode, dtype, given, memory)
     except BudgetExceeded as error:
         memory.exhausted[drawn] = str(error)
         raise
@@ -129,61 +238,57 @@ def _in_domain(case: Case, drawn: Drawn, values: dict[str, Tensor]) -> bool:
         ) from error
 
 
-def _real_entries(case: Case, values: dict[str, Tensor]) -> list[float]:
-    return _flat([values[a.name] for a in case.differentiated])
-
-
-def _known_path(case: Case, paths: Sequence[Path], values: dict[str, Tensor]) -> Path | None:
-    if not paths:
-        return None
-    point = _real_entries(case, values)
+def _known_path(paths: Sequence[Path], given: Input) -> Path | None:
     for path in paths:
-        if not path.expected or holds(path.guards, path.expected, point, 128):
+        if not path.expected or holds(path.guards, path.expected, given.entries, 128):
             return path
     return None
 
 
-def _seeds_for(drawn: Drawn, kept: list[Tensor]) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
-    def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept))
-        kept.extend(found)
-        return found
-
-    return seeds
-
-
-def _new_path(case: Case, mode: str, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Path:
+def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -> Path:
     kept: list[Tensor] = []
-    seeds_for = _seeds_for(drawn, kept)
+    seeding = seeds_for(given.drawn, kept)
     if mode == TEXTBOOK:
         traced, run = trace_textbook(
-            case, values, _reference_trace(case, dtype, drawn, values, memory), memory.operations
+            case, given.values, _reference_trace(case, dtype, given, memory), memory.operations
         )
     else:
-        traced, run = trace(case, mode, values, seeds_for, memory.operations)
+        traced, run = trace(case, mode, given.values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
-    point = _real_entries(case, values) + _flat(kept)
+    point = given.entries + flat(kept)
     check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
-    proof = memory.proofs.get(formulas)
-    if proof is None:
-        proof = memory.proofs[formulas] = prove(*formulas)
-    inputs = traced.variables[: len(_real_entries(case, values))]
+    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
+    programs = (traced.variables, *formulas, mode in SECOND_ORDER)
+    certifier = memory.certifiers.get(programs)
+    if certifier is None:
+        certifier = memory.certifiers[programs] = Certifier(
+            traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER
+        )
+    inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
     return Path(
         traced,
         proof,
-        Certifier(traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER),
+        certifier.in_format(fmt),
         guards,
         traced.path,
+        tuple((tuple(seed.shape), seed.dtype) for seed in kept),
     )
 
 
-def _reference_trace(case: Case, dtype: str, drawn: Drawn, values: dict[str, Tensor], memory: Memory) -> Trace:
+def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], memory: Memory) -> Proof:
+    known = memory.proofs.get(formulas)
+    if known is None:
+        known = memory.proofs[formulas] = prove(*formulas)
+    return known
+
+
+def _reference_trace(case: Case, dtype: str, given: Input, memory: Memory) -> Trace:
     """A trace of the case itself at this input: the one that its reverse mode has been judged by, or a new one."""
     base = "reverse" if case.preceded_by is None else "accumulate"
-    known = _known_path(case, memory.paths.get(_key(case, base, dtype, drawn), []), values)
-    return known.trace if known else trace(case, base, values, _seeds_for(drawn, []), memory.operations)[0]
+    known = _known_path(memory.paths.get(_key(case, base, dtype, given.drawn), []), given)
+    return known.trace if known else trace(case, base, given.values, seeds_for(given.drawn, []), memory.operations)[0]
 
 
 def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
@@ -195,46 +300,36 @@ def _guard_variables(traced: Trace, inputs: Sequence[str]) -> Sequence[str]:
     return inputs
 
 
-def _at(case: Case, mode: str, drawn: Drawn, values: dict[str, Tensor], path: Path, memory: Memory) -> Evaluation:
-    kept: list[Tensor] = []
-    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, values):
-        point, computed = certified_input(case, mode, values, _seeds_for(drawn, kept), kept)
-    if len(computed) != len(path.trace.entries):
+def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
+    """Raises: As `evaluate`."""
+    path, given = placed.path, placed.input
+    with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):
+        found = numbers_at(case.judged, mode, given)
+    if len(found.computed) != len(path.trace.entries):
         raise CaseFailure(f"case {case.name!r} returns tensors of other shapes for the same shapes of inputs")
-    return Evaluation(path, path.certifier.judge(point, computed), computed, point, values, kept)
+    return _judged(placed, found, path.certifier.judge(found.point, found.computed), alone=True)
 
 
-def certified_input(
-    case: Case, mode: str, values: dict[str, Tensor], seeds_for: SeedsFor, kept: Sequence[Tensor]
-) -> tuple[list[float], list[float]]:
-    """PyTorch's work at one input: the values of the trace's variables, and the numbers that it computed.
-
-    Args:
-        case: The case.
-        mode: `reverse`, `forward`, `accumulate` or `gradient`.
-        values: By argument; they are left as they are.
-        seeds_for: Gives cotangents or tangents, and leaves them in `kept`.
-        kept: See `seeds_for`.
-    """
-    fresh = {name: value.clone() for name, value in values.items()}
-    if mode == TEXTBOOK:
-        assert case.gradient is not None
-        real = [fresh[a.name] for a in case.differentiated]
-        derivatives: Sequence[Tensor] = textbook_gradients(case, case.gradient(*fresh.values()), real)
-    else:
-        derivatives = differentiate(case, mode, fresh, seeds_for).derivatives
-    computed = _flat(derivatives)
-    return _real_entries(case, values) + _flat(kept), computed
+def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -> list[Evaluation]:
+    """Of inputs that one trace serves; nothing if not all of them went well, or if there is nothing to share."""
+    if len(placed) == 1:
+        return []
+    path = placed[0].path
+    try:
+        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+            found = numbers_at_each(case.judged, mode, [item.input for item in placed], path.seeds)
+    except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
+        return []
+    if any(len(numbers.computed) != len(path.trace.entries) for numbers in found):
+        return []
+    judged = path.certifier.judge_all([numbers.point for numbers in found], [numbers.computed for numbers in found])
+    return [_judged(*each, alone=False) for each in zip(placed, found, judged, strict=True)]
 
 
-def _flat(parts: Sequence[Tensor]) -> list[float]:
-    if len(parts) == 1 and parts[0].dim() == 1:
-        found: list[float] = parts[0].tolist()
-        return found
-    flat: list[float] = []
-    for tensor in parts:
-        flat.extend(tensor.detach().reshape(-1).tolist())
-    return flat
+def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: bool) -> Evaluation:
+    return Evaluation(
+        placed.path, judgement, found.computed, found.point, placed.input.values, found.seeds, alone=alone
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -249,9 +344,9 @@ def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -
         RuleError: They differ.
     """
     pairs: list[tuple[str, Any, float]] = []
-    outputs = [v for y in run.outputs for v in _flat([y])]
+    outputs = [v for y in run.outputs for v in flat([y])]
     pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
-    derivatives = _flat(run.derivatives)
+    derivatives = flat(run.derivatives)
     pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
     program = compile_graph([e for _, e, _ in pairs], traced.variables, careful)

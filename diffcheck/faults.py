@@ -130,3 +130,16 @@ def _alike(first: Tensor, second: Tensor) -> bool:
     slack = math.sqrt(torch.finfo(first.dtype).eps)
     largest = float(first.abs().amax()) if first.numel() else 0.0
     return torch.allclose(first, second, rtol=slack, atol=slack * largest)
+
+
+def check_same_derivatives(
+    case: Case, values: Mapping[str, Tensor], first: Sequence[Tensor], second: Sequence[Tensor]
+) -> None:
+    """The same input and the same cotangents must give the same derivatives."""
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape or not torch.equal(torch.nan_to_num(one), torch.nan_to_num(other)):
+            raise CaseFailure(
+                f"the derivatives of case {case.name!r} are not the same twice: the same input and the same incoming "
+                f"gradient give {one.tolist()}, then {other.tolist()}, at {described(values)}; "
+                "a backward pass must not draw random numbers, nor remember earlier ones"
+            )

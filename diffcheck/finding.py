@@ -7,9 +7,10 @@ import math
 from torch import Tensor
 
 from diffcheck import formula
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome, Verdict, format_of
-from diffcheck.evaluate import DTYPES, TEXTBOOK, Evaluation
+from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.identity import Status
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry
@@ -17,6 +18,7 @@ from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
 _QUANTITIES = {
+    "value": "the value of {}",
     "forward": "the tangent of {}",
     "reverse-over-reverse": "the gradient of the gradient, for {},",
     "forward-over-reverse": "the tangent of the gradient of {}",
@@ -49,10 +51,10 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
         bounds=_ratio(verdict.error, verdict.bound),
-        autograd_formula=formula.text(trace.executed[position]),
+        autograd_formula="" if case.kernel is not None else formula.text(trace.executed[position]),
         reference_formula=formula.text(trace.reference[position]),
         replay=replay,
-        notes=tuple(_notes(mode, verdict, evaluation, number, certified)),
+        notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
     )
 
 
@@ -72,7 +74,9 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
     return f"{what} is wrong"
 
 
-def _notes(mode: str, verdict: Verdict, evaluation: Evaluation, number: float, certified: float) -> list[str]:
+def _notes(
+    case: Case, mode: str, verdict: Verdict, evaluation: Evaluation, number: float, certified: float
+) -> list[str]:
     notes = []
     by_hand = mode == TEXTBOOK
     whose, formula_name = ("gradient='s", "its formula") if by_hand else ("PyTorch's", "the executed formula")
@@ -82,7 +86,9 @@ def _notes(mode: str, verdict: Verdict, evaluation: Evaluation, number: float, c
         )
     if math.isnan(number) or math.isinf(number):
         notes.append(f"{whose} value is {number} where the derivative is finite")
-    if verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
+    if case.kernel is not None:
+        notes.append("the kernel is not traced: its numbers were compared with its reference's")
+    elif verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:
         notes.append(f"{formula_name} has another value here than the derivative, whatever the rounding")

@@ -25,6 +25,8 @@ class Status(StrEnum):
     REFUTED = "refuted"
     """As polynomials in independent atoms the two sides differ."""
     UNDECIDED = "undecided"
+    LEFT = "left"
+    """Not tried: the same formula is decided at a smaller size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
             holds = _holds(forms, pair)
         except GiveUp as reason:
             undecided = undecided or Proof(Status.UNDECIDED, position, str(reason))
+            continue
+        except RecursionError:  # relations between roots may lead into each other
+            undecided = undecided or Proof(Status.UNDECIDED, position, "relations without an end")
             continue
         if not holds:
             return Proof(Status.REFUTED, position)

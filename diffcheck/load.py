@@ -48,6 +48,9 @@ class Runnable(Protocol):
     def signature(self) -> str:
         """The inputs as a person writes them: `x: float[n]`."""
 
+    def rows(self, settings: Any) -> tuple[tuple[str, str], ...]:
+        """Say which results a check gives, by mode and dtype, without checking anything."""
+
     def run(self, settings: Any, *, case_id: str, location: str) -> Iterator[Result]:
         """Check it: a result per mode and dtype."""
 
@@ -65,6 +68,8 @@ class Loaded:
     name: str
     """The name that it is bound to in its file."""
     case: Runnable
+    private: bool = True
+    """Whether its file was imported here, under a private name; else it is a module like any other."""
 
     @property
     def location(self) -> str:
@@ -89,7 +94,8 @@ def collect(paths: Sequence[str]) -> list[Loaded | Broken]:
     found: dict[str, Loaded | Broken] = {}
     for file, name in [target for path in paths for target in _targets(path)]:
         if (key := file.resolve()) not in contents:
-            contents[key] = _load(file)
+            module = load(file)
+            contents[key] = module if isinstance(module, Broken) else cases_of(module, file)
         content = contents[key]
         for item in [content] if isinstance(content, Broken) else _named(content, file, name):
             found.setdefault(item.id, item)
@@ -157,30 +163,37 @@ def _absolute(file: Path) -> str:
     return os.path.abspath(file)  # noqa: PTH100 - `resolve` follows them
 
 
-def _load(file: Path) -> list[Loaded] | Broken:
-    """Import one file and gather its cases; what goes wrong is an answer too."""
+def load(file: Path) -> ModuleType | Broken:
+    """Import one file; what goes wrong is an answer too."""
     where = label(file)
     try:
         with importable(file.parent), alarm(IMPORT_SECONDS, _TimeLimitError):
-            module = _import(file)
+            return _import(file)
     except _TimeLimitError:
         return Broken(where, file, f"importing it took longer than {IMPORT_SECONDS:g} s, and was stopped")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever one file does, the others still run
         return _broken(where, file, error)
+
+
+def cases_of(module: ModuleType, file: Path) -> list[Loaded]:
+    """Gather the cases of a file, each under its first name."""
     cases: dict[int, Loaded] = {}
     for name, value in list(vars(module).items()):
-        if _is_case(value):
-            case = cast("Runnable", value)
-            cases.setdefault(id(value), Loaded(f"{where}::{name}", file, name, case))
+        if (case := case_in(value)) is not None:
+            cases.setdefault(id(case), Loaded(f"{label(file)}::{name}", file, name, case))
     return list(cases.values())
 
 
-def _is_case(value: object) -> bool:
-    """Tell whether a module-level value is a case; anything may lie there, so asking may fail."""
+def case_in(value: object) -> Runnable | None:
+    """Give the case that a module-level value is; anything may lie there, so asking may fail."""
     try:
-        return not isinstance(value, type) and getattr(value, "__diffcheck_case__", False) is True
+        # To a mark of pytest a case is no function that it could mark: the mark takes the case's name, and holds it.
+        while type(value).__name__ == "MarkDecorator" and (arguments := cast("Any", value).args):
+            value = arguments[-1]
+        marked = not isinstance(value, type) and getattr(value, "__diffcheck_case__", False) is True
     except Exception:  # noqa: BLE001 - somebody else's __getattr__
-        return False
+        return None
+    return cast("Runnable", value) if marked else None
 
 
 def _broken(where: str, file: Path, error: BaseException) -> Broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def results_of(item: Loaded | Broken, settings: Settings) -> Generator[Result]:
         yield error_result(item.id, item.reason, item.details)
         return
     try:
-        with importable(item.file.parent):
+        with importable(item.file.parent) if item.private else contextlib.nullcontext():
             yield from item.case.run(settings, case_id=item.id, location=item.location)
     except SystemExit as error:
         yield error_result(item.id, f"it called sys.exit({error.code!r})")

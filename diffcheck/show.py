@@ -8,9 +8,10 @@ import sympy
 
 from diffcheck import expr as graph
 from diffcheck import formula, symbolic
+from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.check import Settings, visited_paths
-from diffcheck.evaluate import TEXTBOOK, Path
+from diffcheck.evaluate import Path
 from diffcheck.expr import Expr
 from diffcheck.identity import Status
 

@@ -13,13 +13,23 @@ from diffcheck import autodiff, derive
 from diffcheck import expr as graph
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
+from diffcheck.draw import copied
 from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, Expr
-from diffcheck.faults import case_errors, check_outputs, check_repeatable, check_unchanged, time_limit
+from diffcheck.faults import (
+    case_errors,
+    check_outputs,
+    check_repeatable,
+    check_same_derivatives,
+    check_unchanged,
+    time_limit,
+)
 from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
 from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, symbols_for
 
+VALUE: Final = "value"
+"""The mode in which a kernel's value is compared with its reference's: nothing is differentiated."""
 MODES: Final = ("reverse", "forward", *autodiff.SECOND_ORDER)
 """A case with `preceded_by` has the one mode `accumulate`."""
 
@@ -77,20 +87,18 @@ def differentiate(
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
         seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
     """
-    real = [a.name for a in case.differentiated]
-    inputs = [values[name] for name in real]
+    inputs = [values[a.name] for a in case.differentiated]
 
     def applied(function: Callable[..., Any]) -> autodiff.Function:
-        def call(differentiated: Sequence[Tensor]) -> Any:
-            return function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
-
-        return call
+        return _applied(case, function, values)
 
     derivatives: Sequence[Tensor | None]
     if mode == "reverse":
         outputs, derivatives = autodiff.reverse(applied(case.function), inputs, seeds_for)
     elif mode == "forward":
         outputs, derivatives = autodiff.forward(applied(case.function), inputs, seeds_for(inputs))
+    elif mode == VALUE:
+        outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
     elif mode in autodiff.SECOND_ORDER:
         differentiated = autodiff.SECOND_ORDER[mode]
         outputs, derivatives = differentiated(applied(case.function), inputs, seeds_for, seconds_for or seeds_for)
@@ -99,25 +107,49 @@ def differentiate(
         outputs, derivatives = autodiff.accumulate(
             applied(case.preceded_by.function), applied(case.function), inputs, seeds_for, clear=case.clear
         )
-    like = {
-        "forward": outputs,
-        "forward-over-forward": outputs,
-        "reverse-over-reverse": [*inputs, *outputs],
-        "reverse-over-forward": [*inputs, *inputs],
-    }.get(mode, inputs)
-    return Run(
-        tuple(outputs),
-        tuple(
-            torch.zeros_like(x) if d is None else autodiff.materialized(d)
-            for d, x in zip(derivatives, like, strict=True)
-        ),
-    )
+    return _run(mode, inputs, outputs, derivatives)
+
+
+def differentiate_each(
+    case: Case, mode: str, values: Sequence[Mapping[str, Tensor]], seeds_for: Sequence[SeedsFor]
+) -> list[Run]:
+    """The same at several inputs, each with a call of its own; what can be shared around the calls is."""
+    each = {"reverse": autodiff.reverse_each, "forward": autodiff.forward_each}.get(mode)
+    if each is None:
+        return [differentiate(case, mode, v, s) for v, s in zip(values, seeds_for, strict=True)]
+    inputs = [[v[a.name] for a in case.differentiated] for v in values]
+    calls = [(_applied(case, case.function, v), x, s) for v, x, s in zip(values, inputs, seeds_for, strict=True)]
+    return [_run(mode, x, *found) for x, found in zip(inputs, each(calls), strict=True)]
+
+
+def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:
+    """A function of all arguments as one of those that are differentiated."""
+    if len(case.differentiated) == len(values):
+        return lambda differentiated: function(*differentiated)
+    real = [a.name for a in case.differentiated]
+    return lambda differentiated: function(*({**values, **dict(zip(real, differentiated, strict=True))}.values()))
+
+
+def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
+    match mode:
+        case "value" | "forward" | "forward-over-forward":
+            like = outputs
+        case "reverse-over-reverse":
+            like = [*inputs, *outputs]
+        case "reverse-over-forward":
+            like = [*inputs, *inputs]
+        case _:
+            like = inputs
+    found = [
+        torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in zip(derivatives, like, strict=True)
+    ]
+    return Run(tuple(outputs), tuple(found))
 
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
     """Whose derivatives a mode gives, in order."""
     match mode:
-        case "forward" | "forward-over-forward":
+        case "value" | "forward" | "forward-over-forward":
             return [*outputs]
         case "reverse-over-reverse":
             return [*inputs, *(f"d{name}" for name in outputs)]
@@ -142,6 +174,8 @@ class _Seeding:
         self.outputs: list[Array] = []
         self._second_names = [*inputs]
         self.names: list[str] = []
+        self._given: list[tuple[str, Tensor, Array]] = []
+        self._repeated = 0
 
     def firsts(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
         """Cotangents for the outputs (`dy`), or tangents for the inputs (`dx`)."""
@@ -160,19 +194,38 @@ class _Seeding:
         names, self._second_names = self._second_names[: len(like)], self._second_names[len(like) :]
         return self._seeded([f"v{name}" for name in names], like, self.second)
 
+    def given(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The same cotangents and tangents once more, in the order in which they were asked for."""
+        start = self._repeated
+        self._repeated = (start + len(like)) % len(self._given)
+        return [copied(tensor.detach()) for _, tensor, _ in self._given[start : start + len(like)]]
+
+    def check_unchanged(self, case: Case) -> None:
+        """What is handed to a backward pass belongs to others: it may not write to it."""
+        for name, tensor, cells in self._given:
+            if any(a is not b for a, b in zip(self._shadows.read(tensor).flat, cells.flat, strict=True)):
+                raise CaseFailure(
+                    f"the backward pass of case {case.name!r} changes what it is given ({name}) in place; "
+                    "write grad.clone() first"
+                )
+
     def _end_of_function(self, outputs: Sequence[Tensor]) -> None:
         self.outputs.extend(self._shadows.read(y) for y in outputs)
         self._shadows.begin_backward()
 
     def _seeded(self, names: Sequence[str], like: Sequence[Tensor], kept: list[Expr]) -> Sequence[Tensor]:
-        tensors = [t.detach().clone() for t in self._seeds_for(like)]
+        with self._shadows.suspended():  # making them is no part of the run
+            tensors = [copied(t.detach()) for t in self._seeds_for(like)]
         for name, tensor in zip(names, tensors, strict=True):
             name = _unused(name, [*self._inputs, *self.names])
             self.names.append(name)
             cells = symbols_for(name, tuple(tensor.shape))
-            kept.extend(cells.flat)
             self.all.extend(cells.flat)
             self._shadows.attach(tensor, cells)
+            # Read back: where memory is shared (an expanded cotangent), one symbol stands for all elements.
+            cells = self._shadows.read(tensor).copy()
+            kept.extend(cells.flat)
+            self._given.append((name, tensor, cells))
         return tensors
 
 
@@ -192,7 +245,7 @@ def trace(
         Unsupported: An operation has no rule.
         BudgetExceeded: The run used up its budget.
     """
-    values = {name: value.clone() for name, value in values.items()}
+    values = {name: copied(value) for name, value in values.items()}
     before = {name: value.clone() for name, value in values.items()}
     real = [a.name for a in case.arguments if a.differentiated]
     dtype = values[real[0]].dtype
@@ -216,6 +269,10 @@ def trace(
     ]
     check_unchanged(case, values, before, changed)
     check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+    seeding.check_unchanged(case)
+    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+        again = [differentiate(case, mode, _copies(values, before), seeding.given).derivatives for _ in range(2)]
+    check_same_derivatives(case, before, *again)
     flat_inputs = [e for name in real for e in symbols[name].flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
     values_only = graph.as_values(outputs)
@@ -309,10 +366,20 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
     return gradients
 
 
+def _copies(values: Mapping[str, Tensor], contents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fresh tensors that lie in memory as some do, with the contents of others."""
+    copies = {name: copied(value.detach()) for name, value in values.items()}
+    for name, copy in copies.items():
+        copy.copy_(contents[name])
+    return copies
+
+
 def _reference(
     mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], firsts: Sequence[Expr], seconds: Sequence[Expr]
 ) -> tuple[Expr, ...]:
     outer, inner = _parts(mode)
+    if mode == VALUE:
+        return tuple(outputs)
     if inner == "forward":
         derivative = derive.push_forward(outputs, dict(zip(inputs, firsts, strict=True)))
     else:

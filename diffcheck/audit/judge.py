@@ -13,15 +13,16 @@ from torch import Tensor
 from diffcheck import autodiff
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
+from diffcheck.batch import flat
 from diffcheck.certify import Certifier, Format, Outcome, format_of
 from diffcheck.compiler import EXACT, compile_graph
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import DTYPES, Evaluation, Path, certified_input, check_values
+from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import time_limit
 from diffcheck.finding import finding_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import trace
+from diffcheck.trace import differentiate, trace
 from diffcheck.verdict import Finding, Result, Verdict
 
 NO_SUCH_MODE: Final = "forward mode"
@@ -125,14 +126,17 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan) -> _Judge
 def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
     traced, run = trace(item.case, mode, item.values, _Seeds(), Budget(seconds=plan.seconds))
     seeds = _Seeds()
-    point, computed = certified_input(item.case, mode, item.values, seeds, seeds.kept)
+    fresh = {name: value.clone() for name, value in item.values.items()}
+    computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
+    point = flat(list(item.values.values())) + flat(seeds.kept)
     fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
     check_values(traced, run, point, fmt)
     certifier = Certifier(
         traced.variables, traced.reference, traced.executed, fmt, second_order=mode in autodiff.SECOND_ORDER
     )
-    path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path)
-    return Evaluation(path, certifier.judge(point, computed), computed, point, item.values, seeds.kept)
+    path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
+    judgement = certifier.judge(point, computed)
+    return Evaluation(path, judgement, computed, point, item.values, seeds.kept, alone=True)
 
 
 def _coarsest(dtype: torch.dtype, derivatives: Sequence[Tensor]) -> Format:

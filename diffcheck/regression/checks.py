@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diffcheck.regression.declare import Regression
 
 MODES: Final = ("closed-form", "sgd-step", "trajectory", "end-point", "data-sets")
-"""After `reverse` and `forward`, which are the gradient's."""
+"""After `reverse`, which is the gradient's."""
 
 
 @dataclass(slots=True)
@@ -90,7 +90,8 @@ class _Failed:
 
 def run(declared: Regression, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
     """Checks a pipeline; see `Regression.run`."""
-    dtypes = [d for d in settings.dtypes if d in DTYPES]
+    rows = rows_of(settings)
+    dtypes = [d for d in settings.dtypes if any((mode, d) in rows for mode in MODES)]
     prepared: dict[str, Worked | _Failed] = {}
     for dtype in dtypes:
         started = time.perf_counter()
@@ -104,9 +105,8 @@ def run(declared: Regression, settings: Settings, *, case_id: str, location: str
             yield Result(case_id, "training", dtype, known.verdict, seconds=known.seconds, reason=known.reason)
     if any(isinstance(p, _Failed) and p.verdict is Verdict.ERROR for p in prepared.values()):
         return
-    yield from _gradient(declared, settings, case_id, location)
-    if "reverse" not in settings.modes:
-        return  # what follows is made of gradients in reverse mode
+    if any(mode == "reverse" for mode, _ in rows):
+        yield from _gradient(declared, settings, case_id, location)
     from diffcheck.regression.datasets import over_data_sets
 
     checks: dict[str, Callable[[Worked], Outcome]] = {
@@ -117,9 +117,18 @@ def run(declared: Regression, settings: Settings, *, case_id: str, location: str
         "data-sets": over_data_sets,
     }
     for mode, check_mode in checks.items():
-        for worked in prepared.values():
-            if isinstance(worked, Worked):
+        for dtype, worked in prepared.items():
+            if isinstance(worked, Worked) and (mode, dtype) in rows:
                 yield _result(worked, mode, check_mode)
+
+
+def rows_of(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The mode and dtype of each result, if the pipeline can be worked out: all are made of gradients in reverse."""
+    if "reverse" not in settings.modes:
+        return ()
+    rows = [("reverse", dtype) for dtype in settings.dtypes]
+    rows += [(mode, dtype) for mode in MODES for dtype in settings.dtypes if dtype in DTYPES]
+    return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 
 def _work_out(declared: Regression, dtype: str, settings: Settings, case_id: str, location: str) -> Worked:

@@ -77,11 +77,17 @@ class Regression:
         rate, epochs = f"learning rate {self.learning_rate:g}", _count(self.epochs, "epoch")
         return f"{optimizer}, {rate}, batches of {self.batch_size}, {epochs}"
 
+    def rows(self, settings: Settings) -> tuple[tuple[str, str], ...]:
+        """The mode and dtype of each result that `run` gives."""
+        from diffcheck.regression.checks import rows_of
+
+        return rows_of(settings)
+
     def run(self, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
         """Checks the pipeline.
 
         Yields:
-            The gradient of the loss in `reverse` and `forward` mode, then `closed-form`, `sgd-step`, `trajectory`,
+            The gradient of the loss in `reverse` mode, then `closed-form`, `sgd-step`, `trajectory`,
             `end-point` and `data-sets`, each per dtype.
         """
         from diffcheck.regression.checks import run

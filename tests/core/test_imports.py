@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
     "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
-    "compiler", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain", "case", "faults", "trace",
-    "draw", "evaluate", "finding", "check",
+    "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "finding", "check",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
-CERTIFICATE = ("compiler", "certify")
-PROOF = ("normal_form", "identity")
+CERTIFICATE = ("compiler", "running_error", "certify")
+PROOF = ("normal_form", "identity", "witness")
 ORACLE = ("expr", "heads", "constants", *DIFFERENTIATION, *PROOF, *CERTIFICATE, "formula")
 
 
@@ -78,7 +78,7 @@ def files(room: str) -> list[Path]:
 
 
 def test_the_files_of_the_core_are_all_known_here():
-    others = {"__init__", "__main__", "cli", "load", "run", "select", "show", "workers"}
+    others = {"__init__", "__main__", "cli", "config", "library", "load", "results", "run", "select", "show", "workers"}
     assert {p.stem for p in PACKAGE.glob("*.py")} - others <= set(ORDER)
     assert all(path.exists() for room in ORDER for path in files(room))
 

@@ -1,0 +1,135 @@
+"""PyTorch's numbers at several inputs: what surrounds the calls of the function is done once for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from diffcheck.autodiff import SeedsFor
+from diffcheck.case import Case
+from diffcheck.draw import Drawn, Layout, copied, laid_out, taken_in_turn
+from diffcheck.trace import differentiate_each, textbook_gradients
+
+TEXTBOOK: Final = "gradient"
+"""The mode under which a case's own `gradient=` is reported."""
+Forms: TypeAlias = tuple[tuple[tuple[int, ...], torch.dtype], ...]
+"""Shapes and dtypes of tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A drawn input in a dtype; all modes share it, and leave it as it is."""
+
+    drawn: Drawn
+    values: dict[str, Tensor]
+    """By argument."""
+    entries: list[float]
+    """Of the differentiated arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What one input came to."""
+
+    point: list[float]
+    """The values of the trace's variables: inputs, then cotangents or tangents."""
+    computed: list[float]
+    seeds: Sequence[Tensor]
+
+
+def numbers_at(case: Case, mode: str, given: Input) -> Numbers:
+    """Lets PyTorch differentiate a case at one input, in any mode."""
+    kept: list[Tensor] = []
+    (computed,) = _computed(case, mode, [given], [seeds_for(given.drawn, kept)])
+    return Numbers(given.entries + flat(kept), computed, kept)
+
+
+def numbers_at_each(case: Case, mode: str, inputs: Sequence[Input], seeds: Forms) -> list[Numbers]:
+    """The same at several inputs of the same shapes and dtype.
+
+    Args:
+        case: The case.
+        mode: One of `diffcheck.trace.MODES`, `accumulate` or `gradient`.
+        inputs: They are left as they are.
+        seeds: Of the cotangents and tangents, in the order in which they are asked for.
+    """
+    numbers, tensors = _seeds_of(inputs, seeds)
+    computed = _computed(case, mode, inputs, [_handed_out(own) for own in tensors])
+    return [Numbers(x.entries + n, c, t) for x, n, c, t in zip(inputs, numbers, computed, tensors, strict=True)]
+
+
+def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
+    """Gives the drawn cotangents or tangents, and leaves them in `kept`."""
+
+    def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
+        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept), drawn.layout)
+        kept.extend(found)
+        return found
+
+    return seeds
+
+
+def _seeds_of(inputs: Sequence[Input], forms: Forms) -> tuple[list[list[float]], list[list[Tensor]]]:
+    """What `taken_in_turn` gives for each input, as numbers and as tensors.
+
+    To make a tensor of numbers costs as much as a small derivative: there is one for all inputs.
+    """
+    numbers: list[list[float]] = [[] for _ in inputs]
+    seeds: list[list[Tensor]] = [[] for _ in inputs]
+    position = 0
+    for shape, dtype in forms:
+        count = math.prod(shape)
+        block = torch.tensor([_in_turn(x.drawn, position, count) for x in inputs], dtype=dtype)
+        rows = zip(inputs, block.tolist(), block.view(len(inputs), *shape).unbind(), strict=True)
+        for i, (x, entries, seed) in enumerate(rows):
+            numbers[i].extend(entries)
+            seeds[i].append(_lying(seed, x.drawn.layout))
+        position += count
+    return numbers, seeds
+
+
+def _in_turn(drawn: Drawn, start: int, count: int) -> list[float]:
+    own, period = drawn.seeds, len(drawn.seeds)
+    if drawn.layout is Layout.EXPANDED:
+        return [own[start % period]] * count
+    return [own[(start + i) % period] for i in range(count)]
+
+
+def _lying(seed: Tensor, layout: Layout) -> Tensor:
+    if layout is Layout.EXPANDED and seed.numel():
+        return seed.view(-1)[0].expand(seed.shape)
+    return laid_out(seed, layout)
+
+
+def _handed_out(seeds: Sequence[Tensor]) -> SeedsFor:
+    left = iter(seeds)
+    return lambda like: [next(left) for _ in like]
+
+
+def _computed(case: Case, mode: str, inputs: Sequence[Input], seeding: Sequence[SeedsFor]) -> list[list[float]]:
+    fresh = [{name: copied(value) for name, value in given.values.items()} for given in inputs]
+    if mode != TEXTBOOK:
+        return [flat(run.derivatives) for run in differentiate_each(case, mode, fresh, seeding)]
+    assert case.gradient is not None
+    return [
+        flat(textbook_gradients(case, case.gradient(*own.values()), [own[a.name] for a in case.differentiated]))
+        for own in fresh
+    ]
+
+
+def flat(parts: Sequence[Tensor]) -> list[float]:
+    """The entries of tensors as numbers, in row-major order."""
+    if len(parts) == 1:
+        dimensions = parts[0].dim()
+        if dimensions < 2:
+            found: Any = parts[0].tolist()
+            return found if dimensions else [found]
+    entries: list[float] = []
+    for tensor in parts:
+        entries.extend(tensor.detach().reshape(-1).tolist())
+    return entries

@@ -1,0 +1,167 @@
+"""diffcheck as a library: `check` gives results as values, `assert_derivatives` raises what is wrong."""
+
+from __future__ import annotations
+
+import secrets
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import hypothesis
+import hypothesis.core
+
+from diffcheck.case import Case, case
+from diffcheck.check import Settings
+from diffcheck.check import check as check_case
+from diffcheck.config import DTYPES, MODES
+from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
+from diffcheck.given import case_at, with_given
+from diffcheck.report.failure import failure
+from diffcheck.report.summary import passes
+from diffcheck.results import Results
+
+_FIRST_ORDER: Final = ("reverse", "forward")
+
+
+def check(  # noqa: PLR0913 - one parameter per option
+    target: Case | Callable[..., Any],
+    /,
+    *args: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    gradient: Callable[..., Any] | None = None,
+    assume: Callable[..., Any] | None = None,
+    name: str | None = None,
+    modes: Sequence[str] = _FIRST_ORDER,
+    dtypes: Sequence[str] | None = None,
+    settings: hypothesis.settings | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    seconds: float = 60.0,
+) -> Results:
+    """Checks the derivatives of a function: at given inputs, over a domain, or both.
+
+    Args:
+        target: A case, any PyTorch function, or an `nn.Module`, whose parameters are inputs by name.
+        *args: Inputs at which it is checked: tensors of any size that a trace can follow, numbers, and dicts, lists
+            and tuples of them. Floating-point tensors are differentiated: those that require gradients, or all if none
+            does.
+        kwargs: Keyword arguments for the function at these inputs.
+        inputs: The domain: jaxtyping annotations (with bounds) by argument, nested as the arguments are. A function
+            that is annotated, or a case, needs none; with `args` an annotated function is checked at these only.
+        reference: A plain PyTorch function of the same arguments, for a target that can't be traced (a kernel in C++ or
+            Triton). The reference is traced, proved and certified, and the target's numbers are held to it.
+        gradient: What the textbook says; see `case`.
+        assume: What holds between the arguments of the domain; see `case`.
+        name: Instead of the function's own.
+        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …).
+        dtypes: Some of `float64`, `float32`; by default both over a domain, and the dtype of given inputs.
+        settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and
+            `database` count.
+        examples: How many inputs are drawn, instead of `settings.max_examples`.
+        seed: Draws the same inputs again.
+        seconds: What is not done by then is undecided.
+
+    Returns:
+        A result per mode and dtype, and one for `gradient=`.
+
+    Raises:
+        DeclarationError: The call can't be understood; the message says how to write it.
+        Unsupported: A given tensor is complex, sparse, quantized, or of a dtype that is not judged.
+    """
+    chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
+    modes = _some("modes", modes, MODES)
+    dtypes = _dtypes_of(chosen) if dtypes is None else _some("dtypes", dtypes, DTYPES)
+    profile = settings or hypothesis.settings()
+    forced = hypothesis.core.global_force_seed if seed is None else seed  # what pytest's --hypothesis-seed says
+    if forced is None and profile.derandomize:
+        forced = 0
+    asked = Settings(
+        examples=profile.max_examples if examples is None else examples,
+        seed=secrets.randbelow(2**32) if forced is None else int(forced),
+        modes=modes,
+        dtypes=dtypes,
+        seconds=seconds,
+        database=profile.database is not None,
+        reuse=forced is None,
+        profile=profile,
+    )
+    return Results(tuple(check_case(chosen, asked, case_id=chosen.name, location="")))
+
+
+def assert_derivatives(target: Case | Callable[..., Any], /, *args: Any, strict: bool = False, **options: Any) -> None:
+    """Checks as `check` does, and raises what does not pass.
+
+    Args:
+        target: As for `check`.
+        *args: As for `check`.
+        strict: Whether `agrees` is not enough: only `proved` passes.
+        **options: The other arguments of `check`.
+
+    Raises:
+        WrongDerivativeError: An `AssertionError` with the whole message; its `results` are those that do not pass.
+        DeclarationError: See `check`.
+    """
+    failed = [r for r in check(target, *args, **options) if not passes(r, strict=strict)]
+    if failed:
+        text = "\n".join(failure(r, r.finding.replay if r.finding else "", strict=strict, width=100) for r in failed)
+        raise WrongDerivativeError("\n" + text.rstrip(), tuple(failed))
+
+
+def _declared(
+    target: Case | Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None,
+    reference: Callable[..., Any] | None,
+    gradient: Callable[..., Any] | None,
+    assume: Callable[..., Any] | None,
+    name: str | None,
+) -> Case:
+    """The case that a call describes."""
+    called = name or getattr(target, "name", None) or getattr(target, "__name__", None) or type(target).__name__
+    if not callable(target):
+        raise DeclarationError(f"check takes a function, a module or a case, not {target!r} ({type(target).__name__})")
+    given = bool(args or kwargs)
+    if isinstance(target, Case):
+        for word, value in (("inputs", inputs), ("gradient", gradient), ("assume", assume), ("reference", reference)):
+            if value is not None:
+                raise DeclarationError(f"case {target.name!r} is declared already: say {word}= where it is")
+        return with_given(target, args, kwargs) if given else target
+    traced, kernel = (target, None) if reference is None else (reference, target)
+    if given and inputs is None:
+        if gradient is not None or assume is not None:
+            raise DeclarationError(f"{called}: gradient= and assume= belong to a domain; say inputs= too")
+        return case_at(traced, args, kwargs, name=called, kernel=kernel)
+    declared = case(traced, inputs=inputs, gradient=gradient, assume=assume, name=called)
+    if kernel is not None:
+        same = inputs or _annotations(traced)
+        declared = replace(declared, kernel=case(kernel, inputs=same, name=called).function)
+    return with_given(declared, args, kwargs) if given else declared
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    return hints
+
+
+def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    values = (given,) if isinstance(given, str) else tuple(given)
+    for value in values:
+        if value not in known:
+            raise DeclarationError(f"{word}={given!r}: {value!r} is not one of {', '.join(known)}")
+    return values
+
+
+def _dtypes_of(chosen: Case) -> tuple[str, ...]:
+    """Of given inputs their own; over a domain both."""
+    if chosen.draws:
+        return DTYPES
+    (values,) = chosen.given
+    (dtype,) = {str(v.dtype).removeprefix("torch.") for v in values.values()}
+    if dtype not in DTYPES:
+        raise Unsupported(dtype, f"inputs are judged in {' and '.join(DTYPES)}; convert them, or say dtypes=")
+    return (dtype,)

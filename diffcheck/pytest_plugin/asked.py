@@ -1,0 +1,41 @@
+"""What a session of pytest was asked to do with cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+
+@dataclass(slots=True)
+class Asked:
+    """What options and the project say, and whether there was a case to do it with."""
+
+    examples: int
+    seed: int
+    chosen: bool
+    """Whether somebody chose the seed."""
+    modes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    strict: bool
+    seconds: float
+    case_paths: tuple[Path, ...]
+    """Empty if the project says nothing."""
+    options: tuple[str, ...] = ()
+    """What was given beside the seed, as it is written on the command line."""
+    met: bool = False
+    """Whether some case was checked, here or by a worker."""
+    announced: bool = False
+
+    @property
+    def line(self) -> str:
+        """With what the cases are checked, and how the same inputs are drawn again."""
+        examples = f"{self.examples} example{'' if self.examples == 1 else 's'}"
+        return f"diffcheck: {examples} each, seed {self.seed}; the same again: --diffcheck-seed={self.seed}"
+
+
+ASKED: Final = pytest.StashKey[Asked]()
+VERDICT: Final = "diffcheck"
+"""Under which name a report has its verdict."""

@@ -1,0 +1,317 @@
+"""A graph's quick bound at many inputs at once: running error analysis in NumPy.
+
+Every node has a value and the radius that its rounding may have (Higham, Accuracy and Stability of Numerical
+Algorithms, 3.3), at the precision of the dtype under test and with the same accuracies of kernels and the same sums in
+any order as the balls of `diffcheck.compiler`. Nodes of one depth that do the same are one operation on an array, over
+all inputs: what costs a Python object per node and input there costs a fraction of it here.
+
+A radius that is not finite says that first order is not enough: near a singularity, or next to a selector's boundary.
+The balls decide there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from diffcheck import expr as graph
+from diffcheck import symbolic
+from diffcheck.expr import Expr
+from diffcheck.heads import HEADS
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+_Rows: TypeAlias = "slice | npt.NDArray[np.intp]"
+_Pair: TypeAlias = tuple[Floats, Floats]
+"""Values, and radii."""
+
+_SMALL: Final = 2.0**-10
+"""An argument's radius that is larger than this, and than this part of the argument, is not of first order."""
+_PERIODIC: Final = frozenset({"sin", "cos", "tan"})
+"""Their slopes at the ends of a long interval say nothing of what is between."""
+
+_erf, _erfc = np.vectorize(math.erf, [float]), np.vectorize(math.erfc, [float])
+
+_FUNCTIONS: Final[dict[str, Callable[[Floats], Floats]]] = {
+    "sqrt": np.sqrt, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "erf": _erf, "erfc": _erfc,
+}  # fmt: skip
+"""What NumPy and the standard library compute of `diffcheck.heads`; graphs with other functions are left to balls."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One operation on the rows of a table, and where its results go."""
+
+    apply: Callable[[Sequence[_Pair], float], _Pair]
+    arguments: tuple[_Rows, ...]
+    results: slice
+
+
+@dataclass(frozen=True, slots=True)
+class RunningError:
+    """A graph, ready to be bounded at many inputs."""
+
+    _rows: int
+    _used: npt.NDArray[np.intp]
+    """Of the inputs, those that occur: the first rows."""
+    _constants: Floats
+    _constant_bits: Floats
+    """How many bits each constant needs; infinitely many if it is no binary fraction."""
+    _steps: tuple[_Step, ...]
+    _outputs: npt.NDArray[np.intp]
+
+    def __call__(self, points: Floats, bits: int) -> Floats:
+        """The radii of the outputs, [points, outputs], at inputs [points, inputs], computed with so many bits."""
+        unit = 2.0**-bits
+        values, errors = np.empty((2, self._rows, len(points)))
+        count, first = len(self._used), len(self._used) + len(self._constants)
+        values[:count], errors[:count] = points.T[self._used], 0.0
+        values[count:first] = self._constants[:, None]
+        errors[count:first] = np.where(self._constant_bits <= bits, 0.0, unit * np.abs(self._constants))[:, None]
+        with np.errstate(all="ignore"):
+            for step in self._steps:
+                found = step.apply([(values[rows], errors[rows]) for rows in step.arguments], unit)
+                values[step.results], errors[step.results] = found
+        return errors[self._outputs].T
+
+
+def running_error(outputs: Sequence[Expr], inputs: Sequence[str]) -> RunningError | None:
+    """Prepares the outputs as functions of the named inputs; None if some operation is left to balls."""
+    outputs = graph.as_computed(outputs)
+    rows: dict[Expr, int] = {}
+    positions = {name: i for i, name in enumerate(inputs)}
+    nodes = graph.topological(outputs)
+    variables = [node for node in nodes if node.head == "symbol"]
+    constants = [node for node in nodes if node.head in ("constant", "pi")]
+    for node in (*variables, *constants):
+        rows[node] = len(rows)
+    groups: dict[tuple[object, ...], list[Expr]] = {}
+    levels: dict[Expr, int] = dict.fromkeys(rows, 0)
+    for node in nodes:
+        if node in levels:
+            continue
+        levels[node] = level = 1 + max(levels[a] for a in node.args)
+        exponent = graph.number(node.args[1]) if node.head == "pow" else None
+        groups.setdefault((level, node.head, len(node.args), node.payload, exponent), []).append(node)
+    count = len(rows)
+    steps = []
+    for _, group in sorted(groups.items(), key=lambda item: int(levels[item[1][0]])):
+        apply = _operation(group[0])
+        if apply is None:
+            return None
+        if group[0].head == "frozen":  # the same value: the same row
+            rows.update((node, rows[node.args[0]]) for node in group)
+            continue
+        arguments = zip(*(node.args[:1] if node.head == "pow" else node.args for node in group), strict=True)
+        steps.append(
+            _Step(
+                apply,
+                tuple(_chosen([rows[a] for a in column]) for column in arguments),
+                slice(count, count + len(group)),
+            )
+        )
+        rows.update((node, count + i) for i, node in enumerate(group))
+        count += len(group)
+    numbers = [math.pi if node.head == "pi" else _as_float(node) for node in constants]
+    return RunningError(
+        _rows=count,
+        _used=np.array([positions[str(node.payload)] for node in variables], dtype=np.intp),
+        _constants=np.array(numbers, dtype=float),
+        _constant_bits=np.array([_bits(node) for node in constants], dtype=float),
+        _steps=tuple(steps),
+        _outputs=np.array([rows[output] for output in outputs], dtype=np.intp),
+    )
+
+
+def _chosen(rows: Sequence[int]) -> _Rows:
+    """As a window on the table where that is enough: one row for all, or neighbours."""
+    first = rows[0]
+    if all(row == first for row in rows):
+        return slice(first, first + 1)
+    if all(row == first + i for i, row in enumerate(rows)):
+        return slice(first, first + len(rows))
+    return np.array(rows, dtype=np.intp)
+
+
+def _as_float(node: Expr) -> float:
+    value = node.payload
+    assert isinstance(value, (Fraction, float))
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _bits(node: Expr) -> float:
+    value = node.payload
+    if not isinstance(value, Fraction):
+        return math.inf if node.head == "pi" else 0.0
+    if value.denominator & (value.denominator - 1):
+        return math.inf
+    odd = abs(value.numerator)
+    return float((odd // (odd & -odd)).bit_length()) if odd else 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operations: values and radii of the arguments, the unit roundoff → value and radius
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _operation(node: Expr) -> Callable[[Sequence[_Pair], float], _Pair] | None:
+    match node.head:
+        case "add" if len(node.args) > 2:
+            return _any_order
+        case "pow":
+            exponent = graph.number(node.args[1])
+            return None if exponent is None else _power(exponent)
+        case "rounded":
+            assert isinstance(node.payload, int)
+            return _rounded(node.payload)
+        case head if head in _OPERATIONS:
+            return _OPERATIONS[head]
+        case head:
+            return _function(head) if head in _FUNCTIONS else None
+
+
+def _add(arguments: Sequence[_Pair], unit: float) -> _Pair:
+    (a, ea), (b, eb) = arguments
+    value = a + b
+    return value, ea + eb + unit * np.abs(value)
+
+
+def _any_order(arguments: Sequence[_Pair], unit: float) -> _Pair:
+    """Higham, 4.2: (n - 1)·u·Σ|xᵢ|, whatever the order."""
+    (value, error), *others = arguments
+    size = np.abs(value)
+    for x, e in others:
+        value, error, size = value + x, error + e, size + np.abs(x)
+    return value, error + (len(arguments) - 1) * unit * size
+
+
+def _negate(arguments: Sequence[_Pair], _: float) -> _Pair:
+    ((a, ea),) = arguments
+    return -a, ea
+
+
+def _multiply(arguments: Sequence[_Pair], unit: float) -> _Pair:
+    (a, ea), (b, eb) = arguments
+    value = a * b
+    return value, np.abs(a) * eb + np.abs(b) * ea + ea * eb + unit * np.abs(value)
+
+
+def _divide(arguments: Sequence[_Pair], unit: float) -> _Pair:
+    (a, ea), (b, eb) = arguments
+    value = a / b
+    size, quotient = np.abs(b), np.abs(value)
+    return value, np.where(eb < size, (ea + quotient * eb) / (size - eb), np.inf) + unit * quotient
+
+
+def _decided(a: Floats, ea: Floats) -> Floats:
+    """The radius of a selector: none, unless its argument's sign is in doubt."""
+    return np.where(np.abs(a) > ea, 0.0, np.inf)
+
+
+def _positive(arguments: Sequence[_Pair], _: float) -> _Pair:
+    ((a, ea),) = arguments
+    return (a > 0).astype(float), _decided(a, ea)
+
+
+def _vanishes(arguments: Sequence[_Pair], _: float) -> _Pair:
+    ((a, ea),) = arguments
+    return np.zeros_like(a), _decided(a, ea)
+
+
+def _not(arguments: Sequence[_Pair], _: float) -> _Pair:
+    ((a, ea),) = arguments
+    return 1 - a, ea
+
+
+def _where(arguments: Sequence[_Pair], _: float) -> _Pair:
+    (s, es), (a, ea), (b, eb) = arguments
+    first = s != 0
+    return np.where(first, a, b), np.where(first, ea, eb) + es
+
+
+def _rounded(bits: int) -> Callable[[Sequence[_Pair], float], _Pair]:
+    def apply(arguments: Sequence[_Pair], _: float) -> _Pair:
+        ((a, ea),) = arguments
+        return a, ea + np.abs(a) * 2.0**-bits
+
+    return apply
+
+
+_OPERATIONS: Final[dict[str, Callable[[Sequence[_Pair], float], _Pair]]] = {
+    "add": _add, "neg": _negate, "mul": _multiply, "div": _divide, "positive": _positive, "vanishes": _vanishes,
+    "not": _not, "where": _where, "frozen": _not,
+}  # fmt: skip
+
+
+@cache
+def _power(exponent: Fraction) -> Callable[[Sequence[_Pair], float], _Pair]:
+    return _smooth(lambda x: np.power(x, float(exponent)), symbolic.power_derivative(exponent)(_U), 2, periodic=False)
+
+
+@cache
+def _function(head: str) -> Callable[[Sequence[_Pair], float], _Pair]:
+    slope = symbolic.partial_derivative(head, 0)(_U)
+    return _smooth(_FUNCTIONS[head], slope, max(1, 2 * HEADS[head].ulps), periodic=head in _PERIODIC)
+
+
+_U: Final = graph.symbol("u")
+
+
+def _smooth(
+    function: Callable[[Floats], Floats], slope: Expr, units: int, *, periodic: bool
+) -> Callable[[Sequence[_Pair], float], _Pair]:
+    """f(x), off by |f'|·e: the steeper of the slopes at the ends of [x - e, x + e], which must not differ much."""
+
+    def apply(arguments: Sequence[_Pair], unit: float) -> _Pair:
+        ((x, e),) = arguments
+        value = function(x)
+        left, right = np.abs(_values(slope, np.stack((x - e, x + e))))
+        steeper = np.maximum(left, right)
+        first_order = e <= _SMALL
+        if not periodic:
+            first_order |= (e <= _SMALL * np.abs(x)) & (steeper <= 1.25 * np.minimum(left, right))
+        moved = np.where(first_order, np.where(e > 0, steeper * e, 0.0), np.inf)
+        return value, moved + units * unit * np.abs(value)
+
+    return apply
+
+
+def _values(expression: Expr, u: Floats) -> Floats:
+    """An elementary derivative in u, in float64."""
+    done: dict[Expr, Any] = {}
+    for node in graph.topological([expression]):
+        args = [done[a] for a in node.args]
+        match node.head:
+            case "constant":
+                done[node] = _as_float(node)
+            case "pi":
+                done[node] = math.pi
+            case "symbol":
+                done[node] = u
+            case "add":
+                done[node] = sum(args)
+            case "mul":
+                done[node] = args[0] * args[1]
+            case "neg":
+                done[node] = -args[0]
+            case "div":
+                done[node] = np.divide(args[0], args[1])
+            case "pow":
+                done[node] = np.power(args[0], args[1])
+            case head:
+                done[node] = _FUNCTIONS[head](np.asarray(args[0], dtype=float))
+    found: Floats = np.broadcast_to(done[expression], u.shape)
+    return found
