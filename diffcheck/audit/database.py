@@ -18,7 +18,7 @@ from diffcheck.errors import LoadError
 
 SEED: Final = 0
 """Samples are drawn from PyTorch's, NumPy's and Python's generators; seeded so before each entry."""
-MOST_ELEMENTS: Final = 5_000
+MOST_ELEMENTS: Final = 30_000
 """Samples with more elements in their tensors are left out: a trace follows each element by itself."""
 _MOST_SAMPLES: Final = 400
 """Some entries have thousands: it is chosen among the first."""

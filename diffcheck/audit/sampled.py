@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
 from diffcheck.audit.database import SEED, Entry, Sample
 from diffcheck.case import Case
@@ -55,7 +55,7 @@ def sampled(entry: Entry, sample: Sample, dtype: torch.dtype) -> Sampled:
         first, args, kwargs = tree_unflatten(filled, structure)
         torch.default_generator.manual_seed(SEED)  # what the operator draws is the same each time
         result = function(operator, first, *args, **kwargs)
-        return result if finish is None else finish(result)
+        return tree_map(_as_reals, result if finish is None else finish(result))
 
     values = {name: leaves[i].detach() for i, name in names.items()}
     arguments = tuple(
@@ -70,10 +70,13 @@ def _check_outputs(function: Callable[..., Any], values: Mapping[str, Tensor]) -
         outputs = [leaf for leaf in tree_leaves(function(*values.values())) if isinstance(leaf, Tensor)]
     except Exception:  # noqa: BLE001 - the trace meets it again, and says where it was raised
         return
-    if any(y.is_complex() for y in outputs):
-        raise Unsupported("complex numbers", "shadows hold real numbers")
     if any(y.layout is not torch.strided for y in outputs):
         raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
+
+
+def _as_reals(leaf: Any) -> Any:
+    """A complex result as its real and imaginary parts."""
+    return torch.view_as_real(leaf.resolve_conj()) if isinstance(leaf, Tensor) and leaf.is_complex() else leaf
 
 
 def _fresh(leaf: Any) -> Any:

@@ -15,6 +15,7 @@ def table() -> Mapping[str, Rule]:
     from diffcheck.rules import (
         activation,
         attention,
+        complexes,
         drawing,
         factorizations,
         indexing,
@@ -35,6 +36,7 @@ def table() -> Mapping[str, Rule]:
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
         attention, losses, drawing, sampling, segments, factorizations,
+        complexes,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

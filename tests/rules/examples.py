@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.rules.arguments import Example, a, d, i, p, q, r, u
+from tests.rules.complexes import COMPLEXES
 from tests.rules.factorizations import FACTORIZATIONS
 from tests.rules.grids import GRIDS
 from tests.rules.parts import PARTS
@@ -350,7 +351,7 @@ LOSSES: Final[dict[str, Example]] = {
 
 _FAMILIES: Final = (
     ARITHMETIC, PIECES, ACTIVATIONS, REDUCTIONS, LAYOUTS, INDEXINGS, MATRICES, SYSTEMS, WINDOWS, NORMALIZATIONS, LOSSES,
-    GRIDS, SPECIAL, PARTS, FACTORIZATIONS,
+    GRIDS, SPECIAL, PARTS, FACTORIZATIONS, COMPLEXES,
 )  # fmt: skip
 EXAMPLES: Final[dict[str, Example]] = {name: example for family in _FAMILIES for name, example in family.items()}
 assert len(EXAMPLES) == sum(map(len, _FAMILIES)), "two examples have the same name"
