@@ -82,6 +82,9 @@ def exact_constants(tensor: Tensor) -> Array:
         return joined(exact_constants(torch.view_as_real(values)))
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.double()
+    if values.ndim == 0 and values.dtype == torch.float64:
+        # Autograd's formulas hand their numbers on as tensors without axes: 3.14, or the logarithm of 10.
+        return elements([scalar(values.item())], ())
     return elements(map(graph.constant, values.reshape(-1).tolist()), tuple(values.shape))
 
 

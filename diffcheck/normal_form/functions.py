@@ -24,8 +24,12 @@ class Functions(Selectors):
         handler = _FUNCTIONS.get(head)
         if handler is not None:
             return handler(self, *args)
-        if head in _ODD and self._leads_negative(args[0]):
+        if head in _ODD and self.leads_negative(args[0]):
             return self.scale(self.function(head, [self.scale(args[0], fmpq(-1))]), fmpq(-1))
+        return self.opaque(head, args)
+
+    def opaque(self, head: str, args: list[Polynomial]) -> Polynomial:
+        """A function of which nothing else is known."""
         return self._atom((head, *(a.key() for a in args)), Atom(head), *args)
 
     def rational_power(self, p: Polynomial, exponent: Fraction) -> Polynomial:
@@ -149,12 +153,12 @@ class Functions(Selectors):
 
     def cosine(self, p: Polynomial) -> Polynomial:
         """cos(p); even."""
-        p = self.scale(p, fmpq(-1)) if self._leads_negative(p) else p
+        p = self.scale(p, fmpq(-1)) if self.leads_negative(p) else p
         return self._atom(("cos", p.key()), Atom("cos"), p)
 
     def sine(self, p: Polynomial) -> Polynomial:
         """sin(p); odd, with sin² = 1 - cos²."""
-        if self._leads_negative(p):
+        if self.leads_negative(p):
             return self.scale(self.sine(self.scale(p, fmpq(-1))), fmpq(-1))
         cosine = self.cosine(p)
         square = self.subtract(self.one, self.multiply(cosine, cosine))
@@ -181,6 +185,26 @@ def _half_exponentials(sign: int) -> Callable[[Functions, Polynomial], Polynomia
     return build
 
 
+def _erfcx(forms: Functions, p: Polynomial) -> Polynomial:
+    """exp(p²) · (1 - erf p)."""
+    complement = forms.subtract(forms.one, forms.function("erf", [p]))
+    return forms.multiply(forms.exponential(forms.multiply(p, p)), complement)
+
+
+def _bessel(forms: Functions, order: Polynomial, p: Polynomial) -> Polynomial:
+    """By the order: I₋ₙ = Iₙ, and Iₙ₊₁ = Iₙ₋₁ - 2n/p · Iₙ brings it down to 0 and 1 (DLMF 10.29.1)."""
+    whole = order.terms.get(0, fmpq(0))
+    if order.terms.keys() - {0} or whole.q != 1:
+        raise GiveUp("a Bessel function of another than a whole order")
+    n = abs(int(whole.p))
+    if n > 1:
+        lower, lowest = (_bessel(forms, forms.scale(forms.one, fmpq(k)), p) for k in (n - 1, n - 2))
+        return forms.subtract(lowest, forms.scale(forms.multiply(lower, forms.inverse(p)), fmpq(2 * (n - 1))))
+    if forms.leads_negative(p):  # I₀ is even, I₁ odd
+        return forms.scale(_bessel(forms, order, forms.scale(p, fmpq(-1))), fmpq((-1) ** n))
+    return forms.opaque("besseli", [forms.scale(forms.one, fmpq(n)), p])
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Polynomial]]] = {
     "exp": Functions.exponential,
     "expm1": lambda forms, p: forms.subtract(forms.exponential(p), forms.one),
@@ -194,6 +218,8 @@ _FUNCTIONS: Final[dict[str, Callable[..., Polynomial]]] = {
     "sigmoid": _sigmoid,
     "sinh": _half_exponentials(-1),
     "cosh": _half_exponentials(1),
+    "erfcx": _erfcx,
+    "besseli": _bessel,
     "erfc": lambda forms, p: forms.subtract(forms.one, forms.function("erf", [p])),
 }
 _ODD: Final = frozenset({"erf", "erfinv", "atan", "asin", "asinh", "atanh"})

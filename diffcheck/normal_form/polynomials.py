@@ -241,7 +241,8 @@ class Ring:
                 lowest = {i: min(lowest.get(i, 0), exponents.get(i, 0)) for i in lowest.keys() | exponents.keys()}
         return sum(e << (WIDTH * i) for i, e in (lowest or {}).items())
 
-    def _leads_negative(self, p: Polynomial) -> bool:
+    def leads_negative(self, p: Polynomial) -> bool:
+        """Whether p and -p are told apart by turning p around."""
         return bool(p.terms) and p.terms[max(p.terms)] < 0
 
     def _special_of(self, monomial: Monomial) -> int:
@@ -280,7 +281,7 @@ class Ring:
         if not p.terms:
             raise GiveUp("a division by zero")
         content = self._rational_content(p)
-        if self._leads_negative(p):
+        if self.leads_negative(p):
             content = -content
         shared = self._monomial_content(p, lambda atom: atom.kind != "selector")
         # Without the denominators that all terms share, some terms have positive powers of them: those are sums again.

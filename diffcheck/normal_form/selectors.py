@@ -61,7 +61,7 @@ class Selectors(Ring):
             p = self._divided_by_monomial(p, shared)
         p = self.scale(p, 1 / self._rational_content(p))
         # Where p may vanish on more than a boundary, [p > 0] is not 1 - [-p > 0].
-        negated = self._leads_negative(p) and not piecewise
+        negated = self.leads_negative(p) and not piecewise
         if negated:
             p = self.scale(p, fmpq(-1))
         bracket = self._atom(("selector", p.key()), Atom("selector", inside=p), p)

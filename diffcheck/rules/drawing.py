@@ -32,7 +32,9 @@ def leaky_at_random(
     if not training:
         mean = (scalar(lower) + scalar(upper)) / (ONE + ONE)
         return elementwise(lambda e: where(greater(e, ZERO), e, e * mean), x), slopes
-    return elementwise(lambda e, s: where(greater(e, ZERO), e, e * s), x, slopes), slopes
+    # The slope of a positive element is 1, and was not drawn: which elements are, the trace relies on.
+    decisions.decide(elementwise(lambda e: greater(e, ZERO), x), decisions.arguments[0].detach().numpy() > 0)
+    return elementwise(lambda e, s: e * s, x, slopes), slopes
 
 
 def leaky_at_random_backward(

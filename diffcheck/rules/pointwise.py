@@ -131,8 +131,8 @@ def sinc(x: Expr) -> Expr:
 
 
 def entropy(x: Expr) -> Expr:
-    """-x · log x, continued to 0 at 0 and to -∞ below."""
-    return where(positive(x), -x * call("log", x), where(vanishes(x), ZERO, constant(-math.inf)))
+    """-x · log x, continued to 0 at 0. Below, where PyTorch has -∞, there is none."""
+    return where(vanishes(x), ZERO, -x * call("log", x))
 
 
 def scaled_bessel(order: Expr, x: Expr) -> Expr:

@@ -123,7 +123,8 @@ HEADS_BY_MPMATH: Final[dict[str, Callable[..., Any]]] = {
     "tanh": mpmath.tanh, "asinh": mpmath.asinh, "acosh": mpmath.acosh, "atanh": mpmath.atanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "erf": mpmath.erf, "erfc": mpmath.erfc, "erfinv": mpmath.erfinv,
     "gamma": mpmath.gamma, "lgamma": mpmath.loggamma, "polygamma": lambda n, x: mpmath.psi(int(n), x),
-    "floor": mpmath.floor, "besseli": lambda n, x: mpmath.re(mpmath.besseli(int(n), x)), "erfcx": lambda x: mpmath.exp(x * x) * mpmath.erfc(x),
+    "floor": mpmath.floor, "besseli": lambda n, x: mpmath.re(mpmath.besseli(int(n), x)),
+    "erfcx": lambda x: mpmath.exp(x * x) * mpmath.erfc(x),
 }  # fmt: skip
 
 
