@@ -346,7 +346,7 @@ class Shadows(TorchDispatchMode):
         if op.writes:
             raise Unsupported(op.text, "it has no rule")
         composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        decomposition: Any = func.decompose if composite else decomposition_table.get(func)
+        decomposition: Any = func.decompose if composite else decomposition_table.get(func) or _python_kernel(func)
         if decomposition is None:
             raise Unsupported(op.text, "it has neither a rule nor a decomposition")
         self._state.inside_decomposition += 1
@@ -409,6 +409,14 @@ class Shadows(TorchDispatchMode):
         if kind is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, kind)
+
+
+def _python_kernel(func: Any) -> Any:
+    """The Python function behind a `torch.library.custom_op`; its operations can be traced as a decomposition's are."""
+    from torch._library.custom_ops import OPDEFS
+
+    definition = OPDEFS.get(func._schema.name)
+    return None if definition is None else definition._init_fn
 
 
 class _PythonWatch(TorchFunctionMode):

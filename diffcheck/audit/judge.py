@@ -28,6 +28,7 @@ from diffcheck.verdict import Finding, Result, Verdict
 NO_SUCH_MODE: Final = "forward mode"
 """What `Unsupported` names where PyTorch does not implement the mode for an operator."""
 
+_BEYOND: Final = "out of bounds for storage"
 _ORDER: Final = (
     Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.INACCURATE,
     Verdict.ERROR, Verdict.WRONG,
@@ -119,6 +120,8 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan) -> _Judge
     except (BudgetExceeded, RecursionError) as error:
         return _Judged(Verdict.UNDECIDED, str(error))
     except CaseFailure as error:
+        if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
+            return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
         return _Judged(Verdict.ERROR, str(error))
     return _concluded(item, mode, plan, evaluation, deadline)
 
