@@ -256,7 +256,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -
         traced, run = trace(case, mode, given.values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = given.entries + flat(kept)
-    _check_values(traced, run, point, fmt)
+    check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
     programs = (traced.variables, *formulas, mode in SECOND_ORDER)
@@ -358,7 +358,7 @@ def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Sour
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
+def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
     """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
 
     Raises:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
 
 from diffcheck.constants import scalar
 from diffcheck.expr import (
+    NAN,
     ONE,
     ZERO,
     Expr,
@@ -18,6 +19,7 @@ from diffcheck.expr import (
     computed_as,
     constant,
     divide,
+    equal,
     logical_and,
     logical_not,
     logical_or,
@@ -243,16 +245,37 @@ def _ranked(decisions: Decisions, x: Array, dim: int, keepdim: bool) -> tuple[Ar
     for index in np.ndindex(rows.shape[:-1]):
         row, real, best = rows[index], reals[index], int(chosen[index][0])
         for i in range(len(row)):
-            if i != best:
+            if i != best and row[i] is not NAN:
                 decisions.ordered([row[i], row[best]] if real[i] <= real[best] else [row[best], row[i]])
     return picked(x, kept, dim).reshape(indices.shape), exact(indices)
 
 
-def _median(decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+def _mode(decisions: Decisions, x: Array, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
+    """The element that the kernel chose; relies on the order of all elements and on which of them are equal."""
+    indices = decisions.result[1].detach()
+    kept = _real(indices if keepdim or x.ndim == 0 else indices.unsqueeze(dim))
+    reals = _along(decisions.arguments[0].detach().numpy(), dim)
+    rows = _along(x, dim)
+    for index in np.ndindex(rows.shape[:-1]):
+        row, real = rows[index], reals[index]
+        order = np.argsort(real, kind="stable").tolist()
+        decisions.ordered([row[i] for i in order])
+        for i, j in pairwise(order):
+            decisions.record(equal(row[i], row[j]), bool(real[i] == real[j]))
+    return picked(x, kept, dim).reshape(indices.shape), exact(indices)
+
+
+def _nanmedian(decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+    return _median(decisions, x, dim, keepdim, skips_nan=True)
+
+
+def _median(
+    decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False, *, skips_nan: bool = False
+) -> Any:
     if dim is not None:
         return _ranked(decisions, x, dim, keepdim)
     flat = decisions.arguments[0].detach().reshape(-1)
-    values, indices = flat.median(dim=0)
+    values, indices = flat.nanmedian(dim=0) if skips_nan else flat.median(dim=0)
     chosen = Decisions((flat,), (values, indices), decisions.record)
     return _ranked(chosen, x.reshape(-1), 0, False)[0]
 
@@ -298,4 +321,6 @@ RULES: Final[dict[str, Rule]] = {
     "aten.topk": guarded(_top),
     "aten.kthvalue": guarded(lambda d, x, _k, dim=-1, keepdim=False: _ranked(d, x, dim, keepdim)),
     "aten.median": guarded(_median),
+    "aten.nanmedian": guarded(_nanmedian),
+    "aten.mode": guarded(_mode),
 }
