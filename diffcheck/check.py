@@ -417,6 +417,8 @@ def _note(row: _Row, evaluation: Evaluation) -> None:
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace
+    if evaluation.path.proof.status is Status.LEFT and row.largest is not None:
+        return  # a size that is large shows no more of the pattern, and takes long to write
     if row.largest is None or len(traced.unit_reference) > len(row.largest.unit_reference):
         row.largest = traced
 
