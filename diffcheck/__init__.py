@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
     from diffcheck.results import Results
-from diffcheck.verdict import Finding, Result, Value, Verdict
+    from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __version__ = "0.1.0"
 
@@ -45,11 +45,11 @@ _LAZY: Final = {
     "Result": "diffcheck.verdict",
     "Results": "diffcheck.results",
     "Settings": "diffcheck.check",
-    "assert_derivatives": "diffcheck.library",
-    "check": "diffcheck.library",
     "Value": "diffcheck.verdict",
     "Verdict": "diffcheck.verdict",
+    "assert_derivatives": "diffcheck.library",
     "case": "diffcheck.case",
+    "check": "diffcheck.library",
     "regression": "diffcheck.regression",
 }
 

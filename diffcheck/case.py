@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from diffcheck.domain import Argument, Axis, argument, arguments_of, axes_of, describe_bounds
-from diffcheck.errors import DeclarationError
+from diffcheck.errors import DeclarationError, DiffcheckError
 
 if TYPE_CHECKING:
     from diffcheck.check import Settings
@@ -90,6 +90,13 @@ class Case:
         from diffcheck.show import show
 
         return show(self, latex=latex)
+
+    def _repr_latex_(self) -> str | None:
+        """How a notebook shows it: the function and its gradient; None if it can't be traced."""
+        try:
+            return self.show(latex=True)
+        except DiffcheckError:
+            return None
 
 
 @overload

@@ -12,17 +12,16 @@ The balls decide there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from diffcheck import expr as graph
-from diffcheck import symbolic
 from diffcheck.expr import Expr
 from diffcheck.heads import HEADS
 
@@ -34,7 +33,11 @@ _Pair: TypeAlias = tuple[Floats, Floats]
 _SMALL: Final = 2.0**-10
 """An argument's radius that is larger than this, and than this part of the argument, is not of first order."""
 _PERIODIC: Final = frozenset({"sin", "cos", "tan"})
-"""Their slopes at the ends of a long interval say nothing of what is between."""
+"""A part of their argument may be many periods."""
+_STEP: Final = 2.0**-30
+"""Over such a part of an argument the slope of a function is seen; rounding moves an argument by far less."""
+_NOISE: Final = 2.0**-50
+"""Such a part of a value may be rounding."""
 
 _erf, _erfc = np.vectorize(math.erf, [float]), np.vectorize(math.erfc, [float])
 
@@ -258,60 +261,65 @@ _OPERATIONS: Final[dict[str, Callable[[Sequence[_Pair], float], _Pair]]] = {
 
 @cache
 def _power(exponent: Fraction) -> Callable[[Sequence[_Pair], float], _Pair]:
-    return _smooth(lambda x: np.power(x, float(exponent)), symbolic.power_derivative(exponent)(_U), 2, periodic=False)
+    return _smooth(lambda x: np.power(x, float(exponent)), 2, periodic=False)
 
 
 @cache
 def _function(head: str) -> Callable[[Sequence[_Pair], float], _Pair]:
-    slope = symbolic.partial_derivative(head, 0)(_U)
-    return _smooth(_FUNCTIONS[head], slope, max(1, 2 * HEADS[head].ulps), periodic=head in _PERIODIC)
-
-
-_U: Final = graph.symbol("u")
+    return _smooth(_FUNCTIONS[head], max(1, 2 * HEADS[head].ulps), periodic=head in _PERIODIC)
 
 
 def _smooth(
-    function: Callable[[Floats], Floats], slope: Expr, units: int, *, periodic: bool
+    function: Callable[[Floats], Floats], units: int, *, periodic: bool
 ) -> Callable[[Sequence[_Pair], float], _Pair]:
-    """f(x), off by |f'|·e: the steeper of the slopes at the ends of [x - e, x + e], which must not differ much."""
+    """f(x), off by as much as f moves within the argument's radius e, and by so many units of roundoff.
+
+    The slope is seen over a step h that is at least e: |f(x ± h) - f(x)|·e/h, which rounding makes wrong by a small
+    part of a unit of roundoff of f. If the two sides differ, f is no line there.
+    """
 
     def apply(arguments: Sequence[_Pair], unit: float) -> _Pair:
         ((x, e),) = arguments
         value = function(x)
-        left, right = np.abs(_values(slope, np.stack((x - e, x + e))))
+        size = np.abs(value)
+        step = np.maximum(e, _STEP * np.abs(x))
+        left, right = np.abs(value - function(x - step)), np.abs(function(x + step) - value)
         steeper = np.maximum(left, right)
-        first_order = e <= _SMALL
-        if not periodic:
-            first_order |= (e <= _SMALL * np.abs(x)) & (steeper <= 1.25 * np.minimum(left, right))
-        moved = np.where(first_order, np.where(e > 0, steeper * e, 0.0), np.inf)
-        return value, moved + units * unit * np.abs(value)
+        straight = steeper <= 1.5 * np.minimum(left, right) + _NOISE * size
+        short = e <= _SMALL if periodic else e <= _SMALL * np.maximum(1.0, np.abs(x))
+        moved = np.where(e > 0, np.where(straight & short, steeper * (e / step), np.inf), 0.0)
+        return value, moved + units * unit * size
 
     return apply
 
 
-def _values(expression: Expr, u: Floats) -> Floats:
-    """An elementary derivative in u, in float64."""
-    done: dict[Expr, Any] = {}
-    for node in graph.topological([expression]):
-        args = [done[a] for a in node.args]
-        match node.head:
-            case "constant":
-                done[node] = _as_float(node)
-            case "pi":
-                done[node] = math.pi
-            case "symbol":
-                done[node] = u
-            case "add":
-                done[node] = sum(args)
-            case "mul":
-                done[node] = args[0] * args[1]
-            case "neg":
-                done[node] = -args[0]
-            case "div":
-                done[node] = np.divide(args[0], args[1])
-            case "pow":
-                done[node] = np.power(args[0], args[1])
-            case head:
-                done[node] = _FUNCTIONS[head](np.asarray(args[0], dtype=float))
-    found: Floats = np.broadcast_to(done[expression], u.shape)
-    return found
+def bounded_values(expression: Expr, arguments: Mapping[str, _Pair], unit: float, *, at_zero: bool) -> _Pair | None:
+    """One formula at arrays with radii of their own; None if some operation is left to balls.
+
+    Args:
+        expression: In the variables that `arguments` names.
+        arguments: By variable, values and radii; they are broadcast against each other.
+        unit: The unit roundoff.
+        at_zero: Whether a selector of what certainly is 0 is decided: 0 may be the value of a branch, and not a kink.
+    """
+    done: dict[Expr, _Pair] = {}
+    with np.errstate(all="ignore"):
+        (computed,) = graph.as_computed([expression])
+        for node in graph.topological([computed]):
+            if node.head == "symbol":
+                done[node] = arguments[str(node.payload)]
+            elif node.head in ("constant", "pi"):
+                value = np.asarray(math.pi if node.head == "pi" else _as_float(node))
+                done[node] = value, np.where(_bits(node) <= -math.log2(unit), 0.0, unit * np.abs(value))
+            elif node.head == "frozen":
+                done[node] = done[node.args[0]]
+            else:
+                apply = _operation(node)
+                if apply is None:
+                    return None
+                done[node] = apply([done[a] for a in (node.args[:1] if node.head == "pow" else node.args)], unit)
+                if at_zero and node.head in graph.SELECTORS:
+                    a, ea = done[node.args[0]]
+                    value = np.asarray(a > 0 if node.head == "positive" else a == 0, dtype=float)
+                    done[node] = value, np.where((a == 0) & (ea == 0), 0.0, done[node][1])
+    return done[computed]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
 
@@ -50,6 +51,17 @@ class Guard:
 
     selector: Expr
     value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The line of the user's code that computed an expression."""
+
+    file: str
+    line: int
+    function: str
+    phase: str
+    """`forward` or `backward`."""
 
 
 @dataclass(slots=True)
@@ -95,10 +107,18 @@ class Shadows(TorchDispatchMode):
         rules: ATen name to rule.
         bits: The precision of the dtype under test; a result with fewer bits is marked as rounded.
         budget: What the trace may spend.
+        sources: Where to write down which line computed what first; looking at the stack takes its time.
     """
 
-    def __init__(self, rules: Mapping[str, Rule], bits: int, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        bits: int,
+        budget: Budget | None = None,
+        sources: dict[Expr, Source] | None = None,
+    ) -> None:
         super().__init__()
+        self._sources = sources
         self._rules = rules
         self._bits = bits
         self._budget = budget or Budget()
@@ -308,7 +328,7 @@ class Shadows(TorchDispatchMode):
             shadows = pending(result)
             produced = list(shadows) if isinstance(shadows, (tuple, list)) else [shadows]
         else:
-            produced = self._decompose(func, op, args, kwargs)
+            produced = self._decompose(func, op, args, kwargs, result)
         if len(produced) < len(places):
             raise Unsupported(op.text, f"its rule gives {len(produced)} of {len(places)} results")
         for target, shadow in zip(places, produced, strict=False):
@@ -318,7 +338,13 @@ class Shadows(TorchDispatchMode):
                 if tuple(target.shape) != np.broadcast_shapes(shadow.shape, tuple(target.shape)):
                     raise Unsupported(op.text, f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
                 shadow = np.broadcast_to(shadow, tuple(target.shape))
-            self._write(target, self._mark(op, target, shadow))
+            marked = self._mark(op, target, shadow)
+            self._write(target, marked)
+            if self._sources is not None and not self._state.inside_decomposition:
+                source = _users_line(self._state.phase)
+                if source is not None:
+                    for node in marked.flat:
+                        self._sources.setdefault(node, source)
 
     def _mark(self, op: Operation, target: Tensor, shadow: Array) -> Array:
         bits = MANTISSA_BITS.get(target.dtype, self._bits)
@@ -338,9 +364,14 @@ class Shadows(TorchDispatchMode):
             return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
         return shadow
 
-    def _decompose(self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
+    def _decompose(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> list[Array | None]:
         from torch._decomp import decomposition_table
 
+        if op.random and self._state.phase == "backward":
+            # Of a function that is none itself: what was drawn is a constant, which the next run will not meet again.
+            return [exact_constants(t) for t in tensors_in(result)]
         if op.random:  # traced again, it would draw other numbers than PyTorch has drawn
             raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
         if op.writes:
@@ -463,6 +494,23 @@ def _inside_function() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+_OURS: Final = str(Path(__file__).parent)
+_TORCHS: Final = str(Path(torch.__file__).parent)
+
+
+def _users_line(phase: str) -> Source | None:
+    """The innermost line that is neither PyTorch's nor ours, below the call that differentiates."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.endswith("autodiff.py") and file.startswith(_OURS):
+            return None
+        if not file.startswith((_OURS, _TORCHS, "<")):
+            return Source(file, frame.f_lineno, frame.f_code.co_name, phase)
+        frame = frame.f_back
+    return None
 
 
 _DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from diffcheck.cli import app
 ROOT: Final = Path(__file__).parents[1]
 AGREED: Final = {"LICENSE", "README.md", "cases", "diffcheck", "docs", "pyproject.toml", "tests"}
 IGNORED: Final = tuple(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines())
-LAZY: Final = {("case", "check"), ("case", "show")}
+LAZY: Final = {("case", "check"), ("case", "show"), ("results", "report"), ("verdict", "report")}
 """What is imported only when a function is called."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -200,8 +201,8 @@ def test_files_that_can_t_be_imported(pytester: pytest.Pytester):
 def test_a_wrong_case_fails_with_its_finding(pytester: pytest.Pytester):
     """The finding as `diffcheck run` prints it, the command that replays it, and nothing of our code."""
     write("cases/wrong.py", WRONG)
-    options = ("--diffcheck-examples=20", "--diffcheck-dtype=float64")
-    result = pytester.runpytest_inprocess("--diffcheck-seed=1", *options)
+    options = ("--diffcheck-seed=1", "--diffcheck-examples=20")
+    result = pytester.runpytest_inprocess(*options, "--diffcheck-dtype=float64")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
         [
@@ -213,7 +214,7 @@ def test_a_wrong_case_fails_with_its_finding(pytester: pytest.Pytester):
             "  certified     3, exactly",
             "  autograd ran  2*dy[[]0]*x[[]0][*][*]2",
             "  reference     3*dy[[]0]*x[[]0][*][*]2",
-            f"  replay        pytest 'cases/wrong.py::cube[[]reverse-float64]' --diffcheck-seed=1 {' '.join(options)}",
+            f"  replay        pytest 'cases/wrong.py::cube[[]reverse-float64]' {' '.join(options)}",
             "unsupported: forward mode: You must implement the jvp function *",
             "FAILED cases/wrong.py::cube[[]reverse-float64] - wrong: *",
             "FAILED cases/wrong.py::cube[[]forward-float64] - unsupported: *",
@@ -221,6 +222,28 @@ def test_a_wrong_case_fails_with_its_finding(pytester: pytest.Pytester):
     )
     assert "Traceback" not in result.stdout.str()
     assert "pytest_plugin" not in result.stdout.str()
+
+
+def test_the_documented_example(pytester: pytest.Pytester):
+    """docs/pytest.md shows what is printed, to the letter."""
+    lines = [line[4:] for line in (ROOT / "docs" / "pytest.md").read_text().splitlines() if line.startswith("    ")]
+    run = next(i for i, line in enumerate(lines) if line.startswith("$ pytest "))
+    end = next(i for i, line in enumerate(lines) if line.startswith("$ diffcheck "))
+    write(lines[0].removeprefix("# "), "\n".join(lines[1:run]))
+    printed = pytester.runpytest_inprocess(*shlex.split(lines[run].removeprefix("$ pytest "))).outlines
+    shown = [line for line in lines[run + 1 : end] if line]
+    first = next(i for i, line in enumerate(printed) if line.startswith("collecting"))
+    assert [line.rstrip() for line in printed[first:-1] if line] == shown
+
+
+def test_a_replay_asks_for_modes_that_are_not_usual(pytester: pytest.Pytester):
+    write("cases/a.py", f"# diffcheck\n{FAKE}one = Fake('wrong')\n")
+    mode = "reverse-over-reverse"
+    result = pytester.runpytest_inprocess(f"--diffcheck-mode={mode}", "--diffcheck-seed=1")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [f"  replay  pytest *one[[]{mode}-float64]' *=1 --diffcheck-mode={mode} --diffcheck-dtype=float64,float32"]
+    )
 
 
 @pytest.mark.parametrize("verdict", ["wrong", "inaccurate", "undefined", "undecided", "unsupported", "error"])

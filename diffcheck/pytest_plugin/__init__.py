@@ -90,7 +90,6 @@ def pytest_configure(config: pytest.Config) -> None:
     examples, seed = config.getoption("--diffcheck-examples"), config.getoption("--diffcheck-seed")
     modes, dtypes = _words(config.getoption("--diffcheck-mode")), _words(config.getoption("--diffcheck-dtype"))
     strict = config.getoption("--diffcheck-strict")
-    given = {"examples": examples, "mode": ",".join(modes), "dtype": ",".join(dtypes)}
     if seed is None:
         seed = project.seed
     told: dict[str, Any] = getattr(config, "workerinput", {})
@@ -102,8 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
         dtypes=dtypes or project.dtypes,
         strict=project.strict if strict is None else strict,
         seconds=project.seconds,
-        case_paths=project.cases,
-        options=tuple(f"--diffcheck-{name}={value}" for name, value in given.items() if value),
+        project=project,
     )
 
 
@@ -145,7 +143,7 @@ def _case_file(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
 
 def _holds_cases(path: Path, config: pytest.Config) -> bool:
     """Tells whether a file is one of cases, before it is imported."""
-    configured = config.stash[ASKED].case_paths
+    configured = config.stash[ASKED].project.cases
     if configured:
         return any(path.is_relative_to(place) for place in configured)
     above = config.rootpath.parent

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pytest
+
+from diffcheck.config import Config
 
 
 @dataclass(slots=True)
@@ -21,10 +22,8 @@ class Asked:
     dtypes: tuple[str, ...]
     strict: bool
     seconds: float
-    case_paths: tuple[Path, ...]
-    """Empty if the project says nothing."""
-    options: tuple[str, ...] = ()
-    """What was given beside the seed, as it is written on the command line."""
+    project: Config
+    """What the project says, before options."""
     met: bool = False
     """Whether some case was checked, here or by a worker."""
     announced: bool = False

@@ -56,6 +56,17 @@ def settings_of(asked: Asked) -> Settings:
     )
 
 
+def options_of(row: Row, asked: Asked) -> list[str]:
+    """What must be said beside a row's id to get it again with the same inputs."""
+    usual = replace(settings_of(asked), modes=asked.project.modes, dtypes=asked.project.dtypes)
+    options = [f"--diffcheck-seed={asked.seed}"]
+    if asked.examples != asked.project.examples:
+        options.append(f"--diffcheck-examples={asked.examples}")
+    if (row.mode, row.dtype) not in row.loaded.case.rows(usual):
+        options += [f"--diffcheck-mode={','.join(asked.modes)}", f"--diffcheck-dtype={','.join(asked.dtypes)}"]
+    return options
+
+
 def result_of(row: Row, session: pytest.Session) -> Result:
     """The result of a row; the other rows of its case that the session selected are checked at the same time."""
     known = session.stash.setdefault(_RESULTS, {})

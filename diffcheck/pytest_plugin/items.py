@@ -11,7 +11,7 @@ import pytest
 
 from diffcheck.load import Broken, Loaded, case_in, cases_of, label, load
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT
-from diffcheck.pytest_plugin.checking import Row, result_of, settings_of
+from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
 from diffcheck.pytest_plugin.source import marks_above, module_marks, names_in
 from diffcheck.report.summary import is_internal, passes
 from diffcheck.verdict import Result
@@ -103,11 +103,8 @@ class CaseItem(pytest.Item):
 
     def _replay(self) -> str:
         """The command that checks this row again with the same inputs."""
-        asked = self.config.stash[ASKED]
         node = f"{label(self.path)}::{self.nodeid.partition('::')[2]}"
-        parts = ["pytest", shlex.quote(node), f"--diffcheck-seed={asked.seed}"]
-        parts += asked.options
-        return " ".join(parts)
+        return " ".join(["pytest", shlex.quote(node), *options_of(self.row, self.config.stash[ASKED])])
 
 
 class NotPassedError(Exception):

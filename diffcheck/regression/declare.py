@@ -100,6 +100,11 @@ class Regression:
 
         return show(self, latex=latex)
 
+    def _repr_latex_(self) -> str | None:
+        """How a notebook shows it; None if it can't be worked out."""
+        shown = self.show(latex=True)
+        return shown if shown.startswith(r"\begin") else None
+
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

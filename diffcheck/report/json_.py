@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
-from diffcheck.verdict import Finding, Result, Value, Verdict
+from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
 
 if TYPE_CHECKING:
     from diffcheck.report.summary import Run
@@ -93,7 +93,22 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "reference_formula": finding.reference_formula,
         "replay": finding.replay,
         "notes": list(finding.notes),
+        "diagnosis": None if finding.diagnosis is None else _diagnosis(finding.diagnosis),
+        "line": finding.line,
+        "repro": finding.repro,
     }
+
+
+def _diagnosis(diagnosis: Diagnosis) -> dict[str, str]:
+    return {
+        "name": diagnosis.name.value,
+        "certainty": diagnosis.certainty.value,
+        "explanation": diagnosis.explanation,
+    }
+
+
+def _to_diagnosis(data: dict[str, str]) -> Diagnosis:
+    return Diagnosis(Mistake(data["name"]), Certainty(data["certainty"]), data["explanation"])
 
 
 def _to_finding(data: dict[str, Any]) -> Finding:
@@ -113,6 +128,9 @@ def _to_finding(data: dict[str, Any]) -> Finding:
         reference_formula=data["reference_formula"],
         replay=data["replay"],
         notes=tuple(data["notes"]),
+        diagnosis=None if data["diagnosis"] is None else _to_diagnosis(data["diagnosis"]),
+        line=data["line"],
+        repro=data["repro"],
     )
 
 

@@ -38,7 +38,7 @@ def mathml(formula: str) -> str:
     if not body:
         return ""
     source = f'<annotation encoding="application/x-tex">{escape(latex(formula))}</annotation>'
-    return f"<math><semantics><mrow>{body}</mrow>{source}</semantics></math>"
+    return f'<math displaystyle="true"><semantics><mrow>{body}</mrow>{source}</semantics></math>'
 
 
 def _written(formula: str, write: Callable[[ast.expr], str]) -> str:
@@ -122,11 +122,11 @@ def _latex(node: ast.expr) -> str:
             return rf"\frac{{{_latex(left)}}}{{{_latex(right)}}}"
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             return f"{_latex_at(_ATOM, left)}^{{{_latex(right)}}}"
-        case ast.Call(func=ast.Name(id=name), args=arguments):
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _latex_call(name, [_latex(a) for a in arguments])
-        case ast.List(elts=[ast.Compare(left=left, ops=[relation], comparators=[right])]):
-            return rf"\left[{_latex(left)} {_RELATIONS[type(relation)][0]} {_latex(right)}\right]"
-        case ast.Constant(value=int() | float() as value):
+        case ast.List(elts=[ast.Compare(left=left, ops=[op], comparators=[right])]) if type(op) in _RELATIONS:
+            return rf"\left[{_latex(left)} {_RELATIONS[type(op)][0]} {_latex(right)}\right]"
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return str(value)
     name, index = _variable(node)
     if name == "pi" and not index:
@@ -170,12 +170,12 @@ def _mathml(node: ast.expr) -> str:
             return f"<mfrac><mrow>{_mathml(left)}</mrow><mrow>{_mathml(right)}</mrow></mfrac>"
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             return f"<msup><mrow>{_mathml_at(_ATOM, left)}</mrow><mrow>{_mathml(right)}</mrow></msup>"
-        case ast.Call(func=ast.Name(id=name), args=arguments):
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _mathml_call(name, [_mathml(a) for a in arguments])
-        case ast.List(elts=[ast.Compare(left=left, ops=[relation], comparators=[right])]):
-            sign = _RELATIONS[type(relation)][1]
+        case ast.List(elts=[ast.Compare(left=left, ops=[op], comparators=[right])]) if type(op) in _RELATIONS:
+            sign = _RELATIONS[type(op)][1]
             return f"<mrow><mo>[</mo>{_mathml(left)}<mo>{sign}</mo>{_mathml(right)}<mo>]</mo></mrow>"
-        case ast.Constant(value=int() | float() as value):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return f"<mn>{value}</mn>"
     name, index = _variable(node)
     written = f"<mi>{'π' if name == 'pi' else escape(name)}</mi>"

@@ -492,6 +492,41 @@ def test_precision_runs_out():
     assert outcome(graph.call("floor", X / 3 * 3), (1.5, 0.0), 5.0) is Outcome.WRONG
 
 
+@pytest.mark.parametrize("fmt", [DOUBLE, SINGLE], ids=["float64", "float32"])
+def test_many_inputs_at_once_are_judged_as_one_by_one(fmt: Any):
+    """Right ones, wrong ones, kinks, points without a derivative, NaN and infinities, side by side."""
+    names = ["x", "y"]
+    reference = [slope(RELU * Y), X * Y, X * Y, graph.call("sqrt", X), ONE / X]
+    certifier = Certifier(names, reference, reference, fmt)
+    points = [[x, y] for x in (0.75, -2.0, 0.0, 3.0, 1e-30) for y in (1.5, -3.0)]
+    right = [[y * (x > 0), x * y, x * y, math.sqrt(max(x, 0)), 1 / x if x else math.inf] for x, y in points]
+    right = [[float(torch.tensor(v, dtype=torch.float32)) if fmt is SINGLE else v for v in row] for row in right]
+    changes: list[tuple[float, float]] = [(1, 0), (1 + 1e-6, 0), (-1, 0), (math.nan, 0), (1, math.inf), (0, 7.0)]
+    failed = 0
+    for factor, shift in changes:
+        computed = [[v * factor + shift for v in row] for row in right]
+        together = certifier.judge_all(points, computed)
+        alone = [certifier.judge(point, row) for point, row in zip(points, computed, strict=True)]
+        for one, other in zip(together, alone, strict=True):
+            assert (one.kink, one.undefined, one.failures.keys()) == (
+                other.kink,
+                other.undefined,
+                other.failures.keys(),
+            )
+            assert [v.outcome for v in one.failures.values()] == [v.outcome for v in other.failures.values()]
+            assert one.max_bounds <= 4 * other.max_bounds + 1e-300
+            failed += len(one.failures)
+    assert failed > 100
+
+
+def test_functions_that_numpy_lacks_are_judged_on_balls():
+    certifier = Certifier(["x", "y"], [graph.call("lgamma", X)], [graph.call("lgamma", X)], DOUBLE)
+    points = [[0.5 + i, 0.0] for i in range(6)]
+    right = [[math.lgamma(x)] for x, _ in points]
+    assert not any(j.failures for j in certifier.judge_all(points, right))
+    assert all(j.failures for j in certifier.judge_all(points, [[v + 1e-9] for (v,) in right]))
+
+
 def test_the_same_reference_for_several_numbers_is_judged_for_each():
     certifier = Certifier(["x", "y"], [X, Y, X], [X, Y, X], DOUBLE)
     assert certifier.judge([1.0, 2.0], [1.0, 2.0, 1.0]).failures == {}
