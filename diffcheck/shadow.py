@@ -446,6 +446,8 @@ def _python_kernel(func: Any) -> Any:
     """The Python function behind a `torch.library.custom_op`; its operations can be traced as a decomposition's are."""
     from torch._library.custom_ops import OPDEFS
 
+    if func.namespace == "prims":  # PyTorch's own primitives, which call the operation that they stand for
+        return None
     definition = OPDEFS.get(func._schema.name)
     return None if definition is None else definition._init_fn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final
@@ -23,12 +24,15 @@ from diffcheck.expr import (
     logical_and,
     logical_not,
     logical_or,
+    number,
     power,
     product,
+    topological,
     total,
     vanishes,
+    where,
 )
-from diffcheck.rules.pointwise import absolute, largest, smallest, truth
+from diffcheck.rules.pointwise import absolute, larger, largest, smallest, truth
 from diffcheck.rules.registry import (
     Array,
     Decisions,
@@ -119,9 +123,47 @@ def _running(function: Callable[[Expr, Expr], Expr]) -> Rule:
     return array(lambda x, dim, **_: scan(lambda row: list(accumulate(row, function)), x, dim))
 
 
+_ALMOST_INFINITE: Final = 2**1000
+
+
+def _is_lowest(e: Expr) -> bool:
+    value = number(e)
+    return value is not None and value < -_ALMOST_INFINITE
+
+
+def _exponential(e: Expr) -> Expr:
+    """exp e; 0 in the branches where e is the lowest number of a format, which kernels have for the logarithm of 0."""
+    if _is_lowest(e):
+        return ZERO
+    if e.head == "where" and any(map(_is_lowest, e.args[1:])):
+        return where(e.args[0], _exponential(e.args[1]), _exponential(e.args[2]))
+    if e.head == "add":
+        for i, part in enumerate(e.args):
+            if _exponential(part) is not call("exp", part):
+                rest = total(e.args[:i] + e.args[i + 1 :])
+                if part.head != "where":
+                    return ZERO
+                condition, a, b = part.args
+                return where(condition, _exponential(a + rest), _exponential(b + rest))
+    return call("exp", e)
+
+
+def _added_exponentials(a: Expr, b: Expr) -> Expr:
+    """log(exp a + exp b), from the larger one up."""
+    return larger(a, b) + call("log1p", call("exp", -absolute(a - b)))
+
+
 def _running_log_sum_exp(row: list[Expr]) -> list[Expr]:
-    masses = accumulate((call("exp", e) for e in row), lambda a, b: a + b)
-    return [call("log", mass) for mass in masses]
+    kernel = accumulate(row, _added_exponentials)
+    masses = accumulate(map(_exponential, row), lambda a, b: a + b)
+    return [computed_as(_logarithm(mass), shifted) for mass, shifted in zip(masses, kernel, strict=True)]
+
+
+def _logarithm(mass: Expr) -> Expr:
+    """log of a sum of exponentials; the lowest number of float64 where there were none."""
+    if all(part.head != "where" for part in topological([mass])):
+        return call("log", mass)
+    return where(vanishes(mass), constant(-sys.float_info.max), call("log", mass))
 
 
 def _truths(decisions: Decisions, x: Array, dim: Dim, keepdim: bool, function: Callable[..., Expr]) -> Array:

@@ -355,6 +355,17 @@ def test_what_can_not_be_followed_is_refused_by_name(function: Callable[[Tensor]
     assert caught.value.reason
 
 
+@torch.library.custom_op("diffcheck_tests::cube", mutates_args=())
+def cube(x: Tensor) -> Tensor:
+    return x * x * x
+
+
+def test_a_custom_operation_is_traced_through_its_python():
+    found = traced(lambda x: cube(x.detach()) + x)
+    expected = VALUES**3 + VALUES
+    assert [value(node) for node in found.outputs] == pytest.approx(expected.reshape(-1).tolist())
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Budgets, precisions, constants
 # ---------------------------------------------------------------------------------------------------------------------
