@@ -128,7 +128,7 @@ def factor(view: View) -> Diagnosis | None:
         found.append(one)
     mistake, words, certainty = found[0]
     if mistake is Mistake.MISSING_FACTOR:
-        explanation = f"missing factor {words}"
+        explanation = f"the derivative has the factor {words}, which the executed formula lacks"
     else:
         explanation = f"the executed formula has the factor {words}, which the derivative has not"
     return Diagnosis(mistake, certainty, explanation)
@@ -224,12 +224,12 @@ def term(view: View) -> Diagnosis | None:
             if mistake is not None:
                 mistakes.add(mistake)
                 whole = seed * (b - a if mistake is Mistake.MISSING_TERM else a - b)
-                shown = shown or f"{_difference(whole)}, in {view.derivative_of(position)}"
+                shown = shown or f"{_difference(whole)}, for {view.place(position)}"
     if not kept or len(mistakes) != 1:
         return None
     (mistake,) = mistakes
-    explanation = f"missing term {shown}" if mistake is Mistake.MISSING_TERM else f"{shown} is one term too many"
-    return Diagnosis(mistake, Certainty.CERTAIN, explanation)
+    lacks = "lacks" if mistake is Mistake.MISSING_TERM else "has besides"
+    return Diagnosis(mistake, Certainty.CERTAIN, f"the executed formula {lacks} {shown}")
 
 
 def _part(ours: Expr, right: Expr) -> tuple[Mistake | None, bool] | None:

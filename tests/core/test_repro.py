@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffcheck import case
+from diffcheck.case import Case
 from diffcheck.check import Settings, check
 from diffcheck.load import Broken, collect
 from diffcheck.verdict import Finding
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
+from diffcheck.case import Case
 
 
 class Cube(torch.autograd.Function):
@@ -107,6 +109,7 @@ def finding(folder: Path, name: str, mode: str) -> Finding:
     file.write_text(CASES, encoding="utf-8")
     (loaded,) = collect([f"{file}::{name}"])
     assert not isinstance(loaded, Broken)
+    assert isinstance(loaded.case, Case)
     settings = Settings(seed=3, modes=(mode,), dtypes=("float64",), database=False)
     (found,) = [
         r.finding for r in check(loaded.case, settings, case_id=loaded.id, location=loaded.location) if r.finding
