@@ -21,6 +21,8 @@ from diffcheck.verdict import Certainty, Diagnosis, Mistake
 
 _LARGEST: Final = 150
 """Operations of a formula that SymPy is asked to simplify."""
+_SIMPLIFIED: Final = 40
+"""Operations of a quotient that is simplified; of a longer one, common factors are cancelled."""
 _SIMPLE: Final = 12
 """Operations of a factor that is worth a name."""
 _SHOWN: Final = 4
@@ -168,7 +170,8 @@ def _quotient(ours: Expr, right: Expr) -> tuple[Mistake, str, Expr] | None:
     if max(written_size(ours), written_size(right)) > _LARGEST:
         return None
     a, b = symbolic.to_sympy([ours, right])
-    quotient = sympy.simplify(b / a)
+    reduce = sympy.simplify if sympy.count_ops(b / a) <= _SIMPLIFIED else sympy.cancel
+    quotient = reduce(b / a)
     top, bottom = quotient.replace(sympy.tan, lambda u: sympy.sin(u) / sympy.cos(u)).together().as_numer_denom()
     if not quotient.free_symbols or (top.free_symbols and bottom.free_symbols):
         return None

@@ -29,8 +29,8 @@ WANT_MANY = {
 @pytest.mark.parametrize("entry", MUTANTS, ids=lambda m: f"{m.family}/{m.name}")
 def test_it_is_found_and_named_and_its_twin_is_not_accused(entry: Mutant):
     dtype = "float32" if f"{entry.family}/{entry.name}" in FLOAT32_ONLY else "float64"
-    examples = 100 if entry.family in WANT_MANY else 12
-    outcome = ours(entry, seed=1, dtypes=(dtype,), examples=examples)
+    examples = 100 if entry.family in WANT_MANY else 8
+    outcome = ours(entry, seed=1, dtypes=(dtype,), examples=examples, twins_examples=6)
     assert outcome.found
     assert outcome.names
     assert set(outcome.names) == {entry.diagnosis}
