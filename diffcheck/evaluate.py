@@ -47,6 +47,8 @@ class Memory:
     """What the rows of one case share: paths by row and shape, proofs and compiled programs by formula."""
 
     paths: dict[tuple[object, ...], list[Path]] = field(default_factory=dict)
+    explained: dict[tuple[object, ...], Path] = field(default_factory=dict)
+    """Traces by row, shape, layout and path that were right where the first one was not."""
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict)
     certifiers: dict[tuple[object, ...], Certifier] = field(default_factory=dict)
     operations: Budget = field(default_factory=Budget)
@@ -167,10 +169,20 @@ def _confirmed(
     """
     if not evaluation.judgement.failures or (placed.fresh and evaluation.alone):
         return evaluation
-    if not placed.fresh:
-        path = _new_path(case, mode, dtype, placed.input, memory)
-        placed = _Placed(placed.input, path, fresh=True)
-    return _at(case, mode, placed, memory)
+    if placed.fresh:
+        return _at(case, mode, placed, memory)
+    # What explained such an input before may explain this one: kernels take other ways for other layouts.
+    key = (*_key(case, mode, dtype, placed.input.drawn), placed.input.drawn.layout, placed.path.expected)
+    known = memory.explained.get(key)
+    if known is not None:
+        again = _at(case, mode, _Placed(placed.input, known, fresh=False), memory)
+        if not again.judgement.failures:
+            return again
+    path = _new_path(case, mode, dtype, placed.input, memory)
+    found = _at(case, mode, _Placed(placed.input, path, fresh=True), memory)
+    if not found.judgement.failures and path.expected == placed.path.expected:
+        memory.explained[key] = path
+    return found
 
 
 _REMEMBERED: Final = 64
@@ -256,7 +268,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -
         traced, run = trace(case, mode, given.values, seeding, memory.operations)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = given.entries + flat(kept)
-    _check_values(traced, run, point, fmt)
+    check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
     programs = (traced.variables, *formulas, mode in SECOND_ORDER)
@@ -358,7 +370,7 @@ def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Sour
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
+def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
     """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
 
     Raises:

@@ -14,6 +14,7 @@ from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.identity import Status
 from diffcheck.repro import repro
+from diffcheck.scale import Comparison
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry
 from diffcheck.verdict import Finding, Value
@@ -76,6 +77,39 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         diagnosis=diagnosis,
         line=line,
         repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
+    )
+
+
+def finding_at_scale(case: Case, mode: str, dtype: str, comparison: Comparison, replay: str) -> Finding:
+    """The finding for the worst element of a comparison at a size that no trace can follow."""
+    worst = comparison.worst
+    assert worst is not None
+    inputs = [a.name for a in case.differentiated]
+    owner = inputs[worst.position] if mode == "reverse" else f"y{worst.position}" if worst.position else "y"
+    torch_dtype = DTYPES[dtype]
+    fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
+    error = abs(worst.computed - worst.reference)
+    place = f"{owner}[{', '.join(map(str, worst.index))}]" if worst.index else owner
+    first = ", ".join(map(str, worst.first))
+    return Finding(
+        headline=f"{_QUANTITIES.get(mode, 'the gradient of {}').format(place)} is wrong",
+        argument=owner,
+        index=worst.index,
+        inputs=(),
+        cotangents=(),
+        autograd=worst.computed,
+        certified=repr(worst.reference),
+        certified_float=worst.reference,
+        radius=worst.radius,
+        ulps=_ratio(error, fmt.ulp(worst.reference)),
+        bounds=_ratio(error, worst.bound),
+        autograd_formula="",
+        reference_formula="",
+        replay=replay,
+        notes=(
+            f"{comparison.beyond:,} of {comparison.elements:,} elements are beyond the bound, the first at [{first}]",
+            "the certified value is the reference's in float64, with its running error bound",
+        ),
     )
 
 

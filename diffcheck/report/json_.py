@@ -21,7 +21,7 @@ def dumps(run: Run) -> str:
     """Write a run as JSON."""
     document = {
         "version": VERSION,
-        "results": [_result(result) for result in run.results],
+        "results": [as_data(result) for result in run.results],
         "summary": counts(run.results),
         "seed": run.seed,
         "seconds": _number(run.seconds),
@@ -38,7 +38,7 @@ def loads(text: str) -> list[Result]:
     document = json.loads(text)
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise ValueError(f"this is no report of diffcheck in version {VERSION} of the format")
-    return [_to_result(result) for result in document["results"]]
+    return [from_data(result) for result in document["results"]]
 
 
 def _number(value: float) -> float | str:
@@ -134,7 +134,8 @@ def _to_finding(data: dict[str, Any]) -> Finding:
     )
 
 
-def _result(result: Result) -> dict[str, Any]:
+def as_data(result: Result) -> dict[str, Any]:
+    """Write one result as JSON's types."""
     return {
         "id": result.id,
         "mode": result.mode,
@@ -154,7 +155,8 @@ def _result(result: Result) -> dict[str, Any]:
     }
 
 
-def _to_result(data: dict[str, Any]) -> Result:
+def from_data(data: dict[str, Any]) -> Result:
+    """Read it back."""
     return Result(
         id=data["id"],
         mode=data["mode"],

@@ -22,6 +22,7 @@ TOLERANCE = {"digamma": 1e-8, "polygamma": 1e-8}
 # PyTorch says so itself, when its forward mode is first used, and of two reductions.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter:UserWarning"),
+    pytest.mark.filterwarnings("ignore:index_reduce.. is in beta:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
 ]
 
@@ -58,7 +59,7 @@ def test_traced_values_are_pytorchs(name: str) -> None:
 
 def test_every_rule_has_an_example() -> None:
     used = frozenset().union(*(outcome(name)[1] for name in EXAMPLES))
-    assert not sorted(table().keys() - used)
+    assert sorted(table().keys() - used) == ["aten.nextafter"]  # which always refuses
 
 
 def test_a_wrong_rule_is_noticed() -> None:
