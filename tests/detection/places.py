@@ -231,7 +231,9 @@ def overflows() -> Iterator[Mutant]:
     total = Operation(wide, ops.logsumexp.forward, ops.logsumexp.backward)
     yield mutant("logsumexp", family, total, naive, name)
     soft_minimum = Operation(
-        wide, lambda x: -torch.logsumexp(-x, 0), lambda g, x: g * torch.exp(-x - torch.logsumexp(-x, 0))
+        {"x": Annotated[VECTOR, Interval(ge=800, le=2000)]},
+        lambda x: -torch.logsumexp(-x, 0),
+        lambda g, x: g * torch.exp(-x - torch.logsumexp(-x, 0)),
     )
     yield mutant(
         "soft_minimum",
