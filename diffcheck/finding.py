@@ -149,7 +149,7 @@ def _notes(
         notes.append(f"{formula_name} has another value here than the derivative, whatever the rounding")
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
-    if certified and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
+    if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
         notes.append(f"{whose} value is {number / certified:.12g} times the certified one")
     return notes
 
