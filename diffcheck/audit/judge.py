@@ -50,7 +50,7 @@ class Plan:
     modes: tuple[str, ...] = ("reverse", "forward")
     dtype: str = "float64"
     samples: int = 5
-    seconds: float = 10.0
+    seconds: float = 20.0
     """Per sample and mode."""
 
 
