@@ -170,6 +170,7 @@ class Certifier:
         self._second_order = second_order
         self._programs = _Programs(distinct, variables)
         self._rounding: Program | None = None
+        self._last: tuple[tuple[float, ...], list[arb], list[arb]] | None = None
         self._executed_exact: Program | None = None
 
     def in_format(self, fmt: Format) -> Certifier:
@@ -394,11 +395,7 @@ class Certifier:
     def _executed_rounding(self, position: int, values: Sequence[float], true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format
-        if self._rounding is None:
-            careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-            self._rounding = compile_graph(self._executed, self._variables, careful)
-        exact = self._executed_at(values)[position]
-        ball = self._rounding(list(map(arb, values)), fmt.bits, Selections())[position]
+        exact, ball = (found[position] for found in self._executed_both(tuple(values)))
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()
@@ -406,6 +403,17 @@ class Certifier:
         # PyTorch's constants are rounded: a formula whose value is off by less than an ulp is not another one.
         allowed = max(fmt.ulp(float(true.mid())), 0.0 if math.isinf(radius) else radius * 2.0**-10)
         return float(gap) > allowed, radius
+
+    def _executed_both(self, values: tuple[float, ...]) -> tuple[list[arb], list[arb]]:
+        """The executed formulas at an input, exactly and with their rounding: of all numbers, since many may be off."""
+        if self._last is None or self._last[0] != values:
+            fmt = self._format
+            if self._rounding is None:
+                careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
+                self._rounding = compile_graph(self._executed, self._variables, careful)
+            rounded = self._rounding(list(map(arb, values)), fmt.bits, Selections())
+            self._last = values, self._executed_at(values), rounded
+        return self._last[1:]
 
     # -- kinks -----------------------------------------------------------------------------------------------------
 

@@ -14,21 +14,24 @@ import hypothesis
 import hypothesis.core
 from hypothesis import Phase
 from hypothesis.errors import NoSuchExample, Unsatisfiable
+from torch import Tensor
 
 from diffcheck import draw
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
+from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, large_assignments, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import Evaluation, Memory, Path, evaluate, evaluate_each, input_of
-from diffcheck.faults import described
-from diffcheck.finding import finding_of
+from diffcheck.evaluate import DTYPES, Evaluation, Memory, Path, evaluate, evaluate_each, input_of, numbers_again
+from diffcheck.faults import case_errors, described
+from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
+from diffcheck.scale import Comparison, compare, random_seeds
 from diffcheck.trace import VALUE, Trace
-from diffcheck.verdict import Result, Verdict
+from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
 
 
@@ -79,6 +82,8 @@ class _Row:
     """Some executed formula is another one, or was not recognised."""
     gap: float = 0.0
     """How far that formula was from the reference at the last input, in units of the bound."""
+    at_scale: Comparison | DiffcheckError | None = None
+    """The first disagreement at an input that is too large for a trace, or why there is no answer."""
     broken: tuple[Outcome | str, Drawn] | None = None
     """The first input that disagreed, or that could not be judged, and how."""
 
@@ -92,6 +97,10 @@ BLOCK: Final = 32
 """So many inputs are evaluated at once."""
 _GIVEN_EXAMPLES: Final = 10
 """Cotangents that are drawn for an input that was given."""
+_GIVEN_AT_SCALE: Final = 3
+"""The same where the input is too large for a trace."""
+_MOST_TRACED: Final = 512
+"""Elements of an input up to which a kernel's reference is traced at it."""
 _LARGE_EXAMPLES: Final = 3
 """Inputs that are drawn of each large size."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
@@ -130,6 +139,8 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
         for row in rows:
             _visit(case, row, block, memory, deadline)
     for row in rows:
+        if row.broken is None:
+            _compare_at_scale(case, row, settings, deadline)
         if row.refuted and row.broken is None:
             _hunt(case, row, inputs, settings, memory, deadline)
     for row in rows:
@@ -155,7 +166,7 @@ class _Inputs:
 
 
 def _inputs(case: Case, assignments: Sequence[Shapes], special: Sequence[float]) -> _Inputs:
-    given = tuple(draw.around(values) for values in case.given)
+    given = tuple(draw.around(values) for values in case.given if not is_at_scale(case, values))
     large_sizes = large_assignments(case.arguments) if case.draws else []
     small = draw.inputs(case.arguments, assignments, special) if assignments else None
     large = draw.inputs(case.arguments, large_sizes, special, large=True) if large_sizes else None
@@ -165,6 +176,41 @@ def _inputs(case: Case, assignments: Sequence[Shapes], special: Sequence[float])
         (large, _LARGE_EXAMPLES * len(large_sizes)),
     ]
     return _Inputs(given, small, large, tuple((strategy, n) for strategy, n in most if strategy is not None))
+
+
+def is_at_scale(case: Case, values: Mapping[str, Tensor]) -> bool:
+    """Whether a kernel is to be compared at an input that is larger than a trace of its reference should be."""
+    return case.kernel is not None and sum(v.numel() for v in values.values()) > _MOST_TRACED
+
+
+def _compare_at_scale(case: Case, row: _Row, settings: Settings, deadline: float) -> None:
+    """Holds a kernel to its reference at the large inputs that were given."""
+    started = time.perf_counter()
+    for values in case.given:
+        if not is_at_scale(case, values):
+            continue
+        converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
+        for turn in range(_GIVEN_AT_SCALE):
+            if time.perf_counter() > deadline or row.at_scale is not None:
+                return
+            try:
+                with case_errors(case, row.mode, {}):
+                    found = compare(case, row.mode, converted, random_seeds((settings.seed or 0) + turn))
+            except DiffcheckError as error:
+                row.at_scale = error
+                return
+            row.inputs += 1
+            row.max_bounds = max(row.max_bounds, found.max_bounds)
+            row.max_ulps = max(row.max_ulps, found.max_ulps)
+            if found.worst is not None:
+                row.at_scale = found
+            elif found.left == found.elements:
+                row.undecided = row.undecided or f"at {_size(values)}: no element has a bound of first order"
+    row.seconds += time.perf_counter() - started
+
+
+def _size(values: Mapping[str, Tensor]) -> str:
+    return f"{sum(v.numel() for v in values.values()):,} elements"
 
 
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
@@ -371,7 +417,10 @@ def _note(row: _Row, evaluation: Evaluation) -> None:
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace
-    if row.largest is None or len(traced.unit_reference) > len(row.largest.unit_reference):
+    if evaluation.path.proof.status is Status.LEFT and row.largest is not None:
+        return  # a size that is large shows no more of the pattern, and takes long to write
+    readable = evaluation.path.proof.status is not Status.LEFT  # nobody reads a sum of 67 terms
+    if row.largest is None or (readable and len(traced.unit_reference) > len(row.largest.unit_reference)):
         row.largest = traced
 
 
@@ -483,10 +532,19 @@ def _conclude(
                 _note(row, evaluation)
             row.seconds += time.perf_counter() - started
             replay = replay_command(location, row.mode, row.dtype, settings)
-            finding = finding_of(case, row.mode, row.dtype, evaluation, replay)
+            subject = _subject(case, row, drawn, evaluation, memory)
+            finding = finding_of(subject, replay, location)
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
-        return _result(case_id, row, Verdict.ERROR, "a disagreement did not happen again at the same input")
+        unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
+        return _result(case_id, row, Verdict.ERROR, unsteady)
+    if isinstance(row.at_scale, Comparison):
+        replay = replay_command(location, row.mode, row.dtype, settings)
+        finding = finding_at_scale(case, row.mode, row.dtype, row.at_scale, replay)
+        return _result(case_id, row, Verdict.WRONG, "", finding)
+    if row.at_scale is not None:
+        verdict = _VERDICT_OF.get(type(row.at_scale).__name__, Verdict.ERROR)
+        return _result(case_id, row, verdict, str(row.at_scale))
     if row.late or time.perf_counter() > deadline:
         return _result(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
     if row.inputs == 0:
@@ -498,9 +556,20 @@ def _conclude(
     return _result(case_id, row, Verdict.PROVED)
 
 
-def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:
-    from diffcheck.evaluate import DTYPES
+def _subject(case: Case, row: _Row, drawn: Drawn, evaluation: Evaluation, memory: Memory) -> Subject:
+    """What a finding is made of, and how to find out more."""
 
+    def probe(other: Drawn) -> Evaluation | None:
+        return evaluate(case, row.mode, row.dtype, other, memory)
+
+    def again(other: Drawn) -> list[float]:
+        return numbers_again(case, row.mode, row.dtype, other, memory)
+
+    position = worst_number(evaluation)
+    return Subject(case, row.mode, row.dtype, drawn, evaluation, position, again, probe)
+
+
+def _input_text(case: Case, row: _Row, drawn: Drawn) -> str:
     return described(draw.tensors(drawn, case.arguments, DTYPES[row.dtype]))
 
 

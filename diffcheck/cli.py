@@ -34,6 +34,14 @@ class Format(StrEnum):
     junit = "junit"
 
 
+class AuditFormat(StrEnum):
+    """The forms of an audit's report."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+
+
 _SIGINT: Final = 130
 """What typer returns after Ctrl-C."""
 
@@ -62,6 +70,17 @@ def _choices(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
             if word not in known:
                 raise typer.BadParameter(f"{word!r} is not one of {', '.join(known)}")
         return list(dict.fromkeys(words))
+
+    return check
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
+    """Make the callback of an option that takes one of the known words."""
+
+    def check(given: str) -> str:
+        if given not in known:
+            raise typer.BadParameter(f"{given!r} is not one of {', '.join(known)}")
+        return given
 
     return check
 
@@ -308,6 +327,62 @@ def show(
         return Exit.FAILED
     console_for(sys.stdout).print(shown, soft_wrap=latex)
     return Exit.PASSED
+
+
+@app.command(short_help="Judge PyTorch's own operators.")
+def audit(
+    *,
+    ops: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Only operators whose name matches, as file names do: 'linalg.*'; may be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODE",
+            help=f"Some of {', '.join(MODES)}.",
+            show_default="reverse,forward",
+            callback=_choices(MODES),
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="DTYPE", help="float64 or float32.", callback=_one_of(DTYPES))
+    ] = "float64",
+    samples: Annotated[int, typer.Option(min=1, metavar="N", help="Sample inputs of each operator, at most.")] = 5,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, metavar="N", help="Operators at once.")] = 1,
+    form: Annotated[AuditFormat, typer.Option("--format", help="What the report is written in.")] = AuditFormat.text,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Writes the report there.", callback=_writable, show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keeps results there as they come, and goes on from what is there.",
+            callback=_writable,
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Judge the operators of PyTorch's own database on its sample inputs; needs the extra `audit`."""
+    from diffcheck.audit.command import Request, run_audit
+
+    request = Request(
+        patterns=tuple(ops or ()),
+        modes=tuple(mode or ("reverse", "forward")),
+        dtype=dtype,
+        samples=samples,
+        jobs=jobs,
+        form=form.value,
+        output=output,
+        journal=resume,
+    )
+    return run_audit(request)
 
 
 def _say(message: str) -> None:

@@ -51,7 +51,7 @@ def _recognise(value: float) -> Expr:
         # Attention scales queries and keys by the square root of 1/√d, each; that takes three roundings.
         root = graph.call("sqrt", graph.call("sqrt", graph.constant(fourth)))
         return root if value > 0 else -root
-    return _transcendental().get(value, graph.constant(exact))
+    return known_constants().get(value, graph.constant(exact))
 
 
 def _root(square: Fraction) -> Fraction:
@@ -61,8 +61,8 @@ def _root(square: Fraction) -> Fraction:
 
 
 @cache
-def _transcendental() -> dict[float, Expr]:
-    """Simple products of known constants, by the floats that they round to."""
+def known_constants() -> dict[float, Expr]:
+    """Simple products of π, ln 2, √π, …, by the floats that they round to."""
     root_two, root_pi = graph.call("sqrt", graph.TWO), graph.call("sqrt", graph.PI)
     root_two_over_pi = graph.call("sqrt", graph.TWO / graph.PI)
     ln_two, ln_ten = graph.call("log", graph.TWO), graph.call("log", graph.constant(10))
@@ -74,6 +74,7 @@ def _transcendental() -> dict[float, Expr]:
         (log(2), ln_two), (1 / log(2), graph.ONE / ln_two), (log(10), ln_ten), (1 / log(10), graph.ONE / ln_ten),
         (log(pi), graph.call("log", graph.PI)), (log(2 * pi), graph.call("log", graph.TWO * graph.PI)),
         (e, graph.call("exp", graph.ONE)),
+        (2.3025850929940456, ln_ten),  # as PyTorch writes it: the neighbour, which is as near
     ]  # fmt: skip
     known: dict[float, Expr] = {}
     for value, node in bases:

@@ -287,13 +287,13 @@ def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
     return assignments
 
 
-def large_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
+def large_assignments(arguments: Sequence[Argument], size: int = _LARGE) -> list[Shapes]:
     """Assignments that are large along one axis: what a kernel handles in blocks of 32 or 64 differs only there."""
     single, several = _axis_names(arguments)
     assignments: list[Shapes] = []
     for long in single[:_MOST_LARGE]:
         others = [name for name in single if name != long]
-        sizes = {long: _LARGE, **{name: 2 + i % 2 for i, name in enumerate(others)}}
+        sizes = {long: size, **{name: 2 + i % 2 for i, name in enumerate(others)}}
         shapes = _shapes(arguments, sizes, dict.fromkeys(several, ()), narrow=False)
         if shapes is not None and sum(map(math.prod, shapes.values())) <= _MOST_ELEMENTS:
             assignments.append(shapes)

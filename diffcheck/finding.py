@@ -10,8 +10,11 @@ from diffcheck import formula
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome, Verdict, format_of
+from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.identity import Status
+from diffcheck.repro import repro
+from diffcheck.scale import Comparison
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.trace import Entry
 from diffcheck.verdict import Finding, Value
@@ -28,25 +31,41 @@ _QUANTITIES = {
 """What a mode gives, of an entry."""
 
 
-def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay: str) -> Finding:
-    """The finding for the worst number of an evaluation."""
+def worst_number(evaluation: Evaluation) -> int:
+    """The position of the number that a finding is about: the first that is wrong, or else inaccurate."""
     failures = evaluation.judgement.failures
-    position = max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
-    verdict = failures[position]
+    return max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
+
+
+def finding_of(subject: Subject, replay: str, location: str) -> Finding:
+    """The finding about one number: what it is, what it should be, and what the mistake is.
+
+    Args:
+        subject: What was evaluated, and how to find out more.
+        replay: The command that reproduces it.
+        location: What names the case on the command line.
+    """
+    case, mode, dtype, evaluation, position = (
+        subject.case, subject.mode, subject.dtype, subject.evaluation, subject.position
+    )  # fmt: skip
+    verdict = evaluation.judgement.failures[position]
     trace = evaluation.path.trace
     entry = trace.entries[position]
     number = evaluation.computed[position]
     torch_dtype = DTYPES[dtype]
     fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
     certified = float(verdict.certified.mid())
+    headline = _headline(case, mode, entry, verdict)
+    decimal = verdict.certified.str(_DIGITS, radius=False)
+    diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
     return Finding(
-        headline=_headline(case, mode, entry, verdict),
+        headline=headline,
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
         cotangents=tuple(_value(n, v) for n, v in zip(trace.seeds, evaluation.seeds, strict=True)),
         autograd=number,
-        certified=verdict.certified.str(_DIGITS, radius=False),
+        certified=decimal,
         certified_float=certified,
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
@@ -55,6 +74,42 @@ def finding_of(case: Case, mode: str, dtype: str, evaluation: Evaluation, replay
         reference_formula=formula.text(trace.reference[position]),
         replay=replay,
         notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
+        diagnosis=diagnosis,
+        line=line,
+        repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
+    )
+
+
+def finding_at_scale(case: Case, mode: str, dtype: str, comparison: Comparison, replay: str) -> Finding:
+    """The finding for the worst element of a comparison at a size that no trace can follow."""
+    worst = comparison.worst
+    assert worst is not None
+    inputs = [a.name for a in case.differentiated]
+    owner = inputs[worst.position] if mode == "reverse" else f"y{worst.position}" if worst.position else "y"
+    torch_dtype = DTYPES[dtype]
+    fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
+    error = abs(worst.computed - worst.reference)
+    place = f"{owner}[{', '.join(map(str, worst.index))}]" if worst.index else owner
+    first = ", ".join(map(str, worst.first))
+    return Finding(
+        headline=f"{_QUANTITIES.get(mode, 'the gradient of {}').format(place)} is wrong",
+        argument=owner,
+        index=worst.index,
+        inputs=(),
+        cotangents=(),
+        autograd=worst.computed,
+        certified=repr(worst.reference),
+        certified_float=worst.reference,
+        radius=worst.radius,
+        ulps=_ratio(error, fmt.ulp(worst.reference)),
+        bounds=_ratio(error, worst.bound),
+        autograd_formula="",
+        reference_formula="",
+        replay=replay,
+        notes=(
+            f"{comparison.beyond:,} of {comparison.elements:,} elements are beyond the bound, the first at [{first}]",
+            "the certified value is the reference's in float64, with its running error bound",
+        ),
     )
 
 
@@ -94,7 +149,7 @@ def _notes(
         notes.append(f"{formula_name} has another value here than the derivative, whatever the rounding")
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
-    if certified and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
+    if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
         notes.append(f"{whose} value is {number / certified:.12g} times the certified one")
     return notes
 

@@ -27,7 +27,8 @@ class Head:
 
 
 # Accuracies: SLEEF's u10 functions, which PyTorch's vectorised kernels call, are within 1.0 ulp and its u35 functions
-# (sin, cos and tan in float32) within 3.5 (sleef.org, "Accuracy"); lgamma and digamma are PyTorch's own and Cephes'.
+# (sin, cos and tan in float32) within 3.5 (sleef.org, "Accuracy"); lgamma, digamma and the Bessel functions are
+# PyTorch's own and Cephes' (netlib.org/cephes: i0 within 6e-16, i1 within 2e-15); erfcx is Faddeeva's.
 # PyTorch's trigamma is good to ten digits, in float64 too (docs/pytorch-findings.md).
 HEADS: Final[dict[str, Head]] = {
     "sqrt": Head("sqrt(u)", "{0}.sqrt()", ulps=0),
@@ -52,6 +53,8 @@ HEADS: Final[dict[str, Head]] = {
     "erf": Head("erf(u)", "{0}.erf()"),
     "erfc": Head("erfc(u)", "{0}.erfc()"),
     "erfinv": Head("erfinv(u)", "{0}.erfinv()", ulps=4),
+    "erfcx": Head("exp(u**2)*erfc(u)", "(({0}*{0}).exp()*{0}.erfc())", ulps=4),
+    "besseli": Head("besseli(u, v)", "{1}.bessel_i({0})", ulps=16),
     "gamma": Head("gamma(u)", "{0}.gamma()", ulps=8),
     "lgamma": Head("loggamma(u)", "{0}.lgamma()", ulps=8),
     "polygamma": Head("polygamma(u, v)", "polygamma({0}, {1})", ulps=16, measured_ulps=2**24),

@@ -12,7 +12,7 @@ import hypothesis
 import hypothesis.core
 
 from diffcheck.case import Case, case
-from diffcheck.check import Settings
+from diffcheck.check import Settings, is_at_scale
 from diffcheck.check import check as check_case
 from diffcheck.config import DTYPES, MODES
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
@@ -146,7 +146,13 @@ def _declared(
     if given and inputs is None:
         if gradient is not None or assume is not None:
             raise DeclarationError(f"{called}: gradient= and assume= belong to a domain; say inputs= too")
-        return case_at(traced, args, kwargs, name=called, kernel=kernel)
+        at = case_at(traced, args, kwargs, name=called, kernel=kernel)
+        if any(is_at_scale(at, values) for values in at.given):
+            raise DeclarationError(
+                f"{called}: a reference is proved at small sizes, and these are large: say what the inputs are in "
+                'general, as in inputs={"x": Float[Tensor, "n"]}'
+            )
+        return at
     declared = case(traced, inputs=inputs, gradient=gradient, assume=assume, name=called)
     if kernel is not None:
         same = inputs or _annotations(traced)

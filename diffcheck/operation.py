@@ -29,6 +29,8 @@ class Operation:
     """Its rule may stand under: `aten.add.Tensor`, `aten.add`; in-place and `out=` variants under the functional."""
     written: tuple[tuple[int, str], ...]
     """Position and name of the arguments that it writes to."""
+    fresh: tuple[bool, ...]
+    """Which of its results are new tensors, not what it has written to."""
     without_meaning: frozenset[str]
     """Keyword arguments that a rule is not given."""
     random: bool
@@ -63,6 +65,7 @@ def operation(func: Any) -> Operation:
         packet=packet,
         rule_names=(f"{namespace}.{name}.{overload}", f"{namespace}.{name}"),
         written=written,
+        fresh=tuple(r.alias_info is None for r in func._schema.returns),
         without_meaning=_IGNORED | outputs,
         random=torch.Tag.nondeterministic_seeded in func.tags,
         changes_view=torch.Tag.inplace_view in func.tags,
@@ -91,11 +94,11 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def targets(op: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> list[Tensor | None]:
     """The tensors that an operation's results stand in, in the order of the functional variant's results."""
+    flat = list(result) if isinstance(result, (tuple, list)) else [result]
     if op.writes:
-        found: list[Tensor | None] = []
+        found: list[Tensor | None] = [t for t, fresh in zip(flat, op.fresh, strict=True) if fresh]
         for position, name in op.written:
             value = args[position] if position < len(args) else kwargs.get(name)
             found.extend(value if isinstance(value, (list, tuple)) else [value])
         return found
-    flat = list(result) if isinstance(result, (tuple, list)) else [result]
     return [t if isinstance(t, Tensor) else None for t in flat]

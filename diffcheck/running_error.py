@@ -12,7 +12,7 @@ The balls decide there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -291,3 +291,35 @@ def _smooth(
         return value, moved + units * unit * size
 
     return apply
+
+
+def bounded_values(expression: Expr, arguments: Mapping[str, _Pair], unit: float, *, at_zero: bool) -> _Pair | None:
+    """One formula at arrays with radii of their own; None if some operation is left to balls.
+
+    Args:
+        expression: In the variables that `arguments` names.
+        arguments: By variable, values and radii; they are broadcast against each other.
+        unit: The unit roundoff.
+        at_zero: Whether a selector of what certainly is 0 is decided: 0 may be the value of a branch, and not a kink.
+    """
+    done: dict[Expr, _Pair] = {}
+    with np.errstate(all="ignore"):
+        (computed,) = graph.as_computed([expression])
+        for node in graph.topological([computed]):
+            if node.head == "symbol":
+                done[node] = arguments[str(node.payload)]
+            elif node.head in ("constant", "pi"):
+                value = np.asarray(math.pi if node.head == "pi" else _as_float(node))
+                done[node] = value, np.where(_bits(node) <= -math.log2(unit), 0.0, unit * np.abs(value))
+            elif node.head == "frozen":
+                done[node] = done[node.args[0]]
+            else:
+                apply = _operation(node)
+                if apply is None:
+                    return None
+                done[node] = apply([done[a] for a in (node.args[:1] if node.head == "pow" else node.args)], unit)
+                if at_zero and node.head in graph.SELECTORS:
+                    a, ea = done[node.args[0]]
+                    value = np.asarray(a > 0 if node.head == "positive" else a == 0, dtype=float)
+                    done[node] = value, np.where((a == 0) & (ea == 0), 0.0, done[node][1])
+    return done[computed]

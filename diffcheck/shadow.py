@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
 
@@ -25,10 +26,14 @@ from diffcheck.constants import scalar
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
 from diffcheck.operation import Operation, operation, targets, tensors_in
+from diffcheck.rules.complexes import by_parts, joined, parted
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
 
-MANTISSA_BITS: Final = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
-"""Bits of precision, the implicit one included."""
+MANTISSA_BITS: Final = {
+    torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
+    torch.complex128: 53, torch.complex64: 24, torch.complex32: 11,
+}  # fmt: skip
+"""Bits of precision, the implicit one included; of each part of a complex number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,17 @@ class Guard:
 
     selector: Expr
     value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The line of the user's code that computed an expression."""
+
+    file: str
+    line: int
+    function: str
+    phase: str
+    """`forward` or `backward`."""
 
 
 @dataclass(slots=True)
@@ -75,9 +91,12 @@ def exact_constants(tensor: Tensor) -> Array:
     if values._is_zerotensor():
         return elements([graph.ZERO] * values.numel(), tuple(values.shape))
     if values.dtype.is_complex:
-        raise Unsupported("complex numbers", "shadows hold real numbers")
+        return joined(exact_constants(torch.view_as_real(values)))
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.double()
+    if values.ndim == 0 and values.dtype == torch.float64:
+        # Autograd's formulas hand their numbers on as tensors without axes: 3.14, or the logarithm of 10.
+        return elements([scalar(values.item())], ())
     return elements(map(graph.constant, values.reshape(-1).tolist()), tuple(values.shape))
 
 
@@ -88,10 +107,18 @@ class Shadows(TorchDispatchMode):
         rules: ATen name to rule.
         bits: The precision of the dtype under test; a result with fewer bits is marked as rounded.
         budget: What the trace may spend.
+        sources: Where to write down which line computed what first; looking at the stack takes its time.
     """
 
-    def __init__(self, rules: Mapping[str, Rule], bits: int, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        bits: int,
+        budget: Budget | None = None,
+        sources: dict[Expr, Source] | None = None,
+    ) -> None:
         super().__init__()
+        self._sources = sources
         self._rules = rules
         self._bits = bits
         self._budget = budget or Budget()
@@ -139,7 +166,7 @@ class Shadows(TorchDispatchMode):
         if self._state.phase == "forward":
             mark = self._state.frozen.get(id(tensor))
             if mark is not None:
-                return elementwise(lambda e: graph.frozen(e, mark[1]), shadow)
+                return by_parts(lambda e: graph.frozen(e, mark[1]), shadow)
         return shadow
 
     def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
@@ -158,7 +185,7 @@ class Shadows(TorchDispatchMode):
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
         storage = self._state.storages.get(_address(tensor))
-        return storage is not None and any(not graph.is_constant(e) for e in self._window(tensor).flat)
+        return storage is not None and any(not graph.is_constant(e) for e in _strided(storage, tensor).flat)
 
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
@@ -256,7 +283,7 @@ class Shadows(TorchDispatchMode):
 
     def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
-        rule = self._rules.get(op.rule_names[0]) or self._rules.get(op.rule_names[1])
+        rule = self._rule(op, args, kwargs)
         if rule is None:
             return None
         shadows = [self._read_all(a) for a in args]
@@ -268,6 +295,15 @@ class Shadows(TorchDispatchMode):
                 return lambda _: rule.apply(*shadows, **options)
             case "guarded":
                 return lambda result: rule.apply(Decisions(args, result, self.record), *shadows, **options)
+
+    def _rule(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rule | None:
+        dtypes = [t.dtype for t in tensors_in(args)]
+        if isinstance(kwargs.get("dtype"), torch.dtype):
+            dtypes.append(kwargs["dtype"])
+        is_complex = any(dtype.is_complex for dtype in dtypes)
+        names = [f"complex.{name}" for name in op.rule_names] if is_complex else [*op.rule_names]
+        names += [] if is_complex else [f"complex.{name}" for name in op.rule_names]
+        return next((self._rules[name] for name in names if name in self._rules), None)
 
     def _read_all(self, value: Any) -> Any:
         """An argument with its tensors replaced by their shadows."""
@@ -292,7 +328,7 @@ class Shadows(TorchDispatchMode):
             shadows = pending(result)
             produced = list(shadows) if isinstance(shadows, (tuple, list)) else [shadows]
         else:
-            produced = self._decompose(func, op, args, kwargs)
+            produced = self._decompose(func, op, args, kwargs, result)
         if len(produced) < len(places):
             raise Unsupported(op.text, f"its rule gives {len(produced)} of {len(places)} results")
         for target, shadow in zip(places, produced, strict=False):
@@ -302,12 +338,17 @@ class Shadows(TorchDispatchMode):
                 if tuple(target.shape) != np.broadcast_shapes(shadow.shape, tuple(target.shape)):
                     raise Unsupported(op.text, f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
                 shadow = np.broadcast_to(shadow, tuple(target.shape))
-            self._write(target, self._mark(op, target, shadow))
+            marked = self._mark(op, target, shadow)
+            self._write(target, marked)
+            if self._sources is not None and not self._state.inside_decomposition:
+                source = _users_line(self._state.phase)
+                if source is not None:
+                    self._sources |= {n: source for n in marked.flat if n not in self._sources and n.args}
 
     def _mark(self, op: Operation, target: Tensor, shadow: Array) -> Array:
         bits = MANTISSA_BITS.get(target.dtype, self._bits)
         if bits < self._bits:
-            shadow = elementwise(lambda e: graph.rounded(e, bits), shadow)
+            shadow = by_parts(lambda e: graph.rounded(e, bits), shadow)
         state = self._state
         if (
             state.phase == "forward"
@@ -319,18 +360,23 @@ class Shadows(TorchDispatchMode):
                 # Autograd does not see the write: to it the tensor still is what it was.
                 before = self._window(target)
                 return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
-            return elementwise(lambda e: graph.frozen(e, "no_grad"), shadow)
+            return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
         return shadow
 
-    def _decompose(self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
+    def _decompose(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> list[Array | None]:
         from torch._decomp import decomposition_table
 
+        if op.random and self._state.phase == "backward":
+            # Of a function that is none itself: what was drawn is a constant, which the next run will not meet again.
+            return [exact_constants(t) for t in tensors_in(result)]
         if op.random:  # traced again, it would draw other numbers than PyTorch has drawn
             raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
         if op.writes:
             raise Unsupported(op.text, "it has no rule")
         composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        decomposition: Any = func.decompose if composite else decomposition_table.get(func)
+        decomposition: Any = func.decompose if composite else decomposition_table.get(func) or _python_kernel(func)
         if decomposition is None:
             raise Unsupported(op.text, "it has neither a rule nor a decomposition")
         self._state.inside_decomposition += 1
@@ -350,21 +396,28 @@ class Shadows(TorchDispatchMode):
         storage = self._state.storages.get(_address(tensor))
         if storage is None:
             return exact_constants(tensor)
-        return _strided(storage, tensor)
+        cells = _strided(storage, tensor)
+        if tensor.is_complex():
+            cells = joined(cells)
+        if tensor.is_neg():
+            cells = by_parts(graph.negate, cells)
+        return elements((z.conjugate() for z in cells.flat), cells.shape) if tensor.is_conj() else cells
 
     def _write(self, tensor: Tensor, shadow: Array) -> None:
         address = _address(tensor)
         storage = self._state.storages.get(address)
         if storage is None:
             keep = tensor.untyped_storage()
-            size = keep.nbytes() // max(tensor.element_size(), 1)
+            size = keep.nbytes() // max(_cell_size(tensor), 1)
             if _covers(tensor, size):
                 cells = elements([graph.ZERO] * size, (size,))
             else:
-                flat = torch.as_strided(tensor.detach(), (size,), (1,), 0)
-                cells = exact_constants(flat)
-            storage = self._state.storages[address] = _Storage(cells, tensor.element_size(), keep)
-        _strided(storage, tensor)[...] = shadow
+                real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+                cells = exact_constants(torch.as_strided(real, (size,), (1,), 0))
+            storage = self._state.storages[address] = _Storage(cells, _cell_size(tensor), keep)
+        if tensor.is_conj() or tensor.is_neg():
+            raise Unsupported("a lazily conjugated tensor", "it is written to")
+        _strided(storage, tensor)[...] = parted(shadow) if tensor.is_complex() else shadow
 
     def _are_views(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
         known = {_address(t) for t in inputs}
@@ -386,6 +439,16 @@ class Shadows(TorchDispatchMode):
         if kind is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, kind)
+
+
+def _python_kernel(func: Any) -> Any:
+    """The Python function behind a `torch.library.custom_op`; its operations can be traced as a decomposition's are."""
+    from torch._library.custom_ops import OPDEFS
+
+    if func.namespace == "prims":  # PyTorch's own primitives, which call the operation that they stand for
+        return None
+    definition = OPDEFS.get(func._schema.name)
+    return None if definition is None else definition._init_fn
 
 
 class _PythonWatch(TorchFunctionMode):
@@ -432,6 +495,25 @@ def _inside_function() -> bool:
     return False
 
 
+_OURS: Final = str(Path(__file__).parent)
+_CALLERS: Final = frozenset(str(Path(__file__).with_name(name)) for name in ("autodiff.py", "trace.py"))
+"""What calls the user's function: above it there are users of ours."""
+_TORCHS: Final = str(Path(torch.__file__).parent)
+
+
+def _users_line(phase: str) -> Source | None:
+    """The innermost line that is neither PyTorch's nor ours, below the call that differentiates."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file in _CALLERS:
+            return None
+        if not file.startswith((_OURS, _TORCHS, "<")):
+            return Source(file, frame.f_lineno, frame.f_code.co_name, phase)
+        frame = frame.f_back
+    return None
+
+
 _DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
 _LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
@@ -467,23 +549,38 @@ def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) ->
 
 
 def _address(tensor: Tensor) -> int:
+    if tensor.layout is not torch.strided:
+        raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
     return int(tensor.untyped_storage()._cdata)
 
 
+def _parts(tensor: Tensor) -> int:
+    """How many cells stand beside an element: a complex number has two."""
+    return 2 if tensor.is_complex() else 1
+
+
+def _cell_size(tensor: Tensor) -> int:
+    return tensor.element_size() // _parts(tensor)
+
+
 def _covers(tensor: Tensor, size: int) -> bool:
-    return tensor.numel() == size and tensor.is_contiguous()
+    return tensor.numel() * _parts(tensor) == size and tensor.is_contiguous()
 
 
 def _strided(storage: _Storage, tensor: Tensor) -> Array:
-    if storage.itemsize != tensor.element_size():
+    """The cells beside a tensor, shaped like it; of complex numbers, with a last axis for the two parts."""
+    if storage.itemsize != _cell_size(tensor):
         raise Unsupported("view(dtype)", "the same bytes are read as another type")
-    cells = storage.shadow
-    if tensor.numel() == cells.size and tensor.is_contiguous():
-        return cells.reshape(tuple(tensor.shape))
+    cells, parts = storage.shadow, _parts(tensor)
+    shape, strides = tuple(tensor.shape), [s * parts for s in tensor.stride()]
+    if parts == 2:
+        shape, strides = (*shape, 2), [*strides, 1]
+    if tensor.numel() * parts == cells.size and tensor.is_contiguous():
+        return cells.reshape(shape)
     if tensor.numel() == 0:
-        return np.empty(tuple(tensor.shape), dtype=object)
+        return np.empty(shape, dtype=object)
     return np.lib.stride_tricks.as_strided(
-        cells[tensor.storage_offset() :], tuple(tensor.shape), [s * cells.itemsize for s in tensor.stride()]
+        cells[tensor.storage_offset() * parts :], shape, [s * cells.itemsize for s in strides]
     )
 
 

@@ -26,7 +26,8 @@ from diffcheck.faults import (
 )
 from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, symbols_for
+from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_for
+from diffcheck.verdict import Mistake
 
 VALUE: Final = "value"
 """The mode in which a kernel's value is compared with its reference's: nothing is differentiated."""
@@ -205,8 +206,8 @@ class _Seeding:
         for name, tensor, cells in self._given:
             if any(a is not b for a, b in zip(self._shadows.read(tensor).flat, cells.flat, strict=True)):
                 raise CaseFailure(
-                    f"the backward pass of case {case.name!r} changes what it is given ({name}) in place; "
-                    "write grad.clone() first"
+                    f"{Mistake.MODIFIED}: the backward pass of case {case.name!r} changes what it is given ({name}) in "
+                    "place; write grad.clone() first"
                 )
 
     def _end_of_function(self, outputs: Sequence[Tensor]) -> None:
@@ -236,9 +237,25 @@ def _parts(mode: str) -> tuple[str, str]:
 
 
 def trace(
-    case: Case, mode: str, values: Mapping[str, Tensor], seeds_for: SeedsFor, budget: Budget | None = None
+    case: Case,
+    mode: str,
+    values: Mapping[str, Tensor],
+    seeds_for: SeedsFor,
+    budget: Budget | None = None,
+    sources: dict[Expr, Source] | None = None,
+    *,
+    twice: bool = True,
 ) -> tuple[Trace, Run]:
     """Runs a case once under shadow memory.
+
+    Args:
+        case: The case.
+        mode: One of `MODES`, or `accumulate`.
+        values: The inputs by argument; they are left as they are.
+        seeds_for: Gives cotangents or tangents.
+        budget: What the trace may spend.
+        sources: Filled with the lines of the user's that computed what.
+        twice: Whether derivatives are also compared with those of another run.
 
     Raises:
         CaseFailure: The case misbehaved.
@@ -250,7 +267,7 @@ def trace(
     real = [a.name for a in case.arguments if a.differentiated]
     dtype = values[real[0]].dtype
     budget = budget or Budget()
-    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget)
+    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources)
     symbols = {name: symbols_for(name, tuple(values[name].shape)) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
@@ -270,9 +287,11 @@ def trace(
     check_unchanged(case, values, before, changed)
     check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
-    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        again = [differentiate(case, mode, _copies(values, before), seeding.given).derivatives for _ in range(2)]
-    check_same_derivatives(case, before, *again)
+    if twice:
+        with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+            check_same_derivatives(
+                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
+            )
     flat_inputs = [e for name in real for e in symbols[name].flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
     values_only = graph.as_values(outputs)
@@ -325,7 +344,7 @@ def trace_textbook(
             entries=_entries(real, said),
             executed=tuple(e for array in cells for e in array.flat),
             reference=reference.unit_reference,
-            outputs=(),
+            outputs=reference.outputs,
             unit_reference=reference.unit_reference,
             guards=(*reference.guards, *shadows.guards),
         ),

@@ -30,6 +30,69 @@ class Verdict(StrEnum):
 PASSING = frozenset({Verdict.PROVED, Verdict.AGREES})
 
 
+class Mistake(StrEnum):
+    """What people do wrong: the names that a diagnosis can give. `docs/messages.md` says what each one means."""
+
+    SIGN = "sign"
+    FACTOR = "constant factor"
+    SIZE = "factor that follows a size"
+    SUM_FOR_MEAN = "sum for mean"
+    MEAN_FOR_SUM = "mean for sum"
+    TRANSPOSED = "transposed Jacobian"
+    EXCHANGED = "arguments exchanged"
+    IGNORED = "incoming gradient ignored"
+    ABSOLUTE = "incoming gradient made absolute"
+    CLIPPED = "incoming gradient clipped"
+    SQUARED = "incoming gradient squared"
+    NONLINEAR = "not linear in the incoming gradient"
+    MODIFIED = "incoming gradient modified in place"
+    BROADCAST = "wrong reduction after broadcasting"
+    COLUMN = "(n, 1) against (n,)"
+    MISSING_FACTOR = "missing factor"
+    EXTRA_FACTOR = "extra factor"
+    MISSING_TERM = "missing term"
+    EXTRA_TERM = "extra term"
+    CONSTANT = "treated as constant"
+    NOT_CONSTANT = "not treated as constant"
+    NO_GRADIENT = "no gradient"
+    ACCUMULATED = "accumulated between calls"
+    ELEMENT = "one element only"
+    AXIS = "axis mixed up"
+    ORDER = "elements in another order"
+    WHERE_BROADCAST = "only where broadcast"
+    LAYOUT = "only for one layout"
+    BEYOND = "only beyond a size"
+    REGION = "only in a region"
+    TIES = "only at ties and kinks"
+    PRECISION = "computed in lower precision"
+    ROUNDED = "rounded constant"
+    FINITE_DIFFERENCES = "finite differences"
+    NOT_TAKEN = "NaN from the branch not taken"
+    ZERO = "division by zero"
+    OVERFLOW = "overflow of an intermediate"
+    UNDERFLOW = "underflow of an intermediate"
+    NONDETERMINISTIC = "nondeterministic"
+
+
+class Certainty(StrEnum):
+    """How sure a diagnosis is."""
+
+    CERTAIN = "certain"
+    """By algebra, for every input on the path; or seen, as that two runs differ."""
+    LIKELY = "likely"
+    """From numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the mistake is. What can't be known is not named."""
+
+    name: Mistake
+    certainty: Certainty
+    explanation: str
+    """One sentence, without the name: `the executed formula is 2/3 of the derivative`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """One tensor, exactly: its shape and its entries in row-major order."""
@@ -73,6 +136,12 @@ class Finding:
     """The command that reproduces the finding."""
     notes: tuple[str, ...] = ()
     """What else is known: digits lost, the path, the other side of a kink."""
+    diagnosis: Diagnosis | None = None
+    """What the mistake is, where it can be known."""
+    line: str = ""
+    """Where the difference enters, if it can be told: `cases/cube.py:12 in backward`."""
+    repro: str = ""
+    """A script that shows the finding without diffcheck; empty where the function can't be imported."""
 
     def _repr_html_(self) -> str:
         from diffcheck.report.notebook import finding_html

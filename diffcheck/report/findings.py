@@ -24,6 +24,8 @@ _ENTRIES: Final = 64
 """How many entries of a tensor are written out; shrunk inputs are mostly smaller."""
 _FORMULA: Final = 2_000
 """How many characters of a formula are written out."""
+_SCRIPT: Final = 4_000
+"""How many characters of a script are written out."""
 
 
 def print_finding(console: Console, result: Result, finding: Finding) -> None:
@@ -41,7 +43,20 @@ def print_finding(console: Console, result: Result, finding: Finding) -> None:
     console.print(
         Text.assemble((f"  {'replay':<{width}}  ", "dim"), printable(finding.replay, console)), soft_wrap=True
     )
+    if finding.repro:
+        _print_repro(console, finding.repro)
     console.print()
+
+
+def _print_repro(console: Console, script: str) -> None:
+    """Print a script from the margin on, as it is: it is there to be pasted."""
+    if len(script) > _SCRIPT:
+        console.print(Text("  repro: a script that shows it without diffcheck is in the JSON report", style="dim"))
+        return
+    console.print()
+    console.print(Text("  repro: paste this into Python", style="dim"))
+    console.print()
+    console.print(Text(printable(script.rstrip(), console)), soft_wrap=True)
 
 
 def facts(result: Result, finding: Finding) -> list[tuple[str, str]]:
@@ -61,6 +76,10 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
     """Give the labelled lines of a finding."""
     theirs, formula = ("gradient=", "gradient= says") if result.mode == "gradient" else ("PyTorch", "autograd ran")
     propagated = "tangent" if result.mode.startswith("forward") else "cotangent"
+    if finding.diagnosis is not None:
+        yield ("mistake", f"{finding.diagnosis.name}, {finding.diagnosis.certainty}: {finding.diagnosis.explanation}")
+    if finding.line:
+        yield ("line", finding.line)
     yield ("at", _place(result, finding))
     for value in finding.inputs:
         yield ("input", _value(value, console))

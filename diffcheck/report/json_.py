@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
-from diffcheck.verdict import Finding, Result, Value, Verdict
+from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
 
 if TYPE_CHECKING:
     from diffcheck.report.summary import Run
@@ -21,7 +21,7 @@ def dumps(run: Run) -> str:
     """Write a run as JSON."""
     document = {
         "version": VERSION,
-        "results": [_result(result) for result in run.results],
+        "results": [as_data(result) for result in run.results],
         "summary": counts(run.results),
         "seed": run.seed,
         "seconds": _number(run.seconds),
@@ -38,7 +38,7 @@ def loads(text: str) -> list[Result]:
     document = json.loads(text)
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise ValueError(f"this is no report of diffcheck in version {VERSION} of the format")
-    return [_to_result(result) for result in document["results"]]
+    return [from_data(result) for result in document["results"]]
 
 
 def _number(value: float) -> float | str:
@@ -93,7 +93,22 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "reference_formula": finding.reference_formula,
         "replay": finding.replay,
         "notes": list(finding.notes),
+        "diagnosis": None if finding.diagnosis is None else _diagnosis(finding.diagnosis),
+        "line": finding.line,
+        "repro": finding.repro,
     }
+
+
+def _diagnosis(diagnosis: Diagnosis) -> dict[str, str]:
+    return {
+        "name": diagnosis.name.value,
+        "certainty": diagnosis.certainty.value,
+        "explanation": diagnosis.explanation,
+    }
+
+
+def _to_diagnosis(data: dict[str, str]) -> Diagnosis:
+    return Diagnosis(Mistake(data["name"]), Certainty(data["certainty"]), data["explanation"])
 
 
 def _to_finding(data: dict[str, Any]) -> Finding:
@@ -113,10 +128,14 @@ def _to_finding(data: dict[str, Any]) -> Finding:
         reference_formula=data["reference_formula"],
         replay=data["replay"],
         notes=tuple(data["notes"]),
+        diagnosis=None if data["diagnosis"] is None else _to_diagnosis(data["diagnosis"]),
+        line=data["line"],
+        repro=data["repro"],
     )
 
 
-def _result(result: Result) -> dict[str, Any]:
+def as_data(result: Result) -> dict[str, Any]:
+    """Write one result as JSON's types."""
     return {
         "id": result.id,
         "mode": result.mode,
@@ -136,7 +155,8 @@ def _result(result: Result) -> dict[str, Any]:
     }
 
 
-def _to_result(data: dict[str, Any]) -> Result:
+def from_data(data: dict[str, Any]) -> Result:
+    """Read it back."""
     return Result(
         id=data["id"],
         mode=data["mode"],

@@ -15,6 +15,9 @@ def table() -> Mapping[str, Rule]:
     from diffcheck.rules import (
         activation,
         attention,
+        complexes,
+        drawing,
+        factorizations,
         indexing,
         layout,
         linalg,
@@ -22,12 +25,18 @@ def table() -> Mapping[str, Rule]:
         matrix,
         normalization,
         pointwise,
+        pooling,
         reduction,
+        resampling,
+        sampling,
+        segments,
         windows,
     )
 
     families = (
-        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, normalization, attention, losses,
+        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
+        attention, losses, drawing, sampling, segments, factorizations,
+        complexes,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

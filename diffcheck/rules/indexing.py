@@ -23,7 +23,7 @@ def mean(values: list[Expr]) -> Expr:
     return divide(total(values), constant(len(values)))
 
 
-_REDUCTIONS: Final[dict[str, Callable[[list[Expr]], Expr]]] = {
+REDUCTIONS: Final[dict[str, Callable[[list[Expr]], Expr]]] = {
     "sum": total,
     "add": total,
     "prod": product,
@@ -85,7 +85,7 @@ def scatter(
         values = source[tuple(slice(n) for n in index.shape)] if source.ndim else source
     else:
         values = filled(places.shape, lift(source))
-    combine = None if reduce is None else _REDUCTIONS[reduce]
+    combine = None if reduce is None else REDUCTIONS[reduce]
     return combined(x, zip(places.flat, values.flat, strict=True), combine, include_self)
 
 

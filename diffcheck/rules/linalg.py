@@ -174,13 +174,14 @@ def _slogdet(decisions: Decisions, a: Array) -> tuple[Array, Array, Array, Array
     return signs, logarithms, lu, exact(decisions.result[3])
 
 
-def _identity(n: int) -> Array:
+def identity(n: int) -> Array:
+    """The unit matrix."""
     return elements((ONE if i == j else ZERO for i in range(n) for j in range(n)), (n, n))
 
 
 def _inverse(decisions: Decisions, a: Array, **_: Any) -> tuple[Array, None]:
     pivots = real_pivots(decisions.arguments[0])
-    return lu_solve(factored(decisions, a, pivots), pivots, _identity(a.shape[-1])), None
+    return lu_solve(factored(decisions, a, pivots), pivots, identity(a.shape[-1])), None
 
 
 def _solve(

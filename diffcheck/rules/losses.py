@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -166,7 +166,105 @@ def binary_cross_entropy_with_logits(
     return reduced(elementwise(_cross_entropy_of_logit, x, target, weight, positive), reduction)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Margins
+# ---------------------------------------------------------------------------------------------------------------------
+
+Excess = tuple[int, int, int, Expr]
+"""A sample, the class that should lead, the one that it should lead, and by how much it fails to."""
+
+
+def _rows_and_targets(x: Array, target: Array, operation: str) -> tuple[Array, Any]:
+    classes = integers(target, operation)
+    return (x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)), classes.reshape(-1, classes.size // _rows(x))
+
+
+def _rows(x: Array) -> int:
+    return x.shape[0] if x.ndim > 1 else 1
+
+
+def _excesses(x: Array, target: Array, margin: Expr) -> list[Excess]:
+    """Of the one class of each sample over all others."""
+    rows, classes = _rows_and_targets(x, target, "aten.multi_margin_loss")
+    return [
+        (i, int(c), j, margin - rows.item(i, int(c)) + rows.item(i, j))
+        for i, (c,) in enumerate(classes)
+        for j in range(rows.shape[1])
+        if j != c
+    ]
+
+
+def _excesses_of_labels(x: Array, target: Array) -> list[Excess]:
+    """Of each label of a sample, up to the first -1, over all that are none."""
+    rows, classes = _rows_and_targets(x, target, "aten.multilabel_margin_loss_forward")
+    found = []
+    for i, row in enumerate(classes.tolist()):
+        labels = row[: row.index(-1)] if -1 in row else row
+        others = [j for j in range(rows.shape[1]) if j not in labels]
+        found += [(i, c, j, ONE - rows.item(i, c) + rows.item(i, j)) for c in labels for j in others]
+    return found
+
+
+def _margin_losses(excesses: Sequence[Excess], x: Array, order: int, weight: Array | None, reduction: int) -> Array:
+    terms: dict[int, list[Expr]] = {i: [] for i in range(_rows(x))}
+    for i, c, _, z in excesses:
+        loss = where(greater(z, ZERO), z if order == 1 else z * z, ZERO)
+        terms[i].append(loss if weight is None else loss * weight.item(c))
+    count = constant(x.shape[-1] if x.ndim else 1)
+    losses = elements((divide(total(row), count) for row in terms.values()), (_rows(x),))
+    result = reduced(losses, reduction)
+    return result.reshape(()) if x.ndim < 2 else result
+
+
+def _margin_gradients(
+    excesses: Sequence[Excess], g: Array, x: Array, order: int, weight: Array | None, reduction: int
+) -> Array:
+    count = constant((x.shape[-1] if x.ndim else 1) * (_rows(x) if reduction == MEAN else 1))
+    spread = np.broadcast_to(g.reshape(-1), (_rows(x),))
+    terms: dict[tuple[int, int], list[Expr]] = {}
+    for i, c, j, z in excesses:
+        slope = where(greater(z, ZERO), ONE if order == 1 else TWO * z, ZERO) / count * spread[i]
+        slope = slope if weight is None else slope * weight.item(c)
+        terms.setdefault((i, j), []).append(slope)
+        terms.setdefault((i, c), []).append(-slope)
+    shape = (_rows(x), x.shape[-1] if x.ndim else 1)
+    return elements((total(terms.get(at, ())) for at in np.ndindex(*shape)), shape).reshape(x.shape)
+
+
+def multi_margin(
+    x: Array,
+    target: Array,
+    order: int = 1,
+    margin: float = 1,
+    weight: Array | None = None,
+    reduction: int = MEAN,
+) -> Array:
+    """Σ max(0, margin - x of the class + x of another)ᵖ over the number of classes."""
+    return _margin_losses(_excesses(x, target, scalar(margin)), x, order, weight, reduction)
+
+
+def multi_margin_backward(
+    g: Array,
+    x: Array,
+    target: Array,
+    order: int,
+    margin: float,
+    weight: Array | None = None,
+    reduction: int = MEAN,
+) -> Array:
+    """Each excess pushes two classes apart."""
+    return _margin_gradients(_excesses(x, target, scalar(margin)), g, x, order, weight, reduction)
+
+
 RULES: Final[dict[str, Rule]] = {
+    "aten.multi_margin_loss": array(multi_margin),
+    "aten.multi_margin_loss_backward": array(multi_margin_backward),
+    "aten.multilabel_margin_loss_forward": array(
+        lambda x, target, reduction: (_margin_losses(_excesses_of_labels(x, target), x, 1, None, reduction), None)
+    ),
+    "aten.multilabel_margin_loss_backward": array(
+        lambda g, x, target, reduction, _: _margin_gradients(_excesses_of_labels(x, target), g, x, 1, None, reduction)
+    ),
     "aten.mse_loss": _loss(lambda d: d * d),
     "aten.mse_loss_backward": _loss_backward(lambda d: TWO * d),
     "aten.huber_loss": _loss(huber),

@@ -76,25 +76,52 @@ def distances(a: Array, b: Array, order: float, _: Any = None) -> Array:
     return reduce(lambda row: length(row, order), _pairs(a, b), -1)
 
 
+def slope_of_length(d: Expr, n: Expr, order: float) -> Expr:
+    """The derivative of the p-norm n by the entry d; 0 where all entries are 0."""
+    if order == 0:
+        slope = ZERO
+    elif order == 1:
+        slope = sign(d)
+    elif order == math.inf:
+        slope = sign(d) * equal(absolute(d), n)
+    elif order == 2:
+        slope = d / n
+    else:
+        p = scalar(order)
+        slope = where(vanishes(d), ZERO, sign(d) * power(absolute(d), p - ONE) / power(n, p - ONE))
+    return where(vanishes(n), ZERO, slope)
+
+
 def distances_backward(g: Array, a: Array, b: Array, order: float, distance: Array) -> Array:
     """The gradient of the first argument; 0 where two rows coincide."""
-    p = scalar(order)
-
-    def slope(d: Expr, n: Expr) -> Expr:
-        if order == 0:
-            return ZERO
-        if order == 1:
-            return sign(d)
-        if order == math.inf:
-            return sign(d) * equal(absolute(d), n)
-        if order == 2:
-            return d / n
-        return where(vanishes(d), ZERO, sign(d) * power(absolute(d), p - ONE) / power(n, p - ONE))
-
     terms = elementwise(
-        lambda c, d, n: where(vanishes(n), ZERO, c * slope(d, n)), g[..., None], _pairs(a, b), distance[..., None]
+        lambda c, d, n: c * slope_of_length(d, n, order), g[..., None], _pairs(a, b), distance[..., None]
     )
     return sum_over(terms, -2)
+
+
+def _upper(n: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(n) for j in range(i + 1, n)]
+
+
+def distances_within(a: Array, order: float = 2) -> Array:
+    """The p-norm of every row less every later one."""
+    lengths = [
+        length([x - y for x, y in zip(a[i], a[j], strict=True)], order) if a.shape[1] else ZERO
+        for i, j in _upper(len(a))
+    ]
+    return elements(lengths, (len(lengths),))
+
+
+def distances_within_backward(g: Array, a: Array, order: float, distance: Array) -> Array:
+    """Every distance pulls at its two rows; 0 where they coincide."""
+    terms: dict[tuple[int, int], list[Expr]] = {}
+    for k, (i, j) in enumerate(_upper(len(a))):
+        for c in range(a.shape[1]):
+            pull = g.item(k) * slope_of_length(a.item(i, c) - a.item(j, c), distance.item(k), order)
+            terms.setdefault((i, c), []).append(pull)
+            terms.setdefault((j, c), []).append(-pull)
+    return elements((total(terms.get(at, ())) for at in np.ndindex(*a.shape)), a.shape)
 
 
 RULES: Final[dict[str, Rule]] = {
@@ -110,5 +137,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten._trilinear": array(trilinear),
     "aten._cdist_forward": array(distances),
     "aten._cdist_backward": array(distances_backward),
+    "aten._pdist_forward": array(distances_within),
+    "aten._pdist_backward": array(distances_within_backward),
     "aten.addbmm": array(lambda x, a, b, **scales: accumulated(x, batch_sum(a, b), **scales)),
 }

@@ -11,7 +11,7 @@ import numpy as np
 from diffcheck.constants import scalar
 from diffcheck.expr import ONE, ZERO, Expr, call, computed_as, constant, total
 from diffcheck.rules.pointwise import largest
-from diffcheck.rules.reduction import exponentials, mean, scan
+from diffcheck.rules.reduction import exponentials, mean, scan, variance
 from diffcheck.rules.registry import Array, Rule, array, elementwise, sum_over
 
 _MINUS_INFINITY: Final = constant(-math.inf)
@@ -144,14 +144,14 @@ def layer_norm_backward(
 def _per_channel(parameter: Array | None, n: int, c: int, inner: int, groups: int) -> Array | None:
     if parameter is None:
         return None
-    return np.broadcast_to(parameter.reshape(1, c, 1), (n, c, inner)).reshape(n * groups, -1)
+    return np.broadcast_to(parameter.reshape(1, c, 1), (n, c, inner)).reshape(n * groups, c // groups * inner)
 
 
 def group_norm(
     x: Array, weight: Array | None, bias: Array | None, n: int, c: int, inner: int, groups: int, eps: float
 ) -> tuple[Array, Array, Array]:
     """The result, the means and the reciprocal standard deviations."""
-    rows = x.reshape(n * groups, -1)
+    rows = x.reshape(n * groups, c // groups * inner)
     centre, scale = moments(rows, eps)
     parameters = [_per_channel(p, n, c, inner, groups) for p in (weight, bias)]
     result = standardised(rows, centre, scale, *parameters).reshape(x.shape)
@@ -171,7 +171,7 @@ def group_norm_backward(
     mask: Sequence[bool],
 ) -> Three:
     """The gradients of the input, the weight and the bias."""
-    g_rows, rows = g.reshape(n * groups, -1), x.reshape(n * groups, -1)
+    g_rows, rows = g.reshape(n * groups, c // groups * inner), x.reshape(n * groups, c // groups * inner)
     per_element = _per_channel(weight, n, c, inner, groups)
     parameters = (sum_over(p.reshape(n, c, inner), (0, 2)) for p in parameter_gradients(g_rows, rows, centre, scale))
     by_input = standardised_backward(g_rows, rows, centre, scale, per_element)
@@ -239,7 +239,29 @@ def batch_norm_backward(
     return _wanted((_from_channels(by_input, x.shape), *parameters), mask)
 
 
+def batch_norm_with_update(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    momentum: float,
+    eps: float,
+) -> tuple[Array | None, ...]:
+    """The result, the batch's means and reciprocal standard deviations, and the running statistics as they become."""
+    result, centre, scale = batch_norm(x, weight, bias, None, None, training=True, _momentum=momentum, eps=eps)
+    rows, part = _by_channel(x), scalar(momentum)
+    spread = variance(rows, 1)
+
+    def moved(old: Expr, new: Expr) -> Expr:
+        return (ONE - part) * old + part * new
+
+    moved_mean = elementwise(moved, running_mean, mean(rows, 1))
+    return result, centre, scale, None, moved_mean, elementwise(moved, running_var, spread)
+
+
 RULES: Final[dict[str, Rule]] = {
+    "aten._batch_norm_with_update": array(batch_norm_with_update),
     "aten._softmax": array(lambda x, dim, *_: scan(softmax_row, x, dim)),
     "aten._safe_softmax": array(lambda x, dim, *_, **__: scan(safe_softmax_row, x, dim)),
     "aten._log_softmax": array(lambda x, dim, *_: scan(log_softmax_row, x, dim)),

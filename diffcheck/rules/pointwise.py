@@ -22,6 +22,7 @@ from diffcheck.expr import (
     ZERO,
     Expr,
     call,
+    computed_as,
     constant,
     equal,
     greater,
@@ -130,8 +131,21 @@ def sinc(x: Expr) -> Expr:
 
 
 def entropy(x: Expr) -> Expr:
-    """-x · log x, continued to 0 at 0 and to -∞ below."""
-    return where(positive(x), -x * call("log", x), where(vanishes(x), ZERO, constant(-math.inf)))
+    """-x · log x, continued to 0 at 0. Below, where PyTorch has -∞, there is none."""
+    return where(vanishes(x), ZERO, -x * call("log", x))
+
+
+def scaled_bessel(order: Expr, x: Expr) -> Expr:
+    """exp(-|x|) times a modified Bessel function."""
+    return call("exp", -absolute(x)) * call("besseli", order, x)
+
+
+def log_normal_distribution(x: Expr) -> Expr:
+    """log Φ(x); the kernel takes the exponential factor out of the error function below -1."""
+    t = x / _ROOT_TWO
+    below = call("log", HALF * call("erfcx", -t)) - x * x * HALF
+    above = call("log1p", -HALF * call("erfc", t))
+    return computed_as(call("log", HALF * call("erfc", -t)), where(greater(-ONE, x), below, above))
 
 
 def is_nan(x: Expr) -> Expr:
@@ -189,10 +203,34 @@ def differ(x: Expr, y: Expr) -> Expr:
     return logical_not(equal(x, y))
 
 
+_ROOT_TWO: Final = call("sqrt", TWO)
 _LOG_2: Final = call("log", TWO)
 _LOG_10: Final = call("log", constant(10))
 
+
+def _frexp(decisions: Decisions, x: Array) -> tuple[Array, Array]:
+    """x over a power of two, and which; relies on the power staying the same."""
+    exponents = decisions.result[1].detach().numpy()
+    mantissas = x.copy()
+    for index in np.ndindex(*x.shape):
+        unit = power(TWO, constant(int(exponents[index])))
+        mantissas[index] = x[index] / unit
+        if decisions.result[0].detach()[index] != 0:
+            decisions.record(greater(unit * HALF, absolute(x.item(*index))), False)
+            decisions.record(greater(unit, absolute(x.item(*index))), True)
+    return mantissas, elementwise(lambda e: constant(int(e)), exponents.astype(object))
+
+
+def _refused(operation: str, reason: str) -> Rule:
+    def apply(*_: Any, **__: Any) -> Expr:
+        raise Unsupported(operation, reason)
+
+    return pointwise(apply)
+
+
 RULES: Final[dict[str, Rule]] = {
+    "aten.frexp": guarded(_frexp),
+    "aten.nextafter": _refused("aten.nextafter", "the next number of a format is no function of a real number"),
     # Arithmetic
     "aten.add": pointwise(lambda x, y, alpha=1: x + scalar(alpha) * y),
     "aten.sub": pointwise(lambda x, y, alpha=1: x - scalar(alpha) * y),
@@ -247,6 +285,13 @@ RULES: Final[dict[str, Rule]] = {
     "aten.lgamma": _function("lgamma"),
     "aten.digamma": pointwise(lambda x: call("polygamma", ZERO, x)),
     "aten.polygamma": pointwise(lambda n, x: call("polygamma", n, x)),
+    "aten.i0": pointwise(lambda x: call("besseli", ZERO, x)),
+    "aten.special_i0e": pointwise(lambda x: scaled_bessel(ZERO, x)),
+    "aten.special_i1": pointwise(lambda x: call("besseli", ONE, x)),
+    "aten.special_i1e": pointwise(lambda x: scaled_bessel(ONE, x)),
+    "aten.special_erfcx": _function("erfcx"),
+    "aten.special_ndtri": pointwise(lambda x: _ROOT_TWO * call("erfinv", TWO * x - ONE)),
+    "aten.special_log_ndtr": pointwise(log_normal_distribution),
     # Pieces
     "aten.abs": pointwise(absolute),
     "aten.sign": pointwise(sign),
@@ -261,6 +306,8 @@ RULES: Final[dict[str, Rule]] = {
     "aten.where": pointwise(where),
     "aten.masked_fill": pointwise(lambda x, mask, value: where(mask, value, x)),
     "aten.heaviside": pointwise(lambda x, y: where(vanishes(x), y, positive(x))),
+    # A step off its jump: π for negative numbers.
+    "aten.angle": pointwise(lambda x: where(greater(ZERO, x), PI, ZERO)),
     "aten.copysign": pointwise(lambda x, y: where(greater_equal(y, ZERO), absolute(x), -absolute(x))),
     "aten.floor": pointwise(floor),
     "aten.ceil": pointwise(ceil),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
 
 from diffcheck.constants import scalar
 from diffcheck.expr import (
+    NAN,
     ONE,
     ZERO,
     Expr,
@@ -18,15 +20,19 @@ from diffcheck.expr import (
     computed_as,
     constant,
     divide,
+    equal,
     logical_and,
     logical_not,
     logical_or,
+    number,
     power,
     product,
+    topological,
     total,
     vanishes,
+    where,
 )
-from diffcheck.rules.pointwise import absolute, largest, smallest, truth
+from diffcheck.rules.pointwise import absolute, larger, largest, smallest, truth
 from diffcheck.rules.registry import (
     Array,
     Decisions,
@@ -117,9 +123,47 @@ def _running(function: Callable[[Expr, Expr], Expr]) -> Rule:
     return array(lambda x, dim, **_: scan(lambda row: list(accumulate(row, function)), x, dim))
 
 
+_ALMOST_INFINITE: Final = 2**1000
+
+
+def _is_lowest(e: Expr) -> bool:
+    value = number(e)
+    return value is not None and value < -_ALMOST_INFINITE
+
+
+def _exponential(e: Expr) -> Expr:
+    """exp e; 0 in the branches where e is the lowest number of a format, which kernels have for the logarithm of 0."""
+    if _is_lowest(e):
+        return ZERO
+    if e.head == "where" and any(map(_is_lowest, e.args[1:])):
+        return where(e.args[0], _exponential(e.args[1]), _exponential(e.args[2]))
+    if e.head == "add":
+        for i, part in enumerate(e.args):
+            if _exponential(part) is not call("exp", part):
+                rest = total(e.args[:i] + e.args[i + 1 :])
+                if part.head != "where":
+                    return ZERO
+                condition, a, b = part.args
+                return where(condition, _exponential(a + rest), _exponential(b + rest))
+    return call("exp", e)
+
+
+def _added_exponentials(a: Expr, b: Expr) -> Expr:
+    """log(exp a + exp b), from the larger one up."""
+    return larger(a, b) + call("log1p", call("exp", -absolute(a - b)))
+
+
 def _running_log_sum_exp(row: list[Expr]) -> list[Expr]:
-    masses = accumulate((call("exp", e) for e in row), lambda a, b: a + b)
-    return [call("log", mass) for mass in masses]
+    kernel = accumulate(row, _added_exponentials)
+    masses = accumulate(map(_exponential, row), lambda a, b: a + b)
+    return [computed_as(_logarithm(mass), shifted) for mass, shifted in zip(masses, kernel, strict=True)]
+
+
+def _logarithm(mass: Expr) -> Expr:
+    """log of a sum of exponentials; the lowest number of float64 where there were none."""
+    if all(part.head != "where" for part in topological([mass])):
+        return call("log", mass)
+    return where(vanishes(mass), constant(-sys.float_info.max), call("log", mass))
 
 
 def _truths(decisions: Decisions, x: Array, dim: Dim, keepdim: bool, function: Callable[..., Expr]) -> Array:
@@ -243,16 +287,37 @@ def _ranked(decisions: Decisions, x: Array, dim: int, keepdim: bool) -> tuple[Ar
     for index in np.ndindex(rows.shape[:-1]):
         row, real, best = rows[index], reals[index], int(chosen[index][0])
         for i in range(len(row)):
-            if i != best:
+            if i != best and row[i] is not NAN:
                 decisions.ordered([row[i], row[best]] if real[i] <= real[best] else [row[best], row[i]])
     return picked(x, kept, dim).reshape(indices.shape), exact(indices)
 
 
-def _median(decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+def _mode(decisions: Decisions, x: Array, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
+    """The element that the kernel chose; relies on the order of all elements and on which of them are equal."""
+    indices = decisions.result[1].detach()
+    kept = _real(indices if keepdim or x.ndim == 0 else indices.unsqueeze(dim))
+    reals = _along(decisions.arguments[0].detach().numpy(), dim)
+    rows = _along(x, dim)
+    for index in np.ndindex(rows.shape[:-1]):
+        row, real = rows[index], reals[index]
+        order = np.argsort(real, kind="stable").tolist()
+        decisions.ordered([row[i] for i in order])
+        for i, j in pairwise(order):
+            decisions.record(equal(row[i], row[j]), bool(real[i] == real[j]))
+    return picked(x, kept, dim).reshape(indices.shape), exact(indices)
+
+
+def _nanmedian(decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+    return _median(decisions, x, dim, keepdim, skips_nan=True)
+
+
+def _median(
+    decisions: Decisions, x: Array, dim: int | None = None, keepdim: bool = False, *, skips_nan: bool = False
+) -> Any:
     if dim is not None:
         return _ranked(decisions, x, dim, keepdim)
     flat = decisions.arguments[0].detach().reshape(-1)
-    values, indices = flat.median(dim=0)
+    values, indices = flat.nanmedian(dim=0) if skips_nan else flat.median(dim=0)
     chosen = Decisions((flat,), (values, indices), decisions.record)
     return _ranked(chosen, x.reshape(-1), 0, False)[0]
 
@@ -298,4 +363,6 @@ RULES: Final[dict[str, Rule]] = {
     "aten.topk": guarded(_top),
     "aten.kthvalue": guarded(lambda d, x, _k, dim=-1, keepdim=False: _ranked(d, x, dim, keepdim)),
     "aten.median": guarded(_median),
+    "aten.nanmedian": guarded(_nanmedian),
+    "aten.mode": guarded(_mode),
 }

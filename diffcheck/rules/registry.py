@@ -70,7 +70,7 @@ class Decisions:
         return decided
 
 
-def elements(values: Iterable[Expr], shape: tuple[int, ...]) -> Array:
+def elements(values: Iterable[Any], shape: tuple[int, ...]) -> Array:
     """An array of this shape from its elements in row-major order."""
     result = np.empty(shape, dtype=object)
     flat = list(values)
@@ -91,7 +91,7 @@ def lift(value: Any) -> Any:
     return scalar(value) if isinstance(value, (bool, int, float)) else value
 
 
-def elementwise(function: Callable[..., Expr], *arguments: Any) -> Array:
+def elementwise(function: Callable[..., Any], *arguments: Any) -> Array:
     """Applies a function of single elements, with broadcasting. Numbers among the arguments become expressions."""
     arrays = [a if isinstance(a, np.ndarray) else filled((), lift(a)) for a in arguments]
     spread = np.broadcast_arrays(*arrays)

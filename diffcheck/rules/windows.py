@@ -244,7 +244,7 @@ def _max_pool(axes: int) -> Rule:
         chosen = exact(decisions.result[1])
         result = filled(chosen.shape, ZERO)
         for (window, places), outer in every(pooling.members().items(), np.ndindex(*x.shape[:-axes])):
-            best = outer + _unravel(chosen.item(*outer, *window), pooling.extent)
+            best = outer + unravelled(chosen.item(*outer, *window), pooling.extent)
             result[outer + window] = x[best]
             for place in places:
                 if outer + place != best:
@@ -254,16 +254,19 @@ def _max_pool(axes: int) -> Rule:
     return guarded(apply)
 
 
-def _unravel(place: Expr, extent: Index) -> Index:
+def unravelled(place: Expr, extent: Index) -> Index:
+    """The index that a place in the flattened array stands for."""
     flat = integers(np.array([place], dtype=object), "aten.max_pool")
     return tuple(int(i) for i in np.unravel_index(int(flat[0]), extent))
 
 
-def _max_pool_backward(axes: int) -> Rule:
+def max_pool_backward(axes: int) -> Rule:
+    """Every cotangent added where its maximum stood; the last argument says where."""
+
     def apply(g: Array, x: Array, *options: Any) -> Array:
         chosen, sums = options[-1], Sums(x.shape)
         for at in np.ndindex(*g.shape):
-            sums.add(at[:-axes] + _unravel(chosen.item(*at), x.shape[-axes:]), g.item(*at))
+            sums.add(at[:-axes] + unravelled(chosen.item(*at), x.shape[-axes:]), g.item(*at))
         return sums.result()
 
     return array(apply)
@@ -277,7 +280,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.avg_pool3d": _average_pool(3),
     "aten.avg_pool3d_backward": _average_pool_backward(3),
     "aten.max_pool2d_with_indices": _max_pool(2),
-    "aten.max_pool2d_with_indices_backward": _max_pool_backward(2),
+    "aten.max_pool2d_with_indices_backward": max_pool_backward(2),
     "aten.max_pool3d_with_indices": _max_pool(3),
-    "aten.max_pool3d_with_indices_backward": _max_pool_backward(3),
+    "aten.max_pool3d_with_indices_backward": max_pool_backward(3),
 }

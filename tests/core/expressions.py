@@ -84,12 +84,13 @@ _DOMAINS: dict[str, tuple[Draw, Expr]] = {
     "sigmoid": (signed(-60, 7), (X * Y - X) / (X * X + 1)),
     "erf": (signed(-60, 4), _BELOW_ONE * 3),
     "erfc": (signed(-60, 4), _BELOW_ONE * 3),
+    "erfcx": (signed(-40, 2), _BELOW_ONE * 3),
     "erfinv": (either(signed(-40, -1), near(0.5)), _BELOW_ONE * HALF),
     "gamma": (either(magnitude(-20, 4), signed(-3, 0)), _SQUARES / (1 + X * X)),
     "lgamma": (magnitude(-20, 20), _SQUARES / (1 + X * X)),
     "floor": (signed(-4, 40), X * Y - X),
 }
-_SLOW = ("erfinv", "gamma", "lgamma")
+_SLOW = ("erfinv", "erfcx", "gamma", "lgamma")
 
 
 def over_heads() -> list[Example]:
@@ -104,6 +105,10 @@ def over_heads() -> list[Example]:
     found.extend(
         Example(f"polygamma {order}", call("polygamma", constant(order), X) * Y, magnitude(-12, 5), slow=True)
         for order in (0, 1, 2)
+    )
+    found.extend(
+        Example(f"besseli {order}", call("besseli", constant(order), X) * Y, signed(-12, 5), slow=True)
+        for order in (0, 1)
     )
     return found
 

@@ -43,7 +43,7 @@ FUNCTIONS: Final[dict[Any, Callable[..., Any]]] = {
     sympy.acosh: mpmath.acosh, sympy.atanh: mpmath.atanh, sympy.erf: mpmath.erf, sympy.erfc: mpmath.erfc,
     sympy.erfinv: mpmath.erfinv, sympy.gamma: mpmath.gamma, sympy.loggamma: mpmath.loggamma,
     sympy.polygamma: lambda n, x: mpmath.psi(int(n), x), sympy.floor: mpmath.floor, sympy.Abs: abs,
-    sympy.sign: mpmath.sign,
+    sympy.sign: mpmath.sign, sympy.besseli: lambda n, x: mpmath.re(mpmath.besseli(int(n), x)),
     Frozen: lambda x: x,
 }  # fmt: skip
 
@@ -123,7 +123,8 @@ HEADS_BY_MPMATH: Final[dict[str, Callable[..., Any]]] = {
     "tanh": mpmath.tanh, "asinh": mpmath.asinh, "acosh": mpmath.acosh, "atanh": mpmath.atanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "erf": mpmath.erf, "erfc": mpmath.erfc, "erfinv": mpmath.erfinv,
     "gamma": mpmath.gamma, "lgamma": mpmath.loggamma, "polygamma": lambda n, x: mpmath.psi(int(n), x),
-    "floor": mpmath.floor,
+    "floor": mpmath.floor, "besseli": lambda n, x: mpmath.re(mpmath.besseli(int(n), x)),
+    "erfcx": lambda x: mpmath.exp(x * x) * mpmath.erfc(x),
 }  # fmt: skip
 
 

@@ -50,13 +50,14 @@ _INTO: dict[str, Callable[[Expr], Expr]] = {
     "gamma": lambda u: 2 + u / call("sqrt", u * u + 1), "lgamma": lambda u: 2 + u / call("sqrt", u * u + 1),
     "polygamma": lambda u: 2 + u / call("sqrt", u * u + 1), "exp": lambda u: u / call("sqrt", u * u + 1),
     "expm1": lambda u: u / call("sqrt", u * u + 1), "sinh": lambda u: u / call("sqrt", u * u + 1),
-    "cosh": lambda u: u / call("sqrt", u * u + 1),
+    "cosh": lambda u: u / call("sqrt", u * u + 1), "besseli": lambda u: u / call("sqrt", u * u + 1),
+    "erfcx": lambda u: u / call("sqrt", u * u + 1),
 }  # fmt: skip
 
 
 def applied(head: str, u: Expr, v: Expr) -> Expr:
     u = _INTO.get(head, lambda e: e)(u)
-    if head == "polygamma":
+    if head in ("polygamma", "besseli"):
         return call(head, constant(1), u)
     return call(head, u, v) if head == "atan2" else call(head, u)
 

@@ -148,6 +148,15 @@ TRUE = {
     "cosine is even": (cos(Y - X), cos(X - Y)),
     "erf is odd": (call("erf", -X), -call("erf", X)),
     "erfc": (call("erfc", X), 1 - call("erf", X)),
+    "erfcx": (call("erfcx", X) * call("exp", -X * X), call("erfc", X)),
+    "Bessel functions of negative order": (call("besseli", constant(-1), X), call("besseli", ONE, X)),
+    "Bessel functions, odd and even": (
+        call("besseli", ONE, -X) + call("besseli", ZERO, -X), call("besseli", ZERO, X) - call("besseli", ONE, X),
+    ),
+    "Bessel functions by recurrence": (
+        call("besseli", constant(3), X),
+        call("besseli", ONE, X) * (1 + 8 / (X * X)) - 4 * call("besseli", ZERO, X) / X,
+    ),
     "arguments in another form": (call("lgamma", (X + 1) * (X - 1)), call("lgamma", X * X - 1)),
     "expm1": (call("expm1", X), exp(X) - 1),
     "log1p": (call("log1p", X * X), log(1 + X * X)),
@@ -239,6 +248,7 @@ FALSE = {
     "sine and cosine": (sin(X), cos(X)),
     "upstream gradient squared": (X * Y * Y, X * Y),
     "erf of a double": (call("erf", 2 * X), 2 * call("erf", X)),
+    "Bessel functions of other order": (call("besseli", ONE, X), call("besseli", constant(2), X)),
     "polygammas of other order": (call("polygamma", ONE, X), call("polygamma", constant(2), X)),
     "zero where the other is not": (ZERO, X - Y),
     "one case of four": (

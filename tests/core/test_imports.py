@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 ORDER = (
     "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
     "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
-    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "finding", "check",
-    "protocol",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "finding",
+    "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "running_error", "certify")
@@ -100,7 +100,7 @@ def test_autodiff_shares_nothing_with_the_oracle():
 @pytest.mark.parametrize("room", ORACLE)
 def test_the_oracle_knows_neither_autograd_nor_the_trace(room: str):
     assert reachable(room) <= {*ORACLE, "errors"}
-    torch = {name for name in imports(PACKAGE / f"{room}.py") if name.split(".")[0] == "torch"}
+    torch = {name for path in files(room) for name in imports(path) if name.split(".")[0] == "torch"}
     assert torch == ({"torch"} if room == "certify" else set())  # for what `torch.finfo` says of a format
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcheck.report.mathematics import latex, mathml
@@ -66,6 +66,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)  # SymPy takes its time
 @given(EXPRESSIONS)
 def test_latex_read_back_is_the_expression(expression: sympy.Expr):
     """Read by nothing but LaTeX's own rules of grouping."""
@@ -76,6 +77,7 @@ def test_latex_read_back_is_the_expression(expression: sympy.Expr):
     assert sympy.simplify(read - expression) == 0
 
 
+@settings(max_examples=60, deadline=None)  # SymPy takes its time
 @given(EXPRESSIONS)
 def test_mathml_is_well_formed_and_holds_the_latex(expression: sympy.Expr):
     text = str(expression)

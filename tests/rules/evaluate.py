@@ -25,6 +25,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "frozen": lambda a: a,
     "rounded": lambda a: a,
     "sigmoid": lambda a: 1 / (1 + mpmath.exp(-a)),
+    "erfcx": lambda a: mpmath.exp(a * a) * mpmath.erfc(a),
     "lgamma": lambda a: mpmath.re(mpmath.loggamma(a)),
     "polygamma": lambda n, a: mpmath.polygamma(int(n), a),
 }  # fmt: skip

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 
+from tests.rules.arguments import Example, a, d, i, p, q, r, u
+from tests.rules.complexes import COMPLEXES
+from tests.rules.factorizations import FACTORIZATIONS
+from tests.rules.grids import GRIDS
+from tests.rules.parts import PARTS
+from tests.rules.special import SPECIAL
 from tests.rules.tracing import Draw
 
-Example: TypeAlias = tuple[Any, ...]
 aten = torch.ops.aten
-
-
-def r(*shape: int) -> Draw:
-    """Any reals."""
-    return Draw(shape)
-
-
-def p(*shape: int) -> Draw:
-    """Positive numbers."""
-    return Draw(shape, "positive")
-
-
-def u(*shape: int) -> Draw:
-    """Between -1 and 1."""
-    return Draw(shape, "unit")
-
-
-def q(*shape: int) -> Draw:
-    """Between 0 and 1."""
-    return Draw(shape, "probability")
-
-
-def a(*shape: int) -> Draw:
-    """Above 1."""
-    return Draw(shape, "above one")
-
-
-def i(*values: Any) -> torch.Tensor:
-    """Indices."""
-    return torch.tensor(values)
-
-
-def d(*values: Any) -> torch.Tensor:
-    """Constants in double precision."""
-    return torch.tensor(values, dtype=torch.float64)
 
 
 MASK: Final = torch.tensor([[True, False, True], [False, False, True]])
@@ -106,6 +76,7 @@ PIECES: Final[dict[str, Example]] = {
     "masked_fill": (lambda x, y: x.masked_fill(MASK, 2.0) + x.masked_fill(x > 0, y), r(2, 3), r()),
     "heaviside": (lambda x: x * torch.heaviside(x.detach(), d(0.5)), r(4)),
     "copysign": (torch.copysign, r(4), p(4)),
+    "frexp": (lambda x: torch.frexp(x)[0] * x, r(5)),
     "nan_to_num": (lambda x: torch.nan_to_num(x) + (x.isnan() | x.isinf()).double(), r(3)),
     "eq": (lambda x, y: (x == y).double() + (x != y) * x, r(4), r(4)),
     "gt": (lambda x, y: (x > y) * x + (x >= y) * y + (x < 1) * x + (x <= 1) * y, r(4), r(4)),
@@ -147,6 +118,11 @@ REDUCTIONS: Final[dict[str, Example]] = {
     "cumsum": (lambda x: x.cumsum(0) + x.cumsum(-1), r(2, 3)),
     "cumprod": (lambda x: x.cumprod(-1), r(2, 3)),
     "logcumsumexp": (lambda x: x.logcumsumexp(1), r(2, 3)),
+    "mode": (lambda x: (*x.mode(1), *x.mode(0, keepdim=True)), r(2, 3)),
+    "nanmedian": (
+        lambda x: (*x.nanmedian(1), x.nanmedian(), torch.where(d(1, 0, 1) > 0, x, torch.nan).nanmedian()),
+        r(2, 3),
+    ),
     "max": (lambda x: (x.max() + x.min(), *x.max(1), *x.min(0, keepdim=True)), r(2, 3)),
     "argmax": (lambda x: x.reshape(-1)[x.argmax()] * x[0, x.argmin(1, keepdim=True)], r(2, 3)),
     "cummax": (lambda x: (*x.cummax(1), *x.cummin(0)), r(2, 3)),
@@ -279,6 +255,8 @@ SYSTEMS: Final[dict[str, Example]] = {
     ),
     "cdist": (lambda x, y: torch.cdist(x, y) + torch.cdist(x, y, 1) * torch.cdist(x, y, torch.inf), r(2, 3), r(2, 3)),
     "cdist 3": (lambda x, y: torch.cdist(x, y, 3) + torch.cdist(x, y, 1.5) + torch.cdist(x, y, 0), r(2, 3), r(1, 3)),
+    "pdist": (lambda x: F.pdist(x) + F.pdist(x, 1) + F.pdist(x, torch.inf) + F.pdist(x, 0), r(3, 2)),
+    "pdist 3": (lambda x: F.pdist(x, 3) + F.pdist(x, 1.5), r(3, 2)),
     "bilinear": (F.bilinear, r(2, 2), r(2, 3), r(1, 2, 3), r(1)),
 }  # fmt: skip
 
@@ -315,6 +293,10 @@ NORMALIZATIONS: Final[dict[str, Example]] = {
     "batch_norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), r(3, 2, 2), r(2), r(2)),
     "batch_norm running": (lambda x, w: F.batch_norm(x, d(1, 2), d(3, 4), w), r(3, 2), r(2)),
     "instance_norm": (lambda x: F.instance_norm(x, eps=0.1), r(2, 2, 3)),
+    "batch_norm updating": (
+        lambda x, w: torch.ops.aten._batch_norm_with_update(x, w, None, d(1, 2), d(3, 4), 0.1, 0.1)[0], r(3, 2), r(2),
+    ),
+    "group_norm of nothing": (lambda w: F.group_norm(d().reshape(0, 2, 2), 2, w), r(2)),
     "rms_norm": (lambda x, w: F.rms_norm(x, (3,), w, eps=0.1), r(2, 3), r(3)),
     "normalize": (lambda x: F.normalize(x, dim=1), r(2, 3)),
     "attention": (F.scaled_dot_product_attention, r(1, 1, 2, 3), r(1, 1, 4, 3), r(1, 1, 4, 3)),
@@ -361,9 +343,15 @@ LOSSES: Final[dict[str, Example]] = {
     "cosine_similarity": (F.cosine_similarity, r(2, 3), r(2, 3)),
     "triplet_margin": (F.triplet_margin_loss, r(2, 3), r(2, 3), r(2, 3)),
     "hinge_embedding": (F.hinge_embedding_loss, r(3), d(1, -1, 1)),
+    "multi_margin": (_ways(F.multi_margin_loss, margin=0.5, p=2), r(2, 3), i(1, 2)),
+    "multi_margin weighted": (lambda x, t: F.multi_margin_loss(x, t, weight=d(1, 2, 3)), r(3), torch.tensor(1)),
+    "multilabel_margin": (_ways(F.multilabel_margin_loss), r(2, 3), i([2, 0, -1], [1, -1, 0])),
+    "multilabel_margin of one": (F.multilabel_margin_loss, r(3), i(2, -1, 0)),
 }  # fmt: skip
 
-EXAMPLES: Final[dict[str, Example]] = {
-    **ARITHMETIC, **PIECES, **ACTIVATIONS, **REDUCTIONS, **LAYOUTS, **INDEXINGS, **MATRICES, **SYSTEMS, **WINDOWS,
-    **NORMALIZATIONS, **LOSSES,
-}  # fmt: skip
+_FAMILIES: Final = (
+    ARITHMETIC, PIECES, ACTIVATIONS, REDUCTIONS, LAYOUTS, INDEXINGS, MATRICES, SYSTEMS, WINDOWS, NORMALIZATIONS, LOSSES,
+    GRIDS, SPECIAL, PARTS, FACTORIZATIONS, COMPLEXES,
+)  # fmt: skip
+EXAMPLES: Final[dict[str, Example]] = {name: example for family in _FAMILIES for name, example in family.items()}
+assert len(EXAMPLES) == sum(map(len, _FAMILIES)), "two examples have the same name"

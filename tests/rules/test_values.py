@@ -15,6 +15,8 @@ from tests.rules import tracing
 from tests.rules.examples import EXAMPLES
 
 SEEDS = (0, 1, 2)
+REFUSED = {"aten.nextafter", "aten._linalg_svd", "aten._linalg_eigh", "aten.linalg_eig", "aten.linalg_matrix_exp"}
+"""What no rule can say; `test_tracing` holds the refusals."""
 
 # PyTorch's trigamma is a short asymptotic series: it has about ten digits.
 TOLERANCE = {"digamma": 1e-8, "polygamma": 1e-8}
@@ -22,6 +24,7 @@ TOLERANCE = {"digamma": 1e-8, "polygamma": 1e-8}
 # PyTorch says so itself, when its forward mode is first used, and of two reductions.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter:UserWarning"),
+    pytest.mark.filterwarnings("ignore:index_reduce.. is in beta:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),
 ]
 
@@ -58,7 +61,7 @@ def test_traced_values_are_pytorchs(name: str) -> None:
 
 def test_every_rule_has_an_example() -> None:
     used = frozenset().union(*(outcome(name)[1] for name in EXAMPLES))
-    assert not sorted(table().keys() - used)
+    assert table().keys() - used == REFUSED
 
 
 def test_a_wrong_rule_is_noticed() -> None:

@@ -1,0 +1,120 @@
+"""PyTorch's database of its operators: which entries there are, and a few small sample inputs of each."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from diffcheck.errors import LoadError
+
+SEED: Final = 0
+"""Samples are drawn from PyTorch's, NumPy's and Python's generators; seeded so before each entry."""
+MOST_ELEMENTS: Final = 30_000
+"""Samples with more elements in their tensors are left out: a trace follows each element by itself."""
+_MOST_SAMPLES: Final = 400
+"""Some entries have thousands: it is chosen among the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One operator of the database."""
+
+    name: str
+    """With its variant: `nn.functional.pad.circular`."""
+    info: Any
+    """PyTorch's `OpInfo`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One call of an operator, and which of the database's samples it is."""
+
+    position: int
+    call: Any
+    """PyTorch's `SampleInput`."""
+
+
+def entries(patterns: Sequence[str] = ()) -> list[Entry]:
+    """The entries that are differentiable in float64, in the database's order.
+
+    Args:
+        patterns: Only entries whose name matches one of these, as file names do: `linalg.*`.
+
+    Raises:
+        LoadError: The database can't be imported, or has no such entry.
+    """
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ModuleNotFoundError as error:
+        if error.name != "expecttest":
+            raise
+        raise LoadError(
+            "PyTorch's database of operators needs the package expecttest: pip install 'torch-diffcheck[audit]'"
+        ) from error
+    known = [
+        Entry(info.full_name, info)
+        for info in op_db
+        if info.supports_autograd and torch.float64 in info.supported_backward_dtypes("cpu")
+    ]
+    found = [e for e in known if not patterns or any(fnmatchcase(e.name, p) for p in patterns)]
+    if not found:
+        raise LoadError(f"no differentiable operator of the database is named {' or '.join(patterns)}")
+    return found
+
+
+def samples(entry: Entry, dtype: torch.dtype, count: int) -> list[Sample]:
+    """So many of an entry's samples: small ones, of different structure as far as there are some."""
+    _seed()
+    drawn = itertools.islice(entry.info.sample_inputs("cpu", dtype, requires_grad=True), _MOST_SAMPLES)
+    fitting: list[tuple[int, Sample]] = []
+    for position, call in enumerate(drawn):
+        tensors = [leaf for leaf in _leaves(call) if isinstance(leaf, Tensor)]
+        real = sum(t.numel() for t in tensors if t.requires_grad)
+        if real and sum(t.numel() for t in tensors) <= MOST_ELEMENTS:
+            fitting.append((real, Sample(position, call)))
+    fitting.sort(key=lambda pair: (pair[0], pair[1].position))
+    return list(itertools.islice(_varied([sample for _, sample in fitting]), count))
+
+
+def _varied(ordered: Sequence[Sample]) -> Iterator[Sample]:
+    """First a sample of every structure, each time the smallest, then the others."""
+    seen: set[str] = set()
+    others = []
+    for sample in ordered:
+        structure = _structure(sample.call)
+        if structure in seen:
+            others.append(sample)
+        else:
+            seen.add(structure)
+            yield sample
+    yield from others
+
+
+def _structure(call: Any) -> str:
+    """The ranks of the tensors, the numbers of the arguments, and which are None."""
+    parts = []
+    for leaf in _leaves(call):
+        if isinstance(leaf, Tensor):
+            parts.append(f"{leaf.ndim}{'' if leaf.numel() > 1 else '.'}")
+        else:
+            parts.append("n" if isinstance(leaf, (int, float)) and not isinstance(leaf, bool) else repr(leaf))
+    return " ".join([*parts, *call.kwargs])
+
+
+def _leaves(call: Any) -> list[Any]:
+    return tree_leaves((call.input, call.args, call.kwargs))
+
+
+def _seed() -> None:
+    torch.manual_seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002 - PyTorch's samples draw from it
+    random.seed(SEED)

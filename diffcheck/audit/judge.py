@@ -1,0 +1,224 @@
+"""One entry of the database → a Result for each mode: its samples traced, proved, differentiated and judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from diffcheck import autodiff
+from diffcheck.audit.database import Entry, Sample, samples
+from diffcheck.audit.sampled import Sampled, sampled
+from diffcheck.batch import flat
+from diffcheck.certify import Certifier, Format, Outcome, format_of
+from diffcheck.compiler import EXACT, compile_graph
+from diffcheck.diagnosis import Subject
+from diffcheck.draw import Drawn
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
+from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
+from diffcheck.faults import time_limit
+from diffcheck.finding import finding_of, worst_number
+from diffcheck.identity import Proof, Status, prove
+from diffcheck.shadow import MANTISSA_BITS, Budget
+from diffcheck.trace import differentiate, trace
+from diffcheck.verdict import Finding, Result, Verdict
+
+NO_SUCH_MODE: Final = "forward mode"
+"""What `Unsupported` names where PyTorch does not implement the mode for an operator."""
+
+_BEYOND: Final = "out of bounds for storage"
+_ORDER: Final = (
+    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.INACCURATE,
+    Verdict.ERROR, Verdict.WRONG,
+)  # fmt: skip
+"""From the least to the most that one sample says of an entry; a sample without a derivative says nothing."""
+_VERDICT_OF: Final = {
+    Outcome.WRONG: Verdict.WRONG,
+    Outcome.INACCURATE: Verdict.INACCURATE,
+    Outcome.UNDECIDED: Verdict.UNDECIDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an audit is asked to do."""
+
+    modes: tuple[str, ...] = ("reverse", "forward")
+    dtype: str = "float64"
+    samples: int = 5
+    seconds: float = 20.0
+    """Per sample and mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One sample in one mode."""
+
+    verdict: Verdict
+    reason: str = ""
+    max_ulps: float = 0.0
+    max_bounds: float = 0.0
+    kink: bool = False
+    finding: Finding | None = None
+
+
+def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
+    """Judges an entry in every mode asked for."""
+    dtype = DTYPES[plan.dtype]
+    chosen = samples(entry, dtype, plan.samples)
+    for mode in plan.modes:
+        started = time.perf_counter()
+        if not chosen:
+            judged = [_Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")]
+        else:
+            judged = list(_judge_samples(entry, chosen, mode, plan))
+        yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
+
+
+def _result(
+    entry: Entry, mode: str, plan: Plan, chosen: Sequence[Sample], judged: Sequence[_Judged], seconds: float
+) -> Result:
+    position = max(range(len(judged)), key=lambda i: (_ORDER.index(judged[i].verdict), -i))
+    worst = judged[position]
+    repro: tuple[str, ...] = ()
+    reason = worst.reason
+    if chosen and worst.verdict not in (Verdict.PROVED, Verdict.UNDEFINED):
+        reason = f"{reason} [sample {chosen[position].position}]"
+        try:
+            repro = sampled(entry, chosen[position], DTYPES[plan.dtype]).repro
+        except DiffcheckError:
+            repro = ()
+    return Result(
+        id=entry.name,
+        mode=mode,
+        dtype=plan.dtype,
+        verdict=worst.verdict,
+        inputs=len(chosen),
+        kinks=sum(j.kink for j in judged),
+        undefined=sum(j.verdict is Verdict.UNDEFINED for j in judged),
+        max_error_ulps=max(j.max_ulps for j in judged),
+        max_error_bounds=max(j.max_bounds for j in judged),
+        seconds=seconds,
+        finding=worst.finding,
+        reason=reason,
+        details=repro,
+    )
+
+
+def _judge_samples(entry: Entry, chosen: Sequence[Sample], mode: str, plan: Plan) -> Iterator[_Judged]:
+    """One after the other. Once an identity is not decided the entry agrees at best, and no other one is tried."""
+    proving = True
+    for sample in chosen:
+        judged = _judge_sample(entry, sample, mode, plan, proving=proving)
+        proving &= judged.verdict is not Verdict.AGREES
+        yield judged
+
+
+def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, proving: bool) -> _Judged:
+    deadline = time.monotonic() + plan.seconds
+    try:
+        with time_limit(plan.seconds, f"sample {sample.position}"):
+            item = sampled(entry, sample, DTYPES[plan.dtype])
+            evaluation = _evaluated(item, mode, plan)
+    except Unsupported as error:
+        return _Judged(Verdict.UNSUPPORTED, str(error))
+    except RuleError as error:
+        return _Judged(Verdict.UNSUPPORTED, f"a rule is wrong: {error}")
+    except (BudgetExceeded, RecursionError) as error:
+        return _Judged(Verdict.UNDECIDED, str(error))
+    except CaseFailure as error:
+        if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
+            return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
+        return _Judged(Verdict.ERROR, str(error))
+    return _concluded(item, mode, plan, evaluation, deadline if proving else None)
+
+
+def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
+    traced, run = trace(item.case, mode, item.values, _Seeds(), Budget(seconds=plan.seconds))
+    seeds = _Seeds()
+    fresh = {name: value.clone() for name, value in item.values.items()}
+    computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
+    point = flat(list(item.values.values())) + flat(seeds.kept)
+    fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
+    check_values(traced, run, point, fmt)
+    certifier = Certifier(
+        traced.variables, traced.reference, traced.executed, fmt, second_order=mode in autodiff.SECOND_ORDER
+    )
+    path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
+    judgement = certifier.judge(point, computed)
+    return Evaluation(path, judgement, computed, point, item.values, seeds.kept, alone=True)
+
+
+def _coarsest(dtype: torch.dtype, derivatives: Sequence[Tensor]) -> Format:
+    """The format of the least precise derivative: what converts to another dtype has a tangent of that."""
+    dtypes = [dtype, *(d.dtype for d in derivatives if d.dtype in MANTISSA_BITS)]
+    coarsest = min(dtypes, key=MANTISSA_BITS.__getitem__)
+    return format_of(coarsest, MANTISSA_BITS[coarsest])
+
+
+class _Seeds:
+    """Cotangents or tangents of both signs and of moderate size, the same ones each time."""
+
+    def __init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(1)
+        self.kept: list[Tensor] = []
+
+    def __call__(self, like: Sequence[Tensor]) -> list[Tensor]:
+        found = [self._draw(tensor) for tensor in like]
+        self.kept += found
+        return found
+
+    def _draw(self, like: Tensor) -> Tensor:
+        size = 0.5 + torch.rand(like.shape, generator=self._generator, dtype=torch.float64)
+        sign = torch.randint(2, like.shape, generator=self._generator) * 2 - 1
+        return (size * sign).to(like.dtype)
+
+
+def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float | None) -> _Judged:
+    judgement = evaluation.judgement
+    facts: dict[str, Any] = {
+        "max_ulps": judgement.max_ulps,
+        "max_bounds": judgement.max_bounds,
+        "kink": judgement.kink,
+    }
+    if judgement.failures:
+        verdict = max((_VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
+        if verdict is Verdict.UNDECIDED:
+            return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
+        replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}"
+        finding = finding_of(_subject(item, mode, plan, evaluation), replay, "")
+        return _Judged(verdict, finding.headline, finding=finding, **facts)
+    if evaluation.computed and judgement.undefined == len(evaluation.computed):
+        return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
+    if deadline is None:
+        return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
+    try:
+        with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
+            proof = prove(evaluation.path.trace.executed, evaluation.path.trace.reference)
+    except (BudgetExceeded, RecursionError) as error:
+        return _Judged(Verdict.AGREES, f"not proved: {error}", **facts)
+    if proof.status is Status.PROVED:
+        return _Judged(Verdict.PROVED, **facts)
+    return _Judged(Verdict.AGREES, f"not proved: {_why(proof, evaluation)}", **facts)
+
+
+def _subject(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation) -> Subject:
+    """A finding at a sample: an operator's other inputs are other samples, and none is drawn."""
+    drawn = Drawn(
+        {name: tuple(value.shape) for name, value in item.values.items()},
+        {name: tuple(value.reshape(-1).tolist()) for name, value in item.values.items()},
+        (1.0,),
+        given=item.values,
+    )
+    position = worst_number(evaluation)
+    return Subject(item.case, mode, plan.dtype, drawn, evaluation, position, again=lambda _: (), probe=lambda _: None)
+
+
+def _why(proof: Proof, evaluation: Evaluation) -> str:
+    entry = evaluation.path.trace.entries[proof.position or 0]
+    place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
+    return f"{place}, {proof.why or 'the two sides were not recognised as equal'}"

@@ -1,0 +1,102 @@
+"""The run of an audit: entries → results, kept in a journal as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any, Final
+
+from diffcheck import __version__
+from diffcheck.audit import judge as judging
+from diffcheck.audit.database import Entry
+from diffcheck.audit.journal import Journal
+from diffcheck.audit.judge import Plan
+from diffcheck.audit.pool import Done, Limits, each
+from diffcheck.verdict import Result
+
+_MEMORY: Final = 3 * 2**30
+"""What one entry may take, beyond what is shared with all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An entry is finished."""
+
+    name: str
+    results: tuple[Result, ...]
+
+
+def audit(
+    entries: Sequence[Entry],
+    plan: Plan,
+    *,
+    jobs: int = 1,
+    journal: Path | None = None,
+    work: Callable[[Entry, Plan], Iterator[Result]] = judging.judge,
+    limits: Limits | None = None,
+) -> Iterator[Progress]:
+    """Judges every entry that the journal does not know, and gives all as they are known.
+
+    Args:
+        entries: Of the database.
+        plan: In which modes, and on how many samples.
+        jobs: Entries at once.
+        journal: Where results are kept, and looked up first.
+        work: What is done with an entry, in a process of its own.
+        limits: Of that process; by default four times what the samples may take.
+
+    Raises:
+        LoadError: The journal stands for another audit.
+    """
+    kept = Journal(journal, _identity(plan)) if journal is not None else None
+    known = kept.read() if kept is not None else {}
+    for entry in entries:
+        if entry.name in known:
+            yield Progress(entry.name, known[entry.name])
+    if kept is not None:
+        kept.begin()
+    warm_up()
+    limits = limits or Limits(20 + 2 * plan.seconds * plan.samples * len(plan.modes), _MEMORY)
+    open_positions = [i for i, entry in enumerate(entries) if entry.name not in known]
+    for done in each(open_positions, lambda i: work(entries[i], plan), limits, jobs):
+        results = _completed(entries[done.position], plan, done)
+        if kept is not None:
+            kept.append(entries[done.position].name, results)
+        yield Progress(entries[done.position].name, results)
+
+
+def _completed(entry: Entry, plan: Plan, done: Done) -> tuple[Result, ...]:
+    """The results of an entry, with one for each mode that its process did not get to."""
+    if done.fault is None:
+        return done.results
+    verdict, reason = done.fault
+    missing = plan.modes[len(done.results) :]
+    return (*done.results, *(Result(entry.name, mode, plan.dtype, verdict, reason=reason) for mode in missing))
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    """What results must have in common to stand in one journal; which entries were asked for is no part of it."""
+    return {
+        "diffcheck": __version__,
+        "torch": version_of("torch"),
+        "modes": list(plan.modes),
+        "dtype": plan.dtype,
+        "samples": plan.samples,
+    }
+
+
+def warm_up() -> None:
+    """Imports what every process would import by itself, and starts no thread: the processes are forked from here."""
+    import warnings
+
+    import torch
+
+    from diffcheck.rules import table
+
+    table()
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
+        import torch._decomp.decompositions_for_jvp

@@ -1,0 +1,285 @@
+"""Complex numbers in shadows: pairs of expressions, and the rules that apply where a complex tensor takes part.
+
+The table's names have `complex.` in front. What only moves elements has the same rule for both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from diffcheck.constants import scalar
+from diffcheck.errors import Unsupported
+from diffcheck.expr import HALF, ONE, PI, TWO, ZERO, Expr, call, constant, total, vanishes, where
+from diffcheck.rules import indexing, layout, pointwise, reduction
+from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, guarded
+
+
+@dataclass(frozen=True, slots=True)
+class Complex:
+    """A complex number: two expressions."""
+
+    re: Expr
+    im: Expr
+
+    def __add__(self, other: Any) -> Complex:
+        other = as_complex(other)
+        return Complex(self.re + other.re, self.im + other.im)
+
+    def __sub__(self, other: Any) -> Complex:
+        other = as_complex(other)
+        return Complex(self.re - other.re, self.im - other.im)
+
+    def __mul__(self, other: Any) -> Complex:
+        other = as_complex(other)
+        return Complex(self.re * other.re - self.im * other.im, self.re * other.im + self.im * other.re)
+
+    def __truediv__(self, other: Any) -> Complex:
+        other = as_complex(other)
+        if other.im is ZERO:
+            return Complex(self.re / other.re, self.im / other.re)
+        size = other.re * other.re + other.im * other.im
+        upper = self * other.conjugate()
+        return Complex(upper.re / size, upper.im / size)
+
+    def __neg__(self) -> Complex:
+        return Complex(-self.re, -self.im)
+
+    def conjugate(self) -> Complex:
+        """re - i·im."""
+        return Complex(self.re, -self.im)
+
+
+def as_complex(value: Any) -> Complex:
+    """A number or a real expression as a complex one."""
+    if isinstance(value, Complex):
+        return value
+    if isinstance(value, complex):
+        return Complex(scalar(value.real), scalar(value.imag))
+    return Complex(value if isinstance(value, Expr) else scalar(value), ZERO)
+
+
+def by_parts(function: Callable[[Expr], Expr], x: Array) -> Array:
+    """Applies a function to every expression, of complex numbers to both."""
+
+    def apply(e: Any) -> Any:
+        return Complex(function(e.re), function(e.im)) if isinstance(e, Complex) else function(e)
+
+    return elements((apply(e) for e in x.flat), x.shape)
+
+
+def joined(cells: Array) -> Array:
+    """Complex numbers from an array whose last axis holds the two parts."""
+    return elements((Complex(*cells[i]) for i in np.ndindex(*cells.shape[:-1])), cells.shape[:-1])
+
+
+def parted(x: Array) -> Array:
+    """The two parts of complex numbers along a new last axis."""
+    numbers = [as_complex(e) for e in x.flat]
+    return elements((part for z in numbers for part in (z.re, z.im)), (*x.shape, 2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fourier transforms
+# ---------------------------------------------------------------------------------------------------------------------
+
+_NONE, _ROOT, _WHOLE = 0, 1, 2
+"""What PyTorch calls the normalizations."""
+
+
+def _cosine(turn: int, n: int) -> Expr:
+    """cos(2π · turn / n), of an angle within an eighth of a circle: relations between cosines hold by themselves."""
+    turn %= n
+    turn = min(turn, n - turn)
+    if 4 * turn > n:
+        return -_cosine_within(n - 2 * turn, 2 * n)
+    return _cosine_within(turn, n)
+
+
+def _cosine_within(turn: int, n: int) -> Expr:
+    if turn == 0:
+        return ONE
+    if 4 * turn == n:
+        return ZERO
+    if 6 * turn == n:
+        return HALF
+    if 8 * turn == n:
+        return call("sqrt", HALF)
+    if 12 * turn == n:
+        return call("sqrt", constant(3)) / TWO
+    angle = constant(2) * PI * (constant(turn) / constant(n))
+    if 8 * turn > n:
+        return call("sin", constant(2) * PI * (constant(n - 4 * turn) / constant(4 * n)))
+    return call("cos", angle)
+
+
+def root_of_unity(turn: int, n: int) -> Complex:
+    """exp(2πi · turn / n)."""
+    return Complex(_cosine(turn, n), _cosine(4 * turn - n, 4 * n))
+
+
+def _transformed(x: Array, dim: int, sign: int) -> Array:
+    rows = np.moveaxis(x, dim, -1)
+    n = rows.shape[-1]
+    roots = [root_of_unity(k, n) for k in range(n)]
+
+    def one(row: Array, k: int) -> Complex:
+        terms = [as_complex(e) * roots[sign * j * k % n] for j, e in enumerate(row)]
+        return Complex(total(z.re for z in terms), total(z.im for z in terms))
+
+    done = elements((one(rows[i], k) for i in np.ndindex(*rows.shape[:-1]) for k in range(n)), rows.shape)
+    return np.moveaxis(done, -1, dim)
+
+
+def _normalized(x: Array, sizes: Sequence[int], how: int) -> Array:
+    count = constant(prod(sizes))
+    factor = {_NONE: ONE, _ROOT: ONE / call("sqrt", count), _WHOLE: ONE / count}[how]
+    return by_parts(lambda e: e * factor, x)
+
+
+def fourier(x: Array, dims: Sequence[int], how: int, forward: bool) -> Array:
+    """The transform along some axes."""
+    for dim in dims:
+        x = _transformed(x, dim, -1 if forward else 1)
+    sizes = [x.shape[d] for d in dims]
+    return _normalized(x, sizes, how)
+
+
+def fourier_of_reals(x: Array, dims: Sequence[int], how: int, onesided: bool) -> Array:
+    """The transform of real numbers; its last axis holds the first half only, if that is asked for."""
+    full = fourier(x, dims, how, forward=True)
+    if not onesided:
+        return full
+    return np.take(full, range(x.shape[dims[-1]] // 2 + 1), axis=dims[-1])
+
+
+def fourier_to_reals(x: Array, dims: Sequence[int], how: int, size: int) -> Array:
+    """The inverse transform of what holds the first half of a symmetric spectrum: only real parts count."""
+    for dim in dims[:-1]:
+        x = _transformed(x, dim, 1)
+    last = dims[-1]
+    rows = np.moveaxis(x, last, -1)
+    shape = (*rows.shape[:-1], size)
+
+    def value(row: Array, k: int) -> Expr:
+        terms = []
+        for j, e in enumerate(row[: size // 2 + 1]):
+            root = root_of_unity(j * k, size)
+            part = (as_complex(e) * root).re
+            # The middle and the first stand for themselves, the others for their mirror images too.
+            terms.append(part if j == 0 or 2 * j == size else TWO * part)
+        return total(terms)
+
+    done = elements((value(rows[i], k) for i in np.ndindex(*rows.shape[:-1]) for k in range(size)), shape)
+    result = np.moveaxis(done, -1, last)
+    return _normalized(result, [result.shape[d] for d in dims], how)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arithmetic, and between the two kinds
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(function: Callable[..., Complex]) -> Rule:
+    def apply(*args: Any, **options: Any) -> Array:
+        spread = np.broadcast_arrays(*(_as_array(a) for a in args))
+        return elements(
+            (function(*map(as_complex, row), **options) for row in zip(*(a.flat for a in spread), strict=True)),
+            spread[0].shape,
+        )
+
+    return array(apply)
+
+
+def _as_array(value: Any) -> Array:
+    return value if isinstance(value, np.ndarray) else elements([as_complex(value)], ())
+
+
+def _half(value: Any, name: str) -> Any:
+    """One part of complex numbers; what is real, an index or a mask, belongs to both."""
+    if isinstance(value, np.ndarray) and any(isinstance(e, Complex) for e in value.flat):
+        return elements((getattr(as_complex(e), name) for e in value.flat), value.shape)
+    if isinstance(value, complex):
+        return getattr(as_complex(value), name)
+    return value
+
+
+def _linear(rule: Rule) -> Rule:
+    """The rule for real numbers applied to each part: it is linear, with real coefficients."""
+    is_pointwise = rule.kind == "pointwise"
+
+    def apply(*args: Any, **options: Any) -> Array:
+        parts = []
+        for name in ("re", "im"):
+            halves = [_half(a, name) for a in args]
+            parts.append(elementwise(rule.apply, *halves) if is_pointwise else rule.apply(*halves, **options))
+        return elementwise(Complex, *parts)
+
+    return Rule(apply, "array" if is_pointwise else rule.kind)
+
+
+def modulus(z: Complex) -> Expr:
+    """|z|."""
+    return call("sqrt", z.re * z.re + z.im * z.im)
+
+
+def direction(z: Complex) -> Complex:
+    """z / |z|, and 0 for 0."""
+    size = modulus(z)
+    return Complex(where(vanishes(size), ZERO, z.re / size), where(vanishes(size), ZERO, z.im / size))
+
+
+def polar(size: Array, angle: Array) -> Array:
+    """size · exp(i · angle)."""
+    return elementwise(lambda r, t: Complex(r * call("cos", t), r * call("sin", t)), size, angle)
+
+
+def converted(x: Array, dtype: Any) -> Array:
+    """The shadow of a tensor converted from or to a complex dtype; a real one keeps the real parts."""
+    if dtype.is_complex:
+        return elements(map(as_complex, x.flat), x.shape)
+    if not dtype.is_floating_point:
+        raise Unsupported("complex numbers", "converted to integers")
+    return elements((as_complex(e).re for e in x.flat), x.shape)
+
+
+_MOVES: Final = (
+    "aten.clone", "aten.cat", "aten.stack", "aten.flip", "aten.roll", "aten.repeat", "aten.constant_pad_nd",
+    "aten.slice_backward", "aten.select_backward", "aten.diagonal_backward",
+    "aten.zero", "aten.fill",
+    "aten.zeros_like", "aten.empty_like", "aten.new_zeros",
+    "aten.new_empty_strided", "aten._new_zeros_with_same_feature_meta",
+)  # fmt: skip
+"""What only moves elements, or makes zeros."""
+
+_SUMS: Final[dict[str, Rule]] = {
+    "aten.sum": reduction.RULES["aten.sum"],
+    "aten.masked_fill": pointwise.RULES["aten.masked_fill"],
+    "aten.where": pointwise.RULES["aten.where"],
+    **{name: indexing.RULES[name] for name in ("aten.scatter_add", "aten.index_add", "aten.index_put")},
+}
+
+RULES: Final[dict[str, Rule]] = {
+    **{f"complex.{name}": layout.RULES[name] for name in _MOVES},
+    **{f"complex.{name}": _linear(rule) for name, rule in _SUMS.items()},
+    **{f"complex.{name}": indexing.RULES[name] for name in ("aten.gather", "aten.index", "aten.index_select")},
+    "complex.aten._fft_r2c": array(fourier_of_reals),
+    "complex.aten._fft_c2c": array(fourier),
+    "complex.aten._fft_c2r": array(fourier_to_reals),
+    "complex.aten._to_copy": guarded(lambda d, x, **_: converted(x, d.result.dtype)),
+    "complex.aten.copy": guarded(lambda d, _, x, *__, **___: converted(x, d.arguments[0].dtype)),
+    "complex.aten.add": _numbers(lambda x, y, alpha=1: x + y * as_complex(alpha)),
+    "complex.aten.sub": _numbers(lambda x, y, alpha=1: x - y * as_complex(alpha)),
+    "complex.aten.mul": _numbers(lambda x, y: x * y),
+    "complex.aten.div": _numbers(lambda x, y: x / y),
+    "complex.aten.neg": _numbers(lambda x: -x),
+    "complex.aten._conj_physical": _numbers(Complex.conjugate),
+    "complex.aten.complex": array(lambda re, im: elementwise(Complex, re, im)),
+    "complex.aten.polar": array(polar),
+    "complex.aten.sgn": _numbers(direction),
+    "complex.aten.abs": array(lambda x: elements((modulus(as_complex(e)) for e in x.flat), x.shape)),
+}

@@ -1,0 +1,60 @@
+"""Examples in which complex numbers occur between real inputs and real outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from tests.rules.arguments import Example, i, r
+
+
+def _parts(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The real and imaginary parts of what a function returns."""
+    return lambda *args: torch.view_as_real(function(*args).resolve_conj())
+
+
+def _z(x: Tensor) -> Tensor:
+    return torch.view_as_complex(x)
+
+
+COMPLEXES: Final[dict[str, Example]] = {
+    "fft": (_parts(lambda x: torch.fft.fft(x) + torch.fft.fft(x, 4, norm="ortho")[..., :1]), r(2, 3)),
+    "fft of complex numbers": (_parts(lambda x: torch.fft.fft(_z(x), norm="forward")), r(5, 2)),
+    "ifft": (_parts(lambda x: torch.fft.ifft2(_z(x))), r(2, 6, 2)),
+    "rfft": (_parts(torch.fft.rfft), r(2, 8)),
+    "rfft of odd length": (_parts(lambda x: torch.fft.rfftn(x, dim=(0, 1))), r(3, 5)),
+    "irfft": (lambda x: torch.fft.irfft(_z(x), 4) + torch.fft.irfft(_z(x), 5).sum(), r(3, 2)),
+    "hfft": (lambda x: torch.fft.hfft(_z(x), 5, norm="ortho"), r(3, 2)),
+    "ihfft": (_parts(lambda x: torch.fft.ihfft(x, dim=0)), r(6, 2)),
+    "complex": (_parts(lambda x, y: torch.complex(x, y) * torch.complex(y, x).conj()), r(3), r(3)),
+    "polar": (_parts(lambda x, y: torch.polar(x.abs() + 1, y)), r(3), r(3)),
+    "complex arithmetic": (
+        _parts(lambda x, y: 2 * _z(x) + (1 + 2j) * _z(y) - _z(x) * -_z(y) / (_z(y) * _z(y).conj() + 1)),
+        r(3, 2), r(3, 2),
+    ),
+    "complex parts": (lambda x: _z(x).real * _z(x).conj().imag + _z(x).abs(), r(3, 2)),
+    "complex conversions": (_parts(lambda x: x.to(torch.complex128) * _z(x[:, None].expand(3, 2).contiguous())), r(3)),
+    "complex sums": (_parts(lambda x: _z(x).sum() + _z(x).sum(0) - torch.sgn(_z(x)).sum(1)[0]), r(2, 3, 2)),
+    "complex moves": (
+        _parts(
+            lambda x: torch.cat([_z(x), _z(x).flip(0)])[i(0, 3)].index_select(0, i(1, 0)) + _written(_z(x))
+            + torch.stack([_z(x)[0], _z(x)[1].roll(1)])
+        ),
+        r(2, 3, 2),
+    ),
+}  # fmt: skip
+
+
+def _written(z: Tensor) -> Tensor:
+    y = torch.zeros_like(z)
+    y.copy_(z.conj())
+    y[0].mul_(2)
+    y.real[1].add_(1)
+    y.diagonal().add_(z.diagonal() * z[0, 1])
+    y[:, 2].fill_(2)
+    y[0, 1].zero_()
+    y = torch.where(i([1, 0, 1], [1, 1, 0]) > 0, y, torch.empty_like(z).copy_(torch.conj_physical(z)))
+    return y + torch.nn.functional.pad(z[:, 1:], (0, 1)) + z.repeat(1, 1).gather(1, i([0, 1, 1], [2, 2, 0]))
