@@ -419,7 +419,8 @@ def _note(row: _Row, evaluation: Evaluation) -> None:
     traced = evaluation.path.trace
     if evaluation.path.proof.status is Status.LEFT and row.largest is not None:
         return  # a size that is large shows no more of the pattern, and takes long to write
-    if row.largest is None or len(traced.unit_reference) > len(row.largest.unit_reference):
+    readable = evaluation.path.proof.status is not Status.LEFT  # nobody reads a sum of 67 terms
+    if row.largest is None or (readable and len(traced.unit_reference) > len(row.largest.unit_reference)):
         row.largest = traced
 
 

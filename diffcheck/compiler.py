@@ -118,8 +118,16 @@ class _Accuracy:
     ulps: int
 
 
+_RANGES: Final = {24: (2.0**-149, 2.0**128), 11: (2.0**-24, 65520.0), 8: (2.0**-133, 2.0**128)}
+"""The smallest subnormal number of a format of so many bits, and what rounds to an infinity."""
+
+
 def _rounded(x: arb, bits: int) -> arb:
-    return x + arb(0, abs(x).abs_upper() * 2.0**-bits)
+    smallest, overflow = _RANGES.get(bits, (0.0, float("inf")))
+    size = abs(x).abs_upper()
+    if size == 0:
+        return x
+    return x + arb(0, size * 2.0**-bits + smallest if size < overflow else float("inf"))
 
 
 def _ranged(arithmetic: Arithmetic) -> Callable[[arb], arb]:

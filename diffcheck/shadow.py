@@ -343,8 +343,7 @@ class Shadows(TorchDispatchMode):
             if self._sources is not None and not self._state.inside_decomposition:
                 source = _users_line(self._state.phase)
                 if source is not None:
-                    for node in marked.flat:
-                        self._sources.setdefault(node, source)
+                    self._sources |= {n: source for n in marked.flat if n not in self._sources and n.args}
 
     def _mark(self, op: Operation, target: Tensor, shadow: Array) -> Array:
         bits = MANTISSA_BITS.get(target.dtype, self._bits)
@@ -497,6 +496,8 @@ def _inside_function() -> bool:
 
 
 _OURS: Final = str(Path(__file__).parent)
+_CALLERS: Final = frozenset(str(Path(__file__).with_name(name)) for name in ("autodiff.py", "trace.py"))
+"""What calls the user's function: above it there are users of ours."""
 _TORCHS: Final = str(Path(torch.__file__).parent)
 
 
@@ -505,7 +506,7 @@ def _users_line(phase: str) -> Source | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.endswith("autodiff.py") and file.startswith(_OURS):
+        if file in _CALLERS:
             return None
         if not file.startswith((_OURS, _TORCHS, "<")):
             return Source(file, frame.f_lineno, frame.f_code.co_name, phase)

@@ -63,7 +63,7 @@ class Mistake(StrEnum):
     LAYOUT = "only for one layout"
     BEYOND = "only beyond a size"
     REGION = "only in a region"
-    TIES = "only at ties"
+    TIES = "only at ties and kinks"
     PRECISION = "computed in lower precision"
     ROUNDED = "rounded constant"
     FINITE_DIFFERENCES = "finite differences"

@@ -100,8 +100,12 @@ def explained(views: Sequence[View], hypotheses: Sequence[Hypothesis]) -> Diagno
         return None
     largest = max(wrong, key=lambda v: len(v.trace.entries))
     found = next((d for hypothesis in hypotheses if (d := hypothesis(largest)) is not None), None)
-    if found is not None and found.name in (Mistake.FACTOR, Mistake.SIGN):
+    if found is None:
+        return None
+    if found.name in (Mistake.FACTOR, Mistake.SIGN):
         return factors_by_size(views) or found
+    if largest is not views[0] and "[" in found.explanation:
+        return replace(found, explanation=f"{found.explanation} (with {largest.shapes})")
     return found
 
 

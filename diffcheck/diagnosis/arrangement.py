@@ -152,8 +152,7 @@ def broadcast(view: View) -> Diagnosis | None:
     return Diagnosis(
         Mistake.BROADCAST,
         certainty,
-        f"{view.owner} of shape {_tuple(shape)} is broadcast to {_tuple(target)}: "
-        f"its gradient adds up {what} terms than the entries that it went to",
+        f"{view.owner} is broadcast, and its gradient adds up {what} terms than there are entries that it went to",
     )
 
 
@@ -169,10 +168,6 @@ def _spreads(shape: Sequence[int], target: Sequence[int]) -> bool:
         return np.broadcast_shapes(tuple(shape), tuple(target)) == tuple(target)
     except ValueError:
         return False
-
-
-def _tuple(shape: Sequence[int]) -> str:
-    return str(tuple(shape))
 
 
 def axis(view: View) -> Diagnosis | None:

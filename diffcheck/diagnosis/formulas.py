@@ -21,6 +21,8 @@ from diffcheck.verdict import Certainty, Diagnosis, Mistake
 
 _LARGEST: Final = 150
 """Operations of a formula that SymPy is asked to simplify."""
+_SIMPLIFIED: Final = 40
+"""Operations of a quotient that is simplified; of a longer one, common factors are cancelled."""
 _SIMPLE: Final = 12
 """Operations of a factor that is worth a name."""
 _SHOWN: Final = 4
@@ -128,7 +130,7 @@ def factor(view: View) -> Diagnosis | None:
         found.append(one)
     mistake, words, certainty = found[0]
     if mistake is Mistake.MISSING_FACTOR:
-        explanation = f"missing factor {words}"
+        explanation = f"the derivative has the factor {words}, which the executed formula lacks"
     else:
         explanation = f"the executed formula has the factor {words}, which the derivative has not"
     return Diagnosis(mistake, certainty, explanation)
@@ -168,7 +170,8 @@ def _quotient(ours: Expr, right: Expr) -> tuple[Mistake, str, Expr] | None:
     if max(written_size(ours), written_size(right)) > _LARGEST:
         return None
     a, b = symbolic.to_sympy([ours, right])
-    quotient = sympy.simplify(b / a)
+    reduce = sympy.simplify if sympy.count_ops(b / a) <= _SIMPLIFIED else sympy.cancel
+    quotient = reduce(b / a)
     top, bottom = quotient.replace(sympy.tan, lambda u: sympy.sin(u) / sympy.cos(u)).together().as_numer_denom()
     if not quotient.free_symbols or (top.free_symbols and bottom.free_symbols):
         return None
@@ -224,12 +227,12 @@ def term(view: View) -> Diagnosis | None:
             if mistake is not None:
                 mistakes.add(mistake)
                 whole = seed * (b - a if mistake is Mistake.MISSING_TERM else a - b)
-                shown = shown or f"{_difference(whole)}, in {view.derivative_of(position)}"
+                shown = shown or f"{_difference(whole)}, for {view.place(position)}"
     if not kept or len(mistakes) != 1:
         return None
     (mistake,) = mistakes
-    explanation = f"missing term {shown}" if mistake is Mistake.MISSING_TERM else f"{shown} is one term too many"
-    return Diagnosis(mistake, Certainty.CERTAIN, explanation)
+    lacks = "lacks" if mistake is Mistake.MISSING_TERM else "has besides"
+    return Diagnosis(mistake, Certainty.CERTAIN, f"the executed formula {lacks} {shown}")
 
 
 def _part(ours: Expr, right: Expr) -> tuple[Mistake | None, bool] | None:

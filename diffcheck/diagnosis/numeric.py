@@ -96,8 +96,9 @@ def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
     arguments = [values[a] for a in first.args]
     if first.head == "div" and arguments[1] == 0:
         if _true(view, first.args[1]) == 0:
-            top = _shown(arguments[0])
-            return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, f"it computes {what}, which is {top}/0 here")
+            top, bottom = map(view.written, first.args)
+            words = f"{top} is divided by {bottom}, which is {_shown(arguments[0])}/0 here"
+            return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
         return Diagnosis(Mistake.UNDERFLOW, Certainty.CERTAIN, f"{view.written(first.args[1])} is 0 in {dtype}")
     if np.isinf(values[first]) and _true(view, first) not in (None, 0):
         return Diagnosis(Mistake.OVERFLOW, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")

@@ -95,11 +95,6 @@ def _words(shapes: Shapes) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
-def _shapes(view: View) -> str:
-    names = dict.fromkeys(str(node.payload).partition("[")[0] for node in view.inputs)
-    return ", ".join(f"{name} {list(view.groups[name].shape)}" for name in names)
-
-
 def where_broadcast(subject: Subject) -> Diagnosis | None:
     """Wrong where an axis of size 1 stands for another size, right where sizes are equal."""
     if not any(axis.broadcast for a in subject.case.arguments for axis in a.axes):
@@ -111,7 +106,7 @@ def where_broadcast(subject: Subject) -> Diagnosis | None:
     return Diagnosis(
         Mistake.WHERE_BROADCAST,
         Certainty.CERTAIN,
-        f"with {_shapes(subject.here)} it is wrong, where nothing is broadcast it is right",
+        f"with {subject.here.shapes} it is wrong, where nothing is broadcast it is right",
     )
 
 

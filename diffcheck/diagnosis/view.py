@@ -262,9 +262,11 @@ class View:
         entry = self.entry(position)
         return entry.owner + (f"[{', '.join(map(str, entry.index))}]" if entry.index else "")
 
-    def derivative_of(self, position: int) -> str:
-        """What an entry is the derivative of, in words."""
-        return f"the {'tangent' if self.mode == 'forward' else 'gradient'} of {self.place(position)}"
+    @property
+    def shapes(self) -> str:
+        """The shapes of the differentiated inputs: `x [2, 3], w [3]`."""
+        names = dict.fromkeys(str(node.payload).partition("[")[0] for node in self.inputs)
+        return ", ".join(f"{name} {list(self.groups[name].shape)}" for name in names)
 
     def written(self, node: Expr) -> str:
         """A formula as people read it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.detection import formulas, gradients, numbers, places, shapes
+from tests.detection import arithmetic, formulas, gradients, places, shapes
 from tests.detection.mutant import Mutant
 
 SOURCES: Final = (
@@ -12,7 +12,7 @@ SOURCES: Final = (
     shapes.jacobians, shapes.axes, shapes.broadcasting, shapes.columns, shapes.means, shapes.sizes, shapes.layouts,
     places.regions, places.elements, places.ties, places.zeros, places.branches, places.overflows,
     gradients.incoming, gradients.second_order, gradients.blind_spots,
-    numbers.precision, numbers.differences, numbers.nondeterminism,
+    arithmetic.precision, arithmetic.differences, arithmetic.nondeterminism,
 )  # fmt: skip
 
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(mutant for source in SOURCES for mutant in source())

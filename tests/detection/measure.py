@@ -55,10 +55,11 @@ class Theirs:
     seconds: float
 
 
-def ours(entry: Mutant, seed: int, **options: Any) -> Ours:
+def ours(entry: Mutant, seed: int, *, twins_examples: int | None = None, **options: Any) -> Ours:
     """Our check of an entry and of its twin, at the default settings but for the modes that the entry names."""
     wrong, right = entry.cases()
     settings = replace(Settings(seed=seed, modes=entry.modes, database=False), **options)
+    twins = settings if twins_examples is None else replace(settings, examples=twins_examples)
     started = time.perf_counter()
     results = checked(wrong, settings)
     seconds = time.perf_counter() - started
@@ -66,7 +67,7 @@ def ours(entry: Mutant, seed: int, **options: Any) -> Ours:
     return Ours(
         any(result.verdict in FOUND for result in failed),
         tuple(name_of(result) for result in failed),
-        any(result.verdict not in PASSING for result in checked(right, settings)),
+        any(result.verdict not in PASSING for result in checked(right, twins)),
         seconds,
     )
 

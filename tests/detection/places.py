@@ -110,7 +110,7 @@ def elements() -> Iterator[Mutant]:
 def ties() -> Iterator[Mutant]:
     """At kinks, and where elements are equal."""
     family = "ties and kinks"
-    name = "only at ties"
+    name = "only at ties and kinks"
     absolute = Operation({"x": VECTOR}, torch.abs, lambda g, x: g * torch.sign(x))
     yield mutant("absolute_at_zero", family, absolute, lambda g, x: g * torch.where(x == 0, 2.0, torch.sign(x)), name)
     yield mutant(
@@ -231,7 +231,9 @@ def overflows() -> Iterator[Mutant]:
     total = Operation(wide, ops.logsumexp.forward, ops.logsumexp.backward)
     yield mutant("logsumexp", family, total, naive, name)
     soft_minimum = Operation(
-        wide, lambda x: -torch.logsumexp(-x, 0), lambda g, x: g * torch.exp(-x - torch.logsumexp(-x, 0))
+        {"x": Annotated[VECTOR, Interval(ge=800, le=2000)]},
+        lambda x: -torch.logsumexp(-x, 0),
+        lambda g, x: g * torch.exp(-x - torch.logsumexp(-x, 0)),
     )
     yield mutant(
         "soft_minimum",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from diffcheck.report.summary import INTERNAL, Run
-from diffcheck.verdict import Finding, Result, Value, Verdict
+from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
 
 PROVED = Result(
     id="cases/autograd.py::quadratic",
@@ -88,9 +88,17 @@ def _wrong() -> Run:
         ulps=math.inf,
         bounds=math.inf,
     )
+    named = replace(
+        FINDING,
+        diagnosis=Diagnosis(
+            Mistake.FACTOR, Certainty.CERTAIN, "the executed formula is 1.000000025 times the derivative"
+        ),
+        line="cases/autograd.py:12 in backward",
+        repro='# quadratic, reverse\nimport torch\nprint("certified", "6.0")\n',
+    )
     textbook = replace(FINDING, headline="gradient= of case 'quadratic' is not the gradient, at x[1]", notes=())
     return run(
-        wrong(),
+        wrong(finding=named),
         replace(PROVED, dtype="float32"),
         wrong(mode="forward", dtype="float32", finding=forward),
         wrong(mode="gradient", finding=textbook),
