@@ -74,6 +74,7 @@ def known_constants() -> dict[float, Expr]:
         (log(2), ln_two), (1 / log(2), graph.ONE / ln_two), (log(10), ln_ten), (1 / log(10), graph.ONE / ln_ten),
         (log(pi), graph.call("log", graph.PI)), (log(2 * pi), graph.call("log", graph.TWO * graph.PI)),
         (e, graph.call("exp", graph.ONE)),
+        (2.3025850929940456, ln_ten),  # as PyTorch writes it: the neighbour, which is as near
     ]  # fmt: skip
     known: dict[float, Expr] = {}
     for value, node in bases:

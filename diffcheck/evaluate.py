@@ -235,7 +235,8 @@ def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input
     if drawn in memory.exhausted:
         raise BudgetExceeded(memory.exhausted[drawn])
     try:
-        return _new_path(case, mode, dtype, given, memory)
+        # What is not the same twice need not be found on each of many paths.
+        return _new_path(case, mode, dtype, given, memory, twice=not memory.paths.get(_key(case, mode, dtype, drawn)))
     except BudgetExceeded as error:
         memory.exhausted[drawn] = str(error)
         raise
@@ -257,7 +258,7 @@ def _known_path(paths: Sequence[Path], given: Input) -> Path | None:
     return None
 
 
-def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -> Path:
+def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *, twice: bool = True) -> Path:
     kept: list[Tensor] = []
     seeding = seeds_for(given.drawn, kept)
     if mode == TEXTBOOK:
@@ -265,7 +266,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory) -
             case, given.values, _reference_trace(case, dtype, given, memory), memory.operations
         )
     else:
-        traced, run = trace(case, mode, given.values, seeding, memory.operations)
+        traced, run = trace(case, mode, given.values, seeding, memory.operations, twice=twice)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = given.entries + flat(kept)
     check_values(traced, run, point, fmt)

@@ -243,8 +243,19 @@ def trace(
     seeds_for: SeedsFor,
     budget: Budget | None = None,
     sources: dict[Expr, Source] | None = None,
+    *,
+    twice: bool = True,
 ) -> tuple[Trace, Run]:
-    """Runs a case once under shadow memory; `sources` is filled with the lines of the user's that computed what.
+    """Runs a case once under shadow memory.
+
+    Args:
+        case: The case.
+        mode: One of `MODES`, or `accumulate`.
+        values: The inputs by argument; they are left as they are.
+        seeds_for: Gives cotangents or tangents.
+        budget: What the trace may spend.
+        sources: Filled with the lines of the user's that computed what.
+        twice: Whether derivatives are also compared with those of another run.
 
     Raises:
         CaseFailure: The case misbehaved.
@@ -276,10 +287,11 @@ def trace(
     check_unchanged(case, values, before, changed)
     check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
-    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        check_same_derivatives(
-            case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
-        )
+    if twice:
+        with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+            check_same_derivatives(
+                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
+            )
     flat_inputs = [e for name in real for e in symbols[name].flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
     values_only = graph.as_values(outputs)

@@ -50,7 +50,7 @@ class Plan:
     modes: tuple[str, ...] = ("reverse", "forward")
     dtype: str = "float64"
     samples: int = 5
-    seconds: float = 10.0
+    seconds: float = 20.0
     """Per sample and mode."""
 
 
@@ -75,7 +75,7 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
         if not chosen:
             judged = [_Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")]
         else:
-            judged = [_judge_sample(entry, sample, mode, plan) for sample in chosen]
+            judged = list(_judge_samples(entry, chosen, mode, plan))
         yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
 
 
@@ -109,7 +109,16 @@ def _result(
     )
 
 
-def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan) -> _Judged:
+def _judge_samples(entry: Entry, chosen: Sequence[Sample], mode: str, plan: Plan) -> Iterator[_Judged]:
+    """One after the other. Once an identity is not decided the entry agrees at best, and no other one is tried."""
+    proving = True
+    for sample in chosen:
+        judged = _judge_sample(entry, sample, mode, plan, proving=proving)
+        proving &= judged.verdict is not Verdict.AGREES
+        yield judged
+
+
+def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, proving: bool) -> _Judged:
     deadline = time.monotonic() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
@@ -125,7 +134,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan) -> _Judge
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
         return _Judged(Verdict.ERROR, str(error))
-    return _concluded(item, mode, plan, evaluation, deadline)
+    return _concluded(item, mode, plan, evaluation, deadline if proving else None)
 
 
 def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
@@ -169,7 +178,7 @@ class _Seeds:
         return (size * sign).to(like.dtype)
 
 
-def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float) -> _Judged:
+def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float | None) -> _Judged:
     judgement = evaluation.judgement
     facts: dict[str, Any] = {
         "max_ulps": judgement.max_ulps,
@@ -185,6 +194,8 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         return _Judged(verdict, finding.headline, finding=finding, **facts)
     if evaluation.computed and judgement.undefined == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
+    if deadline is None:
+        return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
     try:
         with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
             proof = prove(evaluation.path.trace.executed, evaluation.path.trace.reference)

@@ -8,6 +8,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final
 
+from diffcheck import __version__
 from diffcheck.audit import judge as judging
 from diffcheck.audit.database import Entry
 from diffcheck.audit.journal import Journal
@@ -78,6 +79,7 @@ def _completed(entry: Entry, plan: Plan, done: Done) -> tuple[Result, ...]:
 def _identity(plan: Plan) -> dict[str, Any]:
     """What results must have in common to stand in one journal; which entries were asked for is no part of it."""
     return {
+        "diffcheck": __version__,
         "torch": version_of("torch"),
         "modes": list(plan.modes),
         "dtype": plan.dtype,

@@ -176,7 +176,22 @@ def least_squares(decisions: Decisions, a: Array, b: Array, *_: Any, **__: Any) 
     return (solution[..., 0] if is_vector else solution), residuals, exact(decisions.result[2]), None
 
 
+def _refused(operation: str, reason: str) -> Rule:
+    def apply(*_: Any, **__: Any) -> Array:
+        raise Unsupported(operation, reason)
+
+    return array(apply)
+
+
+_WITHOUT_CLOSED_FORM: Final = {
+    "aten._linalg_svd": "singular values have no closed form, and singular vectors are defined up to signs",
+    "aten._linalg_eigh": "eigenvalues have no closed form, and eigenvectors are defined up to signs",
+    "aten.linalg_eig": "eigenvalues have no closed form, and eigenvectors are defined up to a complex factor",
+    "aten.linalg_matrix_exp": "the exponential of a matrix has no closed form",
+}
+
 RULES: Final[dict[str, Rule]] = {
+    **{name: _refused(name, reason) for name, reason in _WITHOUT_CLOSED_FORM.items()},
     "aten.cholesky": array(cholesky_factor),
     "aten.cholesky_solve": array(solve_by_factor),
     "aten.cholesky_inverse": array(inverse_by_factor),
