@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from diffcheck.errors import DeclarationError, DiffcheckError, MeaninglessOptionWarning, WrongDerivativeError
 
 if TYPE_CHECKING:
+    from diffcheck import strategies
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
     from diffcheck.gradcheck import GradcheckError, gradcheck, gradgradcheck
@@ -42,6 +43,7 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "regression",
+    "strategies",
 ]
 
 _LAZY: Final = {
@@ -63,6 +65,8 @@ _LAZY: Final = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "strategies":  # a module
+        return import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(_LAZY[name]), name)

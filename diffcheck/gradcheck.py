@@ -296,6 +296,7 @@ def _answer(
     failed = [r for r in check_case(case, asked, case_id=case.name, location="") if not _right(r)]
     if not failed:
         memory = Memory()
+        replay = "the same call"
         results = (demand(protocol.Subject(case, mode, dtype, memory)) for mode, demand in demands)
         failed = [r for r in results if not _right(r)]
     if not failed:

@@ -19,12 +19,13 @@ from torch import Tensor
 from diffcheck import autodiff, draw
 from diffcheck.batch import flat
 from diffcheck.case import Case
-from diffcheck.draw import Layout
+from diffcheck.diagnosis import Subject as Question
+from diffcheck.draw import Drawn, Layout
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
-from diffcheck.evaluate import Evaluation, Memory, evaluate
+from diffcheck.evaluate import Evaluation, Memory, evaluate, numbers_again
 from diffcheck.faults import time_limit
-from diffcheck.finding import finding_at
-from diffcheck.verdict import Result, Verdict
+from diffcheck.finding import finding_of, worst_number
+from diffcheck.verdict import Finding, Result, Verdict
 
 SEEDS: Final = (
     (0.375, -1.25, 2.0, -0.625, 1.5, -3.0, 0.875),
@@ -51,13 +52,40 @@ class Subject:
         """The case's function of the differentiated inputs."""
         return self.case.function(*inputs)
 
-    def at(self, seeds: Sequence[float], layout: Layout = Layout.CONTIGUOUS) -> Evaluation:
+    def at(self, seeds: Sequence[float], layout: Layout = Layout.CONTIGUOUS) -> _Seen:
         """The case along these cotangents or tangents, judged."""
         drawn = draw.at(self.case.given[0], tuple(seeds) or (1.0,), layout)
         found = evaluate(self.case, self.mode, self.dtype, drawn, self.memory)
         if found is None:
             raise CaseFailure(f"case {self.case.name!r} accepts no cotangents that lie in memory as {layout.value}")
-        return found
+        return _Seen(found, drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An evaluation, or other numbers in the place of its own."""
+
+    evaluation: Evaluation
+    drawn: Drawn
+    usual: Evaluation | None = None
+    """What other numbers stand in place of."""
+
+    @property
+    def seeds(self) -> Sequence[Tensor]:
+        return self.evaluation.seeds
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What the cotangents and tangents are called."""
+        return self.evaluation.path.trace.seeds
+
+    def judged(self, numbers: Sequence[float]) -> _Seen:
+        """Other numbers for the same derivative, judged as PyTorch's usual ones are."""
+        usual = self.evaluation
+        if len(numbers) != len(usual.computed):
+            raise CaseFailure(f"{len(numbers)} numbers came back, where there are {len(usual.computed)} usually")
+        judgement = usual.path.certifier.judge(usual.point, numbers)
+        return replace(self, evaluation=replace(usual, computed=numbers, judgement=judgement), usual=usual)
 
 
 def undefined_gradients(subject: Subject) -> Result:
@@ -66,32 +94,28 @@ def undefined_gradients(subject: Subject) -> Result:
     All of them, then one at a time. In a mode of second order it is those of the last backward pass.
     """
 
-    def visit() -> Iterator[Evaluation]:
+    def visit() -> Iterator[_Seen]:
         usual = subject.at(SEEDS[0])
         count = _earlier(subject, usual)
         lasts = range(count, len(usual.seeds))
         all_at_once = [frozenset(lasts)] if subject.mode != "forward" else []  # without tangents there are no duals
         for missing in (*all_at_once, *(frozenset([i]) for i in lasts if len(lasts) > 1)):
             zeroed = [torch.zeros_like(s) if i in missing else s for i, s in enumerate(usual.seeds)]
-            evaluation = subject.at(flat(zeroed))
-            yield evaluation
-            names = ", ".join(evaluation.path.trace.seeds[i] for i in sorted(missing))
+            seen = subject.at(flat(zeroed))
+            yield seen
+            names = ", ".join(seen.names[i] for i in sorted(missing))
             with _saying(f"with an undefined gradient ({names} is None)", subject):
                 if subject.mode == "forward":
                     (position,) = missing
-                    outputs, found = autodiff.forward_without(
-                        subject.function, subject.inputs(), evaluation.seeds, position
-                    )
+                    outputs, found = autodiff.forward_without(subject.function, subject.inputs(), seen.seeds, position)
                     numbers = _numbers(found, outputs)
                 else:
                     sources, leaves = autodiff.before_backward(
-                        subject.mode, subject.function, subject.inputs(), _copies(evaluation.seeds[:count])
+                        subject.mode, subject.function, subject.inputs(), _copies(seen.seeds[:count])
                     )
                     places = frozenset(i - count for i in missing)
-                    numbers = _numbers(
-                        autodiff.backward_without(sources, leaves, evaluation.seeds[count:], places), leaves
-                    )
-            yield _judged(evaluation, numbers)
+                    numbers = _numbers(autodiff.backward_without(sources, leaves, seen.seeds[count:], places), leaves)
+            yield seen.judged(numbers)
 
     return _result(subject, f"{subject.mode}, undefined gradients", visit)
 
@@ -99,7 +123,7 @@ def undefined_gradients(subject: Subject) -> Result:
 def under_vmap(subject: Subject) -> Result:
     """Derivatives along several cotangents (in forward mode, tangents) at once, under vmap, are those along each."""
 
-    def visit() -> Iterator[Evaluation]:
+    def visit() -> Iterator[_Seen]:
         each = [subject.at(seeds) for seeds in SEEDS]
         count = _earlier(subject, each[0])
         if count:  # the first backward pass is one for all
@@ -119,8 +143,8 @@ def under_vmap(subject: Subject) -> Result:
                 found = autodiff.backward_under_vmap(sources, leaves, stacked)
                 like = [x.expand(len(each), *x.shape) for x in leaves]
         batched = [torch.zeros_like(x) if d is None else d for d, x in zip(found, like, strict=True)]
-        for i, evaluation in enumerate(each):
-            yield _judged(evaluation, flat([t[i] for t in batched]))
+        for i, seen in enumerate(each):
+            yield seen.judged(flat([t[i] for t in batched]))
 
     return _result(subject, f"{subject.mode}, under vmap", visit)
 
@@ -128,18 +152,18 @@ def under_vmap(subject: Subject) -> Result:
 def dtypes(subject: Subject) -> Result:
     """A gradient has its input's dtype, and a tangent its output's."""
 
-    def visit() -> Iterator[Evaluation]:
-        evaluation = subject.at(SEEDS[0])
-        yield evaluation
-        count = _earlier(subject, evaluation)
+    def visit() -> Iterator[_Seen]:
+        seen = subject.at(SEEDS[0])
+        yield seen
+        count = _earlier(subject, seen)
         with _saying("once more", subject):
             if subject.mode == "forward":
-                like, found = autodiff.forward(subject.function, subject.inputs(), evaluation.seeds)
+                like, found = autodiff.forward(subject.function, subject.inputs(), seen.seeds)
             else:
                 sources, like = autodiff.before_backward(
-                    subject.mode, subject.function, subject.inputs(), _copies(evaluation.seeds[:count])
+                    subject.mode, subject.function, subject.inputs(), _copies(seen.seeds[:count])
                 )
-                found = autodiff.backward_without(sources, like, evaluation.seeds[count:], frozenset())
+                found = autodiff.backward_without(sources, like, seen.seeds[count:], frozenset())
         what = "the tangent of output" if subject.mode == "forward" else "the gradient of input"
         for i, (x, d) in enumerate(zip(like, found, strict=True)):
             if d is not None and d.dtype != x.dtype:
@@ -157,12 +181,12 @@ def at_cotangents(subject: Subject, cotangents: Sequence[float] | None, layouts:
         layouts: How cotangents lie in memory.
     """
 
-    def visit() -> Iterator[Evaluation]:
+    def visit() -> Iterator[_Seen]:
         for seeds in SEEDS:
             usual = subject.at(seeds)
             wanted = iter(cotangents or ())
             entries: list[float] = []
-            for name, seed in zip(usual.path.trace.seeds, usual.seeds, strict=True):
+            for name, seed in zip(usual.names, usual.seeds, strict=True):
                 own = flat([seed])
                 entries += [next(wanted) for _ in own] if cotangents is not None and name.startswith("d") else own
             for layout in layouts:
@@ -176,11 +200,11 @@ def at_cotangents(subject: Subject, cotangents: Sequence[float] | None, layouts:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _earlier(subject: Subject, evaluation: Evaluation) -> int:
+def _earlier(subject: Subject, seen: _Seen) -> int:
     """How many of the cotangents belong to the first of two backward passes."""
     if subject.mode != "reverse-over-reverse":
         return 0
-    return len(evaluation.seeds) - len(subject.case.differentiated)
+    return len(seen.seeds) - len(subject.case.differentiated)
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -191,14 +215,6 @@ def _numbers(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[flo
     """Derivatives as numbers; none is zero."""
     pairs = zip(found, like, strict=True)
     return flat([torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in pairs])
-
-
-def _judged(evaluation: Evaluation, numbers: Sequence[float]) -> Evaluation:
-    """Other numbers for the same derivative, judged as PyTorch's usual ones are."""
-    if len(numbers) != len(evaluation.computed):
-        raise CaseFailure(f"{len(numbers)} numbers came back, where there are {len(evaluation.computed)} usually")
-    judgement = evaluation.path.certifier.judge(evaluation.point, numbers)
-    return replace(evaluation, computed=numbers, judgement=judgement)
 
 
 @contextlib.contextmanager
@@ -218,20 +234,18 @@ def _saying(how: str, subject: Subject) -> Iterator[None]:
         ) from error
 
 
-def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[Evaluation]]) -> Result:
+def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[_Seen]]) -> Result:
     """What came of some evaluations: the first failure, or that all agree."""
     started = time.perf_counter()
     verdict, reason, finding, inputs = Verdict.AGREES, "", None, 0
     try:
-        for evaluation in visit():
+        for seen in visit():
             inputs += 1
-            if evaluation.judgement.failures:
-                outcomes = {v.outcome.name for v in evaluation.judgement.failures.values()}
+            failures = seen.evaluation.judgement.failures
+            if failures:
+                outcomes = {v.outcome.name for v in failures.values()}
                 verdict = next((v for v in _WORST if v.name in outcomes), Verdict.WRONG)
-                reason = f"found with {mode.partition(', ')[2]}"
-                finding = finding_at(
-                    subject.case, subject.mode, subject.dtype, draw.at(evaluation.values, (1.0,)), evaluation, ""
-                )
+                finding = _finding(subject, seen, mode.partition(", ")[2])
                 break
     except CaseFailure as error:
         verdict, reason = Verdict.ERROR, str(error)
@@ -249,6 +263,24 @@ def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[Evaluation
         finding=finding,
         reason=reason,
     )
+
+
+def _finding(subject: Subject, seen: _Seen, how: str) -> Finding:
+    def probe(other: Drawn) -> Evaluation | None:
+        return evaluate(subject.case, subject.mode, subject.dtype, other, subject.memory)
+
+    def again(other: Drawn) -> list[float]:
+        return numbers_again(subject.case, subject.mode, subject.dtype, other, subject.memory)
+
+    position = worst_number(seen.evaluation)
+    question = Question(subject.case, subject.mode, subject.dtype, seen.drawn, seen.evaluation, position, again, probe)
+    finding = finding_of(question, "", "")
+    if seen.usual is None:
+        return finding
+    # The formulas and the script are those of the usual way, which is right.
+    note = f"with {how}" if how.startswith("undefined") else how
+    note += f"; otherwise PyTorch's value is {seen.usual.computed[position]!r}"
+    return replace(finding, notes=(note,), diagnosis=None, line="", repro="", autograd_formula="")
 
 
 _WORST: Final = (Verdict.WRONG, Verdict.UNDECIDED, Verdict.INACCURATE)

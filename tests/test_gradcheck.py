@@ -271,7 +271,7 @@ def test_a_gradient_that_changes_where_another_is_undefined_is_caught():
         return 2 * a + 3 * b
 
     pair = custom(lambda x: (2 * x, 3 * x), backward, materialize=False)
-    with pytest.raises(GradcheckError, match="found with undefined gradients"):
+    with pytest.raises(GradcheckError, match="with undefined gradients; otherwise PyTorch.s value is"):
         gradcheck(pair, X)
 
 
@@ -320,7 +320,7 @@ def test_a_backward_that_is_another_one_under_vmap_is_caught():
     function = custom(lambda x: 2 * x, backward)
     assert gradcheck(function, X)
     assert torch_gradcheck(function, X, check_batched_grad=True)
-    with pytest.raises(GradcheckError, match="found with under vmap"):
+    with pytest.raises(GradcheckError, match="under vmap; otherwise PyTorch.s value is"):
         gradcheck(function, X, check_batched_grad=True)
 
 
