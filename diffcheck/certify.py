@@ -178,7 +178,7 @@ class Certifier:
         if fmt == self._format:
             return self
         other = copy(self)
-        other.__dict__.update(_format=fmt, _rounding=None)
+        other.__dict__.update(_format=fmt, _rounding=None, _last=None)
         return other
 
     @property

@@ -31,7 +31,7 @@ def failure(result: Result, replay: str, *, strict: bool, width: int) -> str:
     file = io.StringIO()
     console = Console(file=file, width=max(width, _NARROWEST), markup=False, highlight=False, emoji=False)
     if result.finding is not None:
-        print_finding(console, result, replace(result.finding, replay=replay))
+        print_finding(console, result, replace(result.finding, replay=replay, repro=""))  # it would bury a failure
         if result.reason:
             print_hanging(console, Text("  "), result.reason)
         return file.getvalue()

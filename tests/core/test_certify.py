@@ -12,6 +12,7 @@ from typing import Any
 import mpmath
 import pytest
 import torch
+from flint import arb
 from torch import Tensor
 
 from diffcheck import expr as graph
@@ -550,3 +551,12 @@ def test_ulps_are_those_of_the_format(fmt: Any):
         assert (
             fmt.ulp(x.item()) == (torch.nextafter(x, torch.tensor(math.inf, dtype=dtype)).double() - x.double()).item()
         )
+
+
+def test_the_rounding_of_what_was_executed_is_that_of_the_format():
+    """A certifier for another format shares its programs, and nothing that it remembers of an input."""
+    formulas = [graph.call("exp", symbol("x") - constant(0.3))]
+    wide = Certifier(["x"], formulas, formulas, format_of(torch.float64, 53))
+    _, fine = wide._executed_rounding(0, [2.0], arb(1))
+    _, coarse = wide.in_format(format_of(torch.float32, 24))._executed_rounding(0, [2.0], arb(1))
+    assert coarse > 1e6 * fine

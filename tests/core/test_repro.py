@@ -23,7 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
 
 
 class Cube(torch.autograd.Function):
