@@ -45,6 +45,8 @@ class Case:
     """Inputs to be checked before any is drawn: tensors by argument."""
     draws: bool = True
     """Whether inputs are drawn besides those that are given."""
+    thawed: bool = False
+    """Whether the derivative meant is that of the values: what is detached moves with the inputs."""
     file: str = ""
     line: int = 0
 

@@ -382,6 +382,18 @@ def as_values(outputs: Sequence[Expr]) -> list[Expr]:
     return _chosen(outputs, 0)
 
 
+def thawed(outputs: Sequence[Expr]) -> list[Expr]:
+    """The outputs with nothing frozen: everything moves with the inputs."""
+    done: dict[Expr, Expr] = {}
+    for node in topological(outputs):
+        args = [done[a] for a in node.args]
+        if node.head == "frozen":
+            done[node] = args[0]
+        else:
+            done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)
+    return [done[output] for output in outputs]
+
+
 def as_computed(outputs: Sequence[Expr]) -> list[Expr]:
     """The outputs by the formulas that kernels use."""
     return _chosen(outputs, 1)

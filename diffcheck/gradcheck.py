@@ -89,7 +89,9 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
         masked: It speaks of sparse tensors, which are refused.
 
     Returns:
-        True if everything that is asked for is right. At a kink that is any value between the one-sided derivatives.
+        True if everything that is asked for is right. The derivative is that of the function's values, as for
+        PyTorch's: what is detached moves with the inputs (for `diffcheck.check` it is a constant that is meant). At a
+        kink that is any value between the one-sided derivatives.
 
     Raises:
         GradcheckError: Something is wrong, and `raise_exception`; or it could not be told (an operation without a rule,
@@ -216,7 +218,7 @@ def _case_of(func: Callable[..., Any], inputs: Any, caller: str) -> tuple[Case, 
     name = getattr(func, "__name__", None) or type(func).__name__
     if not any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(args)):
         raise ValueError(f"{caller} expects at least one input that requires gradients; no input of {name} does")
-    case = case_at(_of_inputs(func), args, {}, name=name)
+    case = replace(case_at(_of_inputs(func), args, {}, name=name), thawed=True)
     (dtype,) = dtypes_of(case)
     return _differentiable(case), dtype
 

@@ -19,12 +19,11 @@ from torch import Tensor
 from diffcheck import autodiff, draw
 from diffcheck.batch import flat
 from diffcheck.case import Case
-from diffcheck.diagnosis import Subject as Question
 from diffcheck.draw import Drawn, Layout
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
-from diffcheck.evaluate import Evaluation, Memory, evaluate, numbers_again
+from diffcheck.evaluate import Evaluation, Memory, evaluate
 from diffcheck.faults import time_limit
-from diffcheck.finding import finding_of, worst_number
+from diffcheck.finding import finding_at, worst_number
 from diffcheck.verdict import Finding, Result, Verdict
 
 SEEDS: Final = (
@@ -266,20 +265,12 @@ def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[_Seen]]) -
 
 
 def _finding(subject: Subject, seen: _Seen, how: str) -> Finding:
-    def probe(other: Drawn) -> Evaluation | None:
-        return evaluate(subject.case, subject.mode, subject.dtype, other, subject.memory)
-
-    def again(other: Drawn) -> list[float]:
-        return numbers_again(subject.case, subject.mode, subject.dtype, other, subject.memory)
-
-    position = worst_number(seen.evaluation)
-    question = Question(subject.case, subject.mode, subject.dtype, seen.drawn, seen.evaluation, position, again, probe)
-    finding = finding_of(question, "", "")
+    finding = finding_at(subject.case, subject.mode, subject.dtype, seen.drawn, seen.evaluation, "")
     if seen.usual is None:
         return finding
     # The formulas and the script are those of the usual way, which is right.
     note = f"with {how}" if how.startswith("undefined") else how
-    note += f"; otherwise PyTorch's value is {seen.usual.computed[position]!r}"
+    note += f"; otherwise PyTorch's value is {seen.usual.computed[worst_number(seen.evaluation)]!r}"
     return replace(finding, notes=(note,), diagnosis=None, line="", repro="", autograd_formula="")
 
 

@@ -295,6 +295,8 @@ def trace(
     flat_inputs = [e for name in real for e in symbols[name].flat]
     outputs = [e for cells in output_shadows for e in cells.flat]
     values_only = graph.as_values(outputs)
+    if case.thawed:
+        values_only = graph.thawed(values_only)
     # Cleared in between, only the second pass counts. Its outputs come last.
     counted = output_shadows[-1].size if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]

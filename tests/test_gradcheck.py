@@ -192,6 +192,21 @@ def test_the_whole_message_and_the_results_are_raised():
         gradcheck(wrong, X)
 
 
+def test_a_detached_factor_is_a_mistake_as_it_is_for_pytorchs():
+    def first(x: Tensor) -> Tensor:
+        return x.detach() * x
+
+    for function in (first, lambda x: (x.detach() * x).sum() + x):
+        assert not torch_gradcheck(function, X, raise_exception=False)
+        assert not gradcheck(function, X, raise_exception=False)
+    assert not torch_gradgradcheck(first, X, raise_exception=False)
+    assert not gradgradcheck(first, X, raise_exception=False)
+    shifted = custom(lambda x: torch.exp(x.detach()), lambda x, g: g * x.exp())
+    for right in (lambda x: (x - x.max().detach()).exp() / (x - x.max().detach()).exp().sum(), shifted):
+        assert torch_gradcheck(right, X)
+        assert gradcheck(right, X)
+
+
 def test_a_wrong_second_derivative_is_caught_in_both_modes():
     class Inner(torch.autograd.Function):
         @staticmethod
