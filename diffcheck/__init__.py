@@ -10,11 +10,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from diffcheck.errors import DeclarationError, DiffcheckError, WrongDerivativeError
+from diffcheck.errors import DeclarationError, DiffcheckError, MeaninglessOptionWarning, WrongDerivativeError
 
 if TYPE_CHECKING:
     from diffcheck.case import Case, case
     from diffcheck.check import Settings
+    from diffcheck.gradcheck import GradcheckError, gradcheck, gradgradcheck
     from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
     from diffcheck.results import Results
@@ -27,6 +28,8 @@ __all__ = [
     "DeclarationError",
     "DiffcheckError",
     "Finding",
+    "GradcheckError",
+    "MeaninglessOptionWarning",
     "Result",
     "Results",
     "Settings",
@@ -36,12 +39,15 @@ __all__ = [
     "assert_derivatives",
     "case",
     "check",
+    "gradcheck",
+    "gradgradcheck",
     "regression",
 ]
 
 _LAZY: Final = {
     "Case": "diffcheck.case",
     "Finding": "diffcheck.verdict",
+    "GradcheckError": "diffcheck.gradcheck",
     "Result": "diffcheck.verdict",
     "Results": "diffcheck.results",
     "Settings": "diffcheck.check",
@@ -50,6 +56,8 @@ _LAZY: Final = {
     "assert_derivatives": "diffcheck.library",
     "case": "diffcheck.case",
     "check": "diffcheck.library",
+    "gradcheck": "diffcheck.gradcheck",
+    "gradgradcheck": "diffcheck.gradcheck",
     "regression": "diffcheck.regression",
 }
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._vmap_internals import _vmap
 from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.utils._pytree import tree_flatten
@@ -213,6 +214,97 @@ def forward_over_forward(
     seconds_of: Any = jvp  # with `has_aux` it returns three things, which its annotation does not say
     _, seconds, outputs = seconds_of(tangent, moving, (*seconds_for(inputs), *seconds_for(tangents)), has_aux=True)
     return list(outputs), list(seconds)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What autograd asks of a derivative besides its numbers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Undefined(torch.autograd.Function):
+    """The identity, with a backward pass that gives no gradient at all: not even zeros."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_: Any, _grad: Tensor) -> Any:
+        return None
+
+
+def before_backward(
+    mode: str, function: Function, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> tuple[list[Tensor | None], list[Tensor]]:
+    """What a last backward pass goes from and to: outputs and inputs, or gradients and what they depend on.
+
+    Args:
+        mode: `reverse` or `reverse-over-reverse`.
+        function: Takes the differentiated inputs.
+        inputs: As for `reverse`.
+        cotangents: Of the outputs; in first order they are left to the last pass.
+    """
+    leaves = [x.requires_grad_() for x in inputs]
+    outputs = outputs_of(function(leaves))
+    if mode == "reverse":
+        return [*outputs], leaves
+    firsts = [c.requires_grad_() for c in cotangents]
+    return _gradients(outputs, leaves, firsts, again=True), [*leaves, *firsts]
+
+
+def backward_without(
+    sources: Sequence[Tensor | None], leaves: Sequence[Tensor], cotangents: Sequence[Tensor], missing: frozenset[int]
+) -> list[Tensor | None]:
+    """A backward pass in which some sources, by position, have an undefined gradient."""
+    cut_off: Any = _Undefined.apply  # PyTorch's Functions are untyped
+    cut = [cut_off(y) if i in missing and y is not None and y.requires_grad else y for i, y in enumerate(sources)]
+    return _gradients(cut, leaves, cotangents)
+
+
+def backward_under_vmap(
+    sources: Sequence[Tensor | None], leaves: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Several backward passes at once: every cotangent has them along its first axis, as the gradients then have."""
+    connected = [(y, c) for y, c in zip(sources, cotangents, strict=True) if y is not None and y.requires_grad]
+    if not connected:
+        return [None] * len(leaves)
+    return list(
+        torch.autograd.grad(
+            [y for y, _ in connected],
+            list(leaves),
+            [c for _, c in connected],
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+    )
+
+
+def forward_under_vmap(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Forward mode along several tangents at once, which stand along the first axis of each.
+
+    By the vmap that `torch.autograd.functional.jacobian(..., vectorize=True)` uses: `torch.vmap` has no dual numbers
+    outside of `torch.func`.
+    """
+
+    def along(*each: Tensor) -> tuple[Tensor, ...]:
+        outputs, found = forward(function, inputs, each)
+        return tuple(torch.zeros_like(y) if t is None else t for y, t in zip(outputs, found, strict=True))
+
+    batched: tuple[Tensor, ...] = _vmap(along)(*tangents)
+    return batched
+
+
+def forward_without(
+    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor], missing: int
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Forward mode with an input, by position, that has no tangent at all."""
+    with forward_ad.dual_level():
+        duals = [
+            x if i == missing else forward_ad.make_dual(x, t)
+            for i, (x, t) in enumerate(zip(inputs, tangents, strict=True))
+        ]
+        pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
+        return [p.primal for p in pairs], [p.tangent for p in pairs]
 
 
 SECOND_ORDER: dict[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -200,17 +200,24 @@ def inputs(
     return st.integers(0, len(per_shapes) - 1).flatmap(per_shapes.__getitem__)
 
 
+def at(
+    values: Mapping[str, Tensor], seeds: Entries, layout: Layout = Layout.CONTIGUOUS, *, large: bool = False
+) -> Drawn:
+    """A given input with given numbers for the cotangents."""
+    return Drawn(
+        {name: tuple(value.shape) for name, value in values.items()},
+        {name: tuple(value.detach().reshape(-1).tolist()) for name, value in values.items()},
+        seeds,
+        layout,
+        large,
+        values,
+    )
+
+
 def around(values: Mapping[str, Tensor], *, large: bool = False) -> st.SearchStrategy[Drawn]:
     """A given input, with cotangents that are drawn."""
-    return st.builds(
-        Drawn,
-        st.just({name: tuple(value.shape) for name, value in values.items()}),
-        st.just({name: tuple(value.detach().reshape(-1).tolist()) for name, value in values.items()}),
-        cotangent_numbers(),
-        _layouts(),
-        st.just(large),
-        st.just(values),
-    )
+    given = at(values, (1.0,), large=large)
+    return st.builds(lambda seeds, layout: replace(given, seeds=seeds, layout=layout), cotangent_numbers(), _layouts())
 
 
 def _layouts() -> st.SearchStrategy[Layout]:

@@ -11,6 +11,7 @@ from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome, Verdict, format_of
 from diffcheck.diagnosis import Subject, diagnose
+from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.identity import Status
 from diffcheck.repro import repro
@@ -78,6 +79,13 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         line=line,
         repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
     )
+
+
+def finding_at(case: Case, mode: str, dtype: str, drawn: Drawn, evaluation: Evaluation, replay: str) -> Finding:
+    """The finding at an input that is the only one: the mistake is told from its formulas and numbers alone."""
+    position = worst_number(evaluation)
+    subject = Subject(case, mode, dtype, drawn, evaluation, position, again=lambda _: (), probe=lambda _: None)
+    return finding_of(subject, replay, "")
 
 
 def finding_at_scale(case: Case, mode: str, dtype: str, comparison: Comparison, replay: str) -> Finding:

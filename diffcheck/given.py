@@ -16,6 +16,7 @@ from diffcheck.errors import DeclarationError, Unsupported
 from diffcheck.nested import flattened
 
 _KINDS = {torch.bool: "boolean"}
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,20 @@ def case_at(
         doc="",
         arguments=tuple(Argument(n, "real", tuple(Axis(str(k)) for k in tensors[n].shape)) for n in chosen),
         kernel=None if kernel is None else at(_call(kernel, args, kwargs, name).function),
-        given=({n: tensors[n].detach() for n in chosen},),
+        given=({n: _apart(tensors[n].detach()) for n in chosen},),
         draws=False,
         file=code.co_filename if code else "",
         line=code.co_firstlineno if code else 0,
     )
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """A tensor whose elements have memory of their own: each is a variable (those of an expanded one share theirs)."""
+    if tensor.is_contiguous():
+        return tensor
+    extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    places = torch.arange(extent).as_strided(tensor.shape, tensor.stride())
+    return tensor if len(places.unique()) == tensor.numel() else tensor.contiguous()
 
 
 def with_given(case: Case, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Case:
@@ -114,9 +124,13 @@ def with_given(case: Case, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ca
 def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> _Call:
     module = function if isinstance(function, torch.nn.Module) else None
     target = module.forward if module is not None else function
+    signature: inspect.Signature | None
+    bound: inspect.BoundArguments | None
     try:
         signature = inspect.signature(target)
         bound = signature.bind(*args, **kwargs)
+        if all(p.kind in _ANY for p in signature.parameters.values()):
+            signature, bound = None, None  # `(*args)`, as an autograd Function's `apply` has it, names nothing
     except ValueError:  # a built-in function says nothing of its arguments
         signature, bound = None, None
     except TypeError as error:

@@ -73,12 +73,25 @@ def check(  # noqa: PLR0913 - one parameter per option
     """
     chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
     modes = _some("modes", modes, MODES)
-    dtypes = _dtypes_of(chosen) if dtypes is None else _some("dtypes", dtypes, DTYPES)
+    dtypes = dtypes_of(chosen) if dtypes is None else _some("dtypes", dtypes, DTYPES)
+    asked = settings_for(modes, dtypes, settings, examples, seed, seconds)
+    return Results(tuple(check_case(chosen, asked, case_id=chosen.name, location="")))
+
+
+def settings_for(
+    modes: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    settings: hypothesis.settings | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    seconds: float = 60.0,
+) -> Settings:
+    """What a call asks for, and Hypothesis' profile where it says nothing."""
     profile = settings or hypothesis.settings()
     forced = hypothesis.core.global_force_seed if seed is None else seed  # what pytest's --hypothesis-seed says
     if forced is None and profile.derandomize:
         forced = 0
-    asked = Settings(
+    return Settings(
         examples=profile.max_examples if examples is None else examples,
         seed=secrets.randbelow(2**32) if forced is None else int(forced),
         modes=modes,
@@ -88,7 +101,6 @@ def check(  # noqa: PLR0913 - one parameter per option
         reuse=forced is None,
         profile=profile,
     )
-    return Results(tuple(check_case(chosen, asked, case_id=chosen.name, location="")))
 
 
 def assert_derivatives(target: Case | Callable[..., Any], /, *args: Any, strict: bool = False, **options: Any) -> None:
@@ -162,8 +174,12 @@ def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, .
     return values
 
 
-def _dtypes_of(chosen: Case) -> tuple[str, ...]:
-    """Of given inputs their own; over a domain both."""
+def dtypes_of(chosen: Case) -> tuple[str, ...]:
+    """Of given inputs their own; over a domain both.
+
+    Raises:
+        Unsupported: They are of a dtype that is not judged.
+    """
     if chosen.draws:
         return DTYPES
     (values,) = chosen.given

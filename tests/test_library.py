@@ -67,7 +67,7 @@ def test_an_annotated_function_needs_no_domain_and_given_inputs_come_instead():
 
 
 def test_both_at_given_inputs_and_over_a_domain():
-    (result,) = check(torch.exp, X, inputs={"x": VECTOR}, examples=15, modes="reverse", dtypes="float64")
+    (result,) = check(torch.sin, X, inputs={"x": VECTOR}, examples=15, modes="reverse", dtypes="float64")
     assert result.inputs == 10 + 15 + 3
 
 
@@ -179,7 +179,7 @@ def test_what_is_right_is_not_raised_and_strict_asks_for_proofs():
 
 def test_the_same_seed_gives_the_same_results():
     def once(**options: Any) -> list[Any]:
-        return [(r.max_error_bounds, r.inputs) for r in check(torch.exp, inputs={"x": VECTOR}, examples=20, **options)]
+        return [(r.max_error_bounds, r.inputs) for r in check(torch.sin, inputs={"x": VECTOR}, examples=20, **options)]
 
     assert once(seed=3) == once(seed=3)
     derandomized = hypothesis.settings(derandomize=True, database=None)

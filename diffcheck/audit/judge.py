@@ -10,18 +10,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from diffcheck import autodiff
+from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
 from diffcheck.batch import flat
 from diffcheck.certify import Certifier, Format, Outcome, format_of
 from diffcheck.compiler import EXACT, compile_graph
-from diffcheck.diagnosis import Subject
-from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import time_limit
-from diffcheck.finding import finding_of, worst_number
+from diffcheck.finding import finding_at
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
@@ -190,7 +188,7 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}"
-        finding = finding_of(_subject(item, mode, plan, evaluation), replay, "")
+        finding = finding_at(item.case, mode, plan.dtype, draw.at(item.values, (1.0,)), evaluation, replay)
         return _Judged(verdict, finding.headline, finding=finding, **facts)
     if evaluation.computed and judgement.undefined == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
@@ -204,18 +202,6 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
     if proof.status is Status.PROVED:
         return _Judged(Verdict.PROVED, **facts)
     return _Judged(Verdict.AGREES, f"not proved: {_why(proof, evaluation)}", **facts)
-
-
-def _subject(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation) -> Subject:
-    """A finding at a sample: an operator's other inputs are other samples, and none is drawn."""
-    drawn = Drawn(
-        {name: tuple(value.shape) for name, value in item.values.items()},
-        {name: tuple(value.reshape(-1).tolist()) for name, value in item.values.items()},
-        (1.0,),
-        given=item.values,
-    )
-    position = worst_number(evaluation)
-    return Subject(item.case, mode, plan.dtype, drawn, evaluation, position, again=lambda _: (), probe=lambda _: None)
 
 
 def _why(proof: Proof, evaluation: Evaluation) -> str:

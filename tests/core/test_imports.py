@@ -18,6 +18,7 @@ ORDER = (
     "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
     "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "finding",
     "check",
+    "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "running_error", "certify")
@@ -79,7 +80,8 @@ def files(room: str) -> list[Path]:
 
 
 def test_the_files_of_the_core_are_all_known_here():
-    others = {"__init__", "__main__", "cli", "config", "library", "load", "results", "run", "select", "show", "workers"}
+    others = {"__init__", "__main__", "cli", "config", "gradcheck", "library", "load", "results", "run", "select"}
+    others |= {"show", "strategies", "workers"}
     assert {p.stem for p in PACKAGE.glob("*.py")} - others <= set(ORDER)
     assert all(path.exists() for room in ORDER for path in files(room))
 
@@ -131,7 +133,7 @@ def test_sympy_and_flint_each_have_their_rooms():
             for library, found in users.items():
                 if any(name.split(".")[0] == library for name in imports(path)):
                     found.add(room)
-    assert users["sympy"] <= {"symbolic", "formula"}
+    assert users["sympy"] <= {"symbolic", "formula", "diagnosis"}
     assert users["flint"] <= {"normal_form", "compiler", "certify", "evaluate"}
 
 
