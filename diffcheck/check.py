@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from unittest import SkipTest
 
 import hypothesis
 import hypothesis.core
 from hypothesis import Phase
-from hypothesis.errors import NoSuchExample, Unsatisfiable
 from torch import Tensor
 
 from diffcheck import draw
@@ -21,40 +18,19 @@ from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
 from diffcheck.diagnosis import Subject
-from diffcheck.domain import Shapes, large_assignments, size_assignments
+from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
-from diffcheck.evaluate import DTYPES, Evaluation, Memory, Path, evaluate, evaluate_each, input_of, numbers_again
+from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate, evaluate_each, input_of, numbers_again
 from diffcheck.faults import case_errors, described
 from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.scale import Comparison, compare, random_seeds
+from diffcheck.search import Inputs, Settings, find, inputs_of, is_at_scale
 from diffcheck.trace import VALUE, Trace
 from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a run is asked to do."""
-
-    examples: int = 100
-    """Inputs drawn per case."""
-    seed: int | None = None
-    """Of Hypothesis; the same seed draws the same inputs."""
-    modes: tuple[str, ...] = ("reverse", "forward")
-    dtypes: tuple[str, ...] = ("float64", "float32")
-    seconds: float = 60.0
-    """Per case; what is not done by then is undecided."""
-    database: bool = True
-    """Whether disagreements are kept in Hypothesis' example database."""
-    profile: hypothesis.settings | None = None
-    """Hypothesis' settings for everything else; by default those in force."""
-    reuse: bool = True
-    """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
-    only: frozenset[tuple[str, str]] | None = None
-    """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 
 
 @dataclass(slots=True)
@@ -95,14 +71,8 @@ class _Row:
 
 BLOCK: Final = 32
 """So many inputs are evaluated at once."""
-_GIVEN_EXAMPLES: Final = 10
-"""Cotangents that are drawn for an input that was given."""
 _GIVEN_AT_SCALE: Final = 3
 """The same where the input is too large for a trace."""
-_MOST_TRACED: Final = 512
-"""Elements of an input up to which a kernel's reference is traced at it."""
-_LARGE_EXAMPLES: Final = 3
-"""Inputs that are drawn of each large size."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
 
 
@@ -126,7 +96,7 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
         for row in rows:
             yield _result(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
         return
-    inputs = _inputs(case, assignments, _special_values(case, rows, assignments, settings, memory))
+    inputs = inputs_of(case, assignments, _special_values(case, rows, assignments, settings, memory))
     deadline, halfway = started + settings.seconds, started + settings.seconds / 2
     for row in rows:
         _replay_known(case, row, inputs, settings, memory, case_id)
@@ -145,42 +115,6 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
             _hunt(case, row, inputs, settings, memory, deadline)
     for row in rows:
         yield _conclude(case, row, inputs, settings, memory, case_id, location, deadline)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """Where a case's inputs are drawn from."""
-
-    given: tuple[Any, ...]
-    """Each around one input that somebody gave."""
-    small: Any
-    large: Any
-    sources: tuple[tuple[Any, float], ...]
-    """All of them, with how many inputs are drawn at most."""
-
-    def like(self, drawn: Drawn) -> Any:
-        """Where an input was drawn from, and simpler ones are."""
-        if drawn.given is not None:
-            return draw.around(drawn.given, large=drawn.large)
-        return self.large if drawn.large else self.small
-
-
-def _inputs(case: Case, assignments: Sequence[Shapes], special: Sequence[float]) -> _Inputs:
-    given = tuple(draw.around(values) for values in case.given if not is_at_scale(case, values))
-    large_sizes = large_assignments(case.arguments) if case.draws else []
-    small = draw.inputs(case.arguments, assignments, special) if assignments else None
-    large = draw.inputs(case.arguments, large_sizes, special, large=True) if large_sizes else None
-    most = [
-        *((strategy, _GIVEN_EXAMPLES) for strategy in given),
-        (small, math.inf),
-        (large, _LARGE_EXAMPLES * len(large_sizes)),
-    ]
-    return _Inputs(given, small, large, tuple((strategy, n) for strategy, n in most if strategy is not None))
-
-
-def is_at_scale(case: Case, values: Mapping[str, Tensor]) -> bool:
-    """Whether a kernel is to be compared at an input that is larger than a trace of its reference should be."""
-    return case.kernel is not None and sum(v.numel() for v in values.values()) > _MOST_TRACED
 
 
 def _compare_at_scale(case: Case, row: _Row, settings: Settings, deadline: float) -> None:
@@ -215,40 +149,14 @@ def _size(values: Mapping[str, Tensor]) -> str:
 
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The mode and dtype of each result that a check gives, without checking anything."""
-    modes = _modes(case, settings) if case.kernel is None else (VALUE, *_modes(case, settings))
+    modes = modes_of(case, settings) if case.kernel is None else (VALUE, *modes_of(case, settings))
     rows = [(mode, dtype) for mode in modes for dtype in settings.dtypes]
     if case.gradient is not None and settings.dtypes:
         rows.append((TEXTBOOK, "float64"))
     return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 
-def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
-    """Every path that drawn inputs take through a case, with the mode; `gradient=` included.
-
-    Raises:
-        DiffcheckError: No drawn input could be traced.
-    """
-    memory = Memory()
-    modes = (*_modes(case, settings), *([TEXTBOOK] if case.gradient is not None else []))
-    failure: list[DiffcheckError] = []
-
-    def visit(drawn: Drawn) -> bool:
-        for mode in modes:
-            try:
-                evaluate(case, mode, settings.dtypes[0], drawn, memory)
-            except DiffcheckError as error:
-                failure.append(error)
-        return False
-
-    strategy = draw.inputs(case.arguments, size_assignments(case.arguments))
-    _find(strategy, visit, settings, phases=[Phase.generate])
-    found = [(str(key[0]), path) for key, paths in memory.paths.items() for path in paths]
-    if not found:
-        raise failure[0] if failure else CaseFailure("no input within the domain could be drawn")
-    return found
-
-
-def _modes(case: Case, settings: Settings) -> tuple[str, ...]:
+def modes_of(case: Case, settings: Settings) -> tuple[str, ...]:
     if case.preceded_by is not None:
         return ("accumulate",) if "reverse" in settings.modes else ()
     return settings.modes
@@ -257,40 +165,6 @@ def _modes(case: Case, settings: Settings) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------------------------------------------------
 # Drawing
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _find(
-    strategy: Any,
-    condition: Callable[[Drawn], bool],
-    asked: Settings,
-    *,
-    phases: Sequence[Phase],
-    examples: float = math.inf,
-    key: bytes | None = None,
-) -> Drawn | None:
-    """The smallest input with a property, of at most so many as are asked for, or None."""
-    database: dict[str, Any] = {} if key is not None else {"database": None}
-    most = int(min(asked.examples, examples))
-    settings = hypothesis.settings(
-        asked.profile, max_examples=most, phases=phases, deadline=None, derandomize=False, **database
-    )
-    with _forced(asked.seed):
-        try:
-            found: Drawn = hypothesis.find(strategy, condition, settings=settings, database_key=key)
-        except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
-            return None
-    return found
-
-
-@contextlib.contextmanager
-def _forced(seed: int | None) -> Iterator[None]:
-    """Draws from a seed as `pytest --hypothesis-seed` does: given it as an argument, `find` forgets its database."""
-    before = hypothesis.core.global_force_seed
-    hypothesis.core.global_force_seed = before if seed is None else seed  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        hypothesis.core.global_force_seed = before
 
 
 def _drawn(
@@ -319,7 +193,7 @@ def _drawn(
         return False
 
     if rows:
-        _find(strategy, collect, settings, phases=[Phase.generate], examples=examples)
+        find(strategy, collect, settings, phases=[Phase.generate], examples=examples)
     return found
 
 
@@ -330,7 +204,7 @@ def _blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
         yield drawn[start : start + BLOCK]
 
 
-def _hunt(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, deadline: float) -> None:
+def _hunt(case: Case, row: _Row, inputs: Inputs, settings: Settings, memory: Memory, deadline: float) -> None:
     """Looks for an input at which a formula that is another one shows, steering towards large differences."""
 
     def differs(drawn: Drawn) -> bool:
@@ -343,7 +217,7 @@ def _hunt(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Me
 
     for strategy in (*inputs.given, inputs.small):
         if strategy is not None and row.broken is None:
-            _find(strategy, differs, settings, phases=[Phase.generate, Phase.target])
+            find(strategy, differs, settings, phases=[Phase.generate, Phase.target])
 
 
 def _special_values(
@@ -352,7 +226,7 @@ def _special_values(
     """Numbers around which the formulas of one trace change, those that were executed included."""
     if not rows or not assignments:
         return ()
-    probe = _find(
+    probe = find(
         draw.inputs(case.arguments, assignments[-1:]),
         lambda _: True,
         settings,
@@ -441,7 +315,7 @@ def _key(row: _Row, case_id: str, *, large: bool) -> bytes:
     return f"diffcheck {case_id} {row.mode} {row.dtype}{' large' if large else ''}".encode()
 
 
-def _replay_known(case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
+def _replay_known(case: Case, row: _Row, inputs: Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
     """Tries what disagreed in earlier runs first."""
     database = (settings.profile or hypothesis.settings()).database
     if not settings.database or not settings.reuse:
@@ -458,11 +332,11 @@ def _replay_known(case: Case, row: _Row, inputs: _Inputs, settings: Settings, me
     for strategy, large in ((inputs.small, False), (inputs.large, True)):
         key = _key(row, case_id, large=large)
         if strategy is not None and row.broken is None and any(True for _ in database.fetch(key)):
-            _find(strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
+            find(strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
 
 
 def _smallest(
-    case: Case, row: _Row, inputs: _Inputs, settings: Settings, memory: Memory, case_id: str, deadline: float
+    case: Case, row: _Row, inputs: Inputs, settings: Settings, memory: Memory, case_id: str, deadline: float
 ) -> Drawn:
     """The smallest input that is broken in the same way."""
     assert row.broken is not None
@@ -480,7 +354,7 @@ def _smallest(
             known[key] = time.perf_counter() < stop and _how_broken(case, row, drawn, memory) == how
         return known[key]
 
-    found = _find(
+    found = find(
         inputs.like(first),
         same,
         replace(settings, examples=settings.examples + 20),
@@ -510,7 +384,7 @@ _VERDICT_OF = {
 def _conclude(
     case: Case,
     row: _Row,
-    inputs: _Inputs,
+    inputs: Inputs,
     settings: Settings,
     memory: Memory,
     case_id: str,
@@ -604,3 +478,6 @@ def _result(case_id: str, row: _Row, verdict: Verdict, reason: str = "", finding
         finding=finding,
         reason=reason,
     )
+
+
+__all__ = ["BLOCK", "Settings", "check", "replay_command", "rows_of"]

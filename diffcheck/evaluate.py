@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
@@ -147,6 +147,9 @@ class _Placed:
 
 
 def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
+    if mode in SECOND_ORDER and drawn.layout is Layout.EXPANDED:
+        # Cotangents are differentiated too: one element of memory can't stand for several of them.
+        drawn = replace(drawn, layout=Layout.CONTIGUOUS)
     given = input_of(case, dtype, drawn, memory)
     if given is None:
         return None

@@ -12,7 +12,6 @@ import hypothesis
 import hypothesis.core
 
 from diffcheck.case import Case, case
-from diffcheck.check import Settings, is_at_scale
 from diffcheck.check import check as check_case
 from diffcheck.config import DTYPES, MODES
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
@@ -20,6 +19,7 @@ from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
 from diffcheck.report.summary import passes
 from diffcheck.results import Results
+from diffcheck.search import Settings, is_at_scale
 
 _FIRST_ORDER: Final = ("reverse", "forward")
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import sympy
+from hypothesis import Phase
 
+from diffcheck import draw, formula, symbolic
 from diffcheck import expr as graph
-from diffcheck import formula, symbolic
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.check import Settings, visited_paths
-from diffcheck.evaluate import Path
+from diffcheck.check import modes_of
+from diffcheck.domain import size_assignments
+from diffcheck.draw import Drawn
+from diffcheck.errors import CaseFailure, DiffcheckError
+from diffcheck.evaluate import Memory, Path, evaluate
 from diffcheck.expr import Expr
 from diffcheck.identity import Status
+from diffcheck.search import Settings, find
 
 _MOST_ENTRIES = 8
 """Numbers of a derivative that are written out."""
@@ -34,6 +39,32 @@ def show(case: Case, *, latex: bool = False) -> str:
     largest = max(len(path.trace.entries) for _, path in paths)
     shown = [(mode, path) for mode, path in paths if len(path.trace.entries) == largest]
     return "\n".join(_latex(shown) if latex else _report(case, shown))
+
+
+def visited_paths(case: Case, settings: Settings) -> list[tuple[str, Path]]:
+    """Every path that drawn inputs take through a case, with the mode; `gradient=` included.
+
+    Raises:
+        DiffcheckError: No drawn input could be traced.
+    """
+    memory = Memory()
+    modes = (*modes_of(case, settings), *([TEXTBOOK] if case.gradient is not None else []))
+    failure: list[DiffcheckError] = []
+
+    def visit(drawn: Drawn) -> bool:
+        for mode in modes:
+            try:
+                evaluate(case, mode, settings.dtypes[0], drawn, memory)
+            except DiffcheckError as error:
+                failure.append(error)
+        return False
+
+    strategy = draw.inputs(case.arguments, size_assignments(case.arguments))
+    find(strategy, visit, settings, phases=[Phase.generate])
+    found = [(str(key[0]), path) for key, paths in memory.paths.items() for path in paths]
+    if not found:
+        raise failure[0] if failure else CaseFailure("no input within the domain could be drawn")
+    return found
 
 
 def _report(case: Case, paths: Sequence[tuple[str, Path]]) -> Iterator[str]:

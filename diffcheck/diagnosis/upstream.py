@@ -43,6 +43,9 @@ def not_linear(view: View) -> Diagnosis | None:
         return None
     twice = {seed: graph.constant(-2) * seed for seed in view.seeds}
     executed = [view.executed[i] for i in view.differing]
+    silent = graph.substitute(executed, dict.fromkeys(view.seeds, ZERO))
+    if view.differ(silent, [ZERO] * len(silent)):
+        return None  # something is left over that has nothing to do with it
     if not view.differ(graph.substitute(executed, twice), [graph.constant(-2) * node for node in executed]):
         return None
     return Diagnosis(

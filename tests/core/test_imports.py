@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 ORDER = (
     "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
     "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
-    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "finding",
-    "check", "protocol",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search",
+    "finding", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "running_error", "certify")

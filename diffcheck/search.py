@@ -1,0 +1,128 @@
+"""The search for inputs: how many, from which seed, where they are drawn from, and Hypothesis' `find`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from unittest import SkipTest
+
+import hypothesis
+import hypothesis.core
+from hypothesis import Phase
+from hypothesis.errors import NoSuchExample, Unsatisfiable
+from torch import Tensor
+
+from diffcheck import draw
+from diffcheck.case import Case
+from diffcheck.domain import Shapes, large_assignments
+from diffcheck.draw import Drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is asked to do."""
+
+    examples: int = 100
+    """Inputs drawn per case."""
+    seed: int | None = None
+    """Of Hypothesis; the same seed draws the same inputs."""
+    modes: tuple[str, ...] = ("reverse", "forward")
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    seconds: float = 60.0
+    """Per case; what is not done by then is undecided."""
+    database: bool = True
+    """Whether disagreements are kept in Hypothesis' example database."""
+    profile: hypothesis.settings | None = None
+    """Hypothesis' settings for everything else; by default those in force."""
+    reuse: bool = True
+    """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
+    only: frozenset[tuple[str, str]] | None = None
+    """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
+
+
+_GIVEN_EXAMPLES: Final = 10
+"""Cotangents that are drawn for an input that was given."""
+_MOST_TRACED: Final = 512
+"""Elements of an input up to which a kernel's reference is traced at it."""
+_LARGE_EXAMPLES: Final = 3
+"""Inputs that are drawn of each large size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Where a case's inputs are drawn from."""
+
+    given: tuple[Any, ...]
+    """Each around one input that somebody gave."""
+    small: Any
+    large: Any
+    sources: tuple[tuple[Any, float], ...]
+    """All of them, with how many inputs are drawn at most."""
+
+    def like(self, drawn: Drawn) -> Any:
+        """Where an input was drawn from, and simpler ones are."""
+        if drawn.given is not None:
+            return draw.around(drawn.given, large=drawn.large)
+        return self.large if drawn.large else self.small
+
+
+def inputs_of(case: Case, assignments: Sequence[Shapes], special: Sequence[float]) -> Inputs:
+    """Where the inputs of a case are drawn from.
+
+    Args:
+        case: The case.
+        assignments: Small sizes of its axes; none if only given inputs count.
+        special: Numbers that an entry should also be.
+    """
+    given = tuple(draw.around(values) for values in case.given if not is_at_scale(case, values))
+    large_sizes = large_assignments(case.arguments) if case.draws else []
+    small = draw.inputs(case.arguments, assignments, special) if assignments else None
+    large = draw.inputs(case.arguments, large_sizes, special, large=True) if large_sizes else None
+    most = [
+        *((strategy, _GIVEN_EXAMPLES) for strategy in given),
+        (small, math.inf),
+        (large, _LARGE_EXAMPLES * len(large_sizes)),
+    ]
+    return Inputs(given, small, large, tuple((strategy, n) for strategy, n in most if strategy is not None))
+
+
+def is_at_scale(case: Case, values: Mapping[str, Tensor]) -> bool:
+    """Whether a kernel is to be compared at an input that is larger than a trace of its reference should be."""
+    return case.kernel is not None and sum(v.numel() for v in values.values()) > _MOST_TRACED
+
+
+def find(
+    strategy: Any,
+    condition: Callable[[Drawn], bool],
+    asked: Settings,
+    *,
+    phases: Sequence[Phase],
+    examples: float = math.inf,
+    key: bytes | None = None,
+) -> Drawn | None:
+    """The smallest input with a property, of at most so many as are asked for, or None."""
+    database: dict[str, Any] = {} if key is not None else {"database": None}
+    most = int(min(asked.examples, examples))
+    settings = hypothesis.settings(
+        asked.profile, max_examples=most, phases=phases, deadline=None, derandomize=False, **database
+    )
+    with _forced(asked.seed):
+        try:
+            found: Drawn = hypothesis.find(strategy, condition, settings=settings, database_key=key)
+        except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
+            return None
+    return found
+
+
+@contextlib.contextmanager
+def _forced(seed: int | None) -> Iterator[None]:
+    """Draws from a seed as `pytest --hypothesis-seed` does: given it as an argument, `find` forgets its database."""
+    before = hypothesis.core.global_force_seed
+    hypothesis.core.global_force_seed = before if seed is None else seed  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        hypothesis.core.global_force_seed = before
