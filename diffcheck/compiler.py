@@ -118,12 +118,12 @@ class _Accuracy:
     ulps: int
 
 
-_RANGES: Final = {24: (2.0**-149, 2.0**128), 11: (2.0**-24, 65520.0), 8: (2.0**-133, 2.0**128)}
+RANGES: Final = {24: (2.0**-149, 2.0**128), 11: (2.0**-24, 65520.0), 8: (2.0**-133, 2.0**128)}
 """The smallest subnormal number of a format of so many bits, and what rounds to an infinity."""
 
 
 def _rounded(x: arb, bits: int) -> arb:
-    smallest, overflow = _RANGES.get(bits, (0.0, float("inf")))
+    smallest, overflow = RANGES.get(bits, (0.0, float("inf")))
     size = abs(x).abs_upper()
     if size == 0:
         return x

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcheck import expr as graph
+from diffcheck.compiler import RANGES
 from diffcheck.expr import Expr
 from diffcheck.heads import HEADS
 
@@ -246,9 +247,12 @@ def _where(arguments: Sequence[_Pair], _: float) -> _Pair:
 
 
 def _rounded(bits: int) -> Callable[[Sequence[_Pair], float], _Pair]:
+    smallest, overflow = RANGES.get(bits, (0.0, math.inf))
+
     def apply(arguments: Sequence[_Pair], _: float) -> _Pair:
         ((a, ea),) = arguments
-        return a, ea + np.abs(a) * 2.0**-bits
+        size = np.abs(a) + ea
+        return a, ea + np.where(size == 0, 0.0, np.where(size < overflow, size * 2.0**-bits + smallest, np.inf))
 
     return apply
 
