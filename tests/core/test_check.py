@@ -12,13 +12,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval, Le, Predicate
+from hypothesis import Phase
 from hypothesis.database import InMemoryExampleDatabase
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffcheck import case
+from diffcheck import case, draw
 from diffcheck.case import Case
 from diffcheck.check import Settings, check
+from diffcheck.domain import size_assignments
+from diffcheck.draw import Drawn
+from diffcheck.search import find
 from diffcheck.shadow import Budget
 from diffcheck.verdict import Result, Verdict
 from tests.core.loaded import cases
@@ -74,6 +80,26 @@ def test_the_same_seed_gives_the_same_results():
 
     assert once() == once()
     assert [replace(r, seconds=0.0) for r in run(cases()["huber"], seed=8).values()] != once()
+
+
+def test_the_same_seed_draws_the_same_inputs_whatever_modules_are_loaded(monkeypatch: pytest.MonkeyPatch):
+    """Hypothesis draws numbers that it reads in the source of local modules."""
+
+    def drawn(read: set[int]) -> list[Drawn]:
+        monkeypatch.setattr(providers, "_get_local_constants", lambda: Constants(integers=read))
+        providers.CONSTANTS_CACHE.cache.clear()
+        seen: list[Drawn] = []
+
+        def keep(it: Drawn) -> bool:
+            seen.append(it)
+            return False
+
+        arguments = cases()["gelu"].arguments
+        strategy = draw.inputs(arguments, size_assignments(arguments))
+        find(strategy, keep, Settings(examples=200, seed=1), phases=[Phase.generate])
+        return seen
+
+    assert drawn(set()) == drawn(set(range(100_000, 130_000, 7)))
 
 
 def test_only_what_is_asked_for_is_run():
