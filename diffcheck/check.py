@@ -27,7 +27,7 @@ from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.scale import Comparison, compare, random_seeds
-from diffcheck.search import Inputs, Settings, find, inputs_of, is_at_scale
+from diffcheck.search import Inputs, Settings, Source, find, inputs_of, is_at_scale
 from diffcheck.trace import VALUE, Trace
 from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
@@ -101,8 +101,9 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     for row in rows:
         _replay_known(case, row, inputs, settings, memory, case_id)
     drawn: list[Drawn] = []
-    for strategy, most in inputs.sources:
-        drawn += _drawn(case, rows, strategy, most, settings, halfway, memory)
+    for source in inputs.sources:
+        drawn += _drawn(case, rows, source, settings, halfway, memory)
+    drawn += inputs.swept
     for row in rows:
         row.late = time.perf_counter() > halfway
     for block in _blocks(drawn):
@@ -168,13 +169,7 @@ def modes_of(case: Case, settings: Settings) -> tuple[str, ...]:
 
 
 def _drawn(
-    case: Case,
-    rows: Sequence[_Row],
-    strategy: Any,
-    examples: float,
-    settings: Settings,
-    deadline: float,
-    memory: Memory,
+    case: Case, rows: Sequence[_Row], source: Source, settings: Settings, deadline: float, memory: Memory
 ) -> list[Drawn]:
     """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
     found: list[Drawn] = []
@@ -193,7 +188,7 @@ def _drawn(
         return False
 
     if rows:
-        find(strategy, collect, settings, phases=[Phase.generate], examples=examples)
+        find(source.strategy, collect, settings, phases=[Phase.generate], examples=source.most)
     return found
 
 
@@ -215,9 +210,10 @@ def _hunt(case: Case, row: _Row, inputs: Inputs, settings: Settings, memory: Mem
             hypothesis.target(math.log2(row.gap), label="how far the formulas are apart, in bounds")
         return row.broken is not None
 
-    for strategy in (*inputs.given, inputs.small):
-        if strategy is not None and row.broken is None:
-            find(strategy, differs, settings, phases=[Phase.generate, Phase.target])
+    # From another seed: the inputs of this one have been looked at.
+    other = replace(settings, seed=None if settings.seed is None else settings.seed + 1)
+    for source in inputs.sources[:1]:
+        find(source.strategy, differs, other, phases=[Phase.generate, Phase.target])
 
 
 def _special_values(
@@ -311,16 +307,14 @@ def _how_broken(case: Case, row: _Row, drawn: Drawn, memory: Memory) -> Outcome 
     return None if evaluation is None else _worst(evaluation)
 
 
-def _key(row: _Row, case_id: str, *, large: bool) -> bytes:
-    return f"diffcheck {case_id} {row.mode} {row.dtype}{' large' if large else ''}".encode()
+def _key(row: _Row, case_id: str, source: Source) -> bytes:
+    return f"diffcheck {case_id} {row.mode} {row.dtype} {source.name}".encode()
 
 
 def _replay_known(case: Case, row: _Row, inputs: Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
     """Tries what disagreed in earlier runs first."""
     database = (settings.profile or hypothesis.settings()).database
-    if not settings.database or not settings.reuse:
-        return
-    if database is None:
+    if database is None or not settings.database or not settings.reuse:
         return
 
     def disagrees(drawn: Drawn) -> bool:
@@ -329,10 +323,10 @@ def _replay_known(case: Case, row: _Row, inputs: Inputs, settings: Settings, mem
             row.broken = (how, drawn)
         return how is not None
 
-    for strategy, large in ((inputs.small, False), (inputs.large, True)):
-        key = _key(row, case_id, large=large)
-        if strategy is not None and row.broken is None and any(True for _ in database.fetch(key)):
-            find(strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
+    for source in inputs.sources:
+        key = _key(row, case_id, source)
+        if row.broken is None and any(True for _ in database.fetch(key)):
+            find(source.strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
 
 
 def _smallest(
@@ -354,12 +348,13 @@ def _smallest(
             known[key] = time.perf_counter() < stop and _how_broken(case, row, drawn, memory) == how
         return known[key]
 
+    source = inputs.like(first)
     found = find(
-        inputs.like(first),
+        source.strategy,
         same,
         replace(settings, examples=settings.examples + 20),
         phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
-        key=_key(row, case_id, large=first.large) if settings.database else None,
+        key=_key(row, case_id, source) if settings.database else None,
     )
     if slow:
         memory.smallest_exhausted = found or first

@@ -131,14 +131,9 @@ def _column(way: _Way, count: int) -> st.SearchStrategy[Entries]:
 def _entries(known: Argument, count: int, special: Sequence[float]) -> st.SearchStrategy[Entries]:
     lower, upper = known.lower, known.upper
     assert not isinstance(lower, str) and not isinstance(upper, str)
-    if known.kind == "boolean":
-        return _patterns(count, 0, 1).map(lambda drawn: tuple(map(bool, drawn)))
-    if known.kind == "integer":
-        first = math.ceil(lower) + (known.lower_open and lower == math.ceil(lower)) if math.isfinite(lower) else None
-        last = math.floor(upper) - (known.upper_open and upper == math.floor(upper)) if math.isfinite(upper) else None
-        low = first if first is not None else (last - 2 * _MOST_INTEGER if last is not None else -_MOST_INTEGER)
-        high = last if last is not None else low + 2 * _MOST_INTEGER
-        return _patterns(count, low, high)
+    if known.kind != "real":
+        # One of three patterns: a trace serves one set of integers only, and a trace for every draw would be slow.
+        return st.integers(0, 2).map(lambda turn: _pattern(known, count, turn))
     ways = _ways(known, special)
     mixed = _mixed(ways)
     columns = [_column(way, count) for way in (*ways, mixed)]
@@ -153,10 +148,17 @@ def _entries(known: Argument, count: int, special: Sequence[float]) -> st.Search
     return st.one_of(columns)
 
 
-def _patterns(count: int, low: int, high: int) -> st.SearchStrategy[Entries]:
-    """One of three patterns: a trace serves one set of integers only, and a trace for every draw would be slow."""
-    width = high - low + 1
-    return st.integers(0, 2).map(lambda k: tuple(low + (k + i * (k + 1)) % width for i in range(count)))
+def _pattern(known: Argument, count: int, turn: int) -> Entries:
+    """Integers (or truth values) within an argument's bounds, in an order that depends on the turn."""
+    if known.kind == "boolean":
+        return tuple(bool((turn + i * (turn + 1)) % 2) for i in range(count))
+    lower, upper = known.lower, known.upper
+    assert not isinstance(lower, str) and not isinstance(upper, str)
+    first = math.ceil(lower) + (known.lower_open and lower == math.ceil(lower)) if math.isfinite(lower) else None
+    last = math.floor(upper) - (known.upper_open and upper == math.floor(upper)) if math.isfinite(upper) else None
+    low = first if first is not None else (last - 2 * _MOST_INTEGER if last is not None else -_MOST_INTEGER)
+    high = last if last is not None else low + 2 * _MOST_INTEGER
+    return tuple(low + (turn + i * (turn + 1)) % (high - low + 1) for i in range(count))
 
 
 def cotangent_numbers() -> st.SearchStrategy[Entries]:
@@ -171,6 +173,7 @@ def inputs(
     special: Sequence[float] = (),
     *,
     large: bool = False,
+    layouts: Sequence[Layout] = tuple(Layout),
 ) -> st.SearchStrategy[Drawn]:
     """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents.
 
@@ -179,6 +182,7 @@ def inputs(
         assignments: Shapes, by argument; the first ones are the smallest.
         special: Numbers to be drawn more often: where the selectors change.
         large: Whether these sizes are too large for proofs.
+        layouts: How they may lie in memory.
     """
     # Built once: Hypothesis validates a strategy when it first sees it, and that costs more than drawing from it.
     per_shapes = [
@@ -192,7 +196,7 @@ def inputs(
                 }
             ),
             cotangent_numbers(),
-            _layouts(),
+            _layouts(layouts),
             st.just(large),
         )
         for shapes in assignments
@@ -217,13 +221,45 @@ def at(
 def around(values: Mapping[str, Tensor], *, large: bool = False) -> st.SearchStrategy[Drawn]:
     """A given input, with cotangents that are drawn."""
     given = at(values, (1.0,), large=large)
-    return st.builds(lambda seeds, layout: replace(given, seeds=seeds, layout=layout), cotangent_numbers(), _layouts())
+    return st.builds(
+        lambda seeds, layout: replace(given, seeds=seeds, layout=layout), cotangent_numbers(), _layouts(tuple(Layout))
+    )
 
 
-def _layouts() -> st.SearchStrategy[Layout]:
-    """Contiguous in half of all draws."""
-    others = [layout for layout in Layout if layout is not Layout.CONTIGUOUS]
-    return st.sampled_from([Layout.CONTIGUOUS] * len(others) + others)
+def _layouts(allowed: Sequence[Layout]) -> st.SearchStrategy[Layout]:
+    """Contiguous in half of all draws, where it is allowed."""
+    others = [layout for layout in allowed if layout is not Layout.CONTIGUOUS]
+    return st.sampled_from([Layout.CONTIGUOUS] * (max(1, len(others)) if len(others) < len(allowed) else 0) + others)
+
+
+def sweep(arguments: Sequence[Argument], shapes: Shapes, special: Sequence[float]) -> list[Drawn]:
+    """Inputs in which every one of some numbers is an entry of every argument: chance might leave one out."""
+    real = [a for a in arguments if a.kind == "real" and 0 not in shapes[a.name]]
+    if not real or not special:
+        return []
+    found: list[Drawn] = []
+    step = min(math.prod(shapes[a.name]) for a in real)
+    for start in range(0, len(special), step):
+        entries: dict[str, Entries] = {}
+        for known in arguments:
+            bounds, count = resolved(known, shapes, arguments), math.prod(shapes[known.name])
+            if known.kind == "real":
+                turn = (special[(start + i) % len(special)] for i in range(count))
+                entries[known.name] = tuple(v if contains(bounds, v) else _inside(bounds) for v in turn)
+            else:
+                entries[known.name] = _pattern(bounds, count, len(found))
+        found.append(Drawn(shapes, entries, (1.0, -0.75, 0.5, 2.0, -1.25)))
+    return found
+
+
+def _inside(bounds: Argument) -> float:
+    """Some number within an argument's bounds."""
+    moderate = next((v for v in _MODERATE if contains(bounds, v)), None)
+    if moderate is not None:
+        return moderate
+    lower, upper = bounds.lower, bounds.upper
+    assert not isinstance(lower, str) and not isinstance(upper, str)
+    return (lower + upper) / 2 if math.isfinite(lower + upper) else lower + 1 if math.isfinite(lower) else upper - 1
 
 
 def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from diffcheck import draw
 from diffcheck.case import Case
 from diffcheck.domain import Shapes, large_assignments
-from diffcheck.draw import Drawn
+from diffcheck.draw import Drawn, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +48,38 @@ _GIVEN_EXAMPLES: Final = 10
 """Cotangents that are drawn for an input that was given."""
 _MOST_TRACED: Final = 512
 """Elements of an input up to which a kernel's reference is traced at it."""
+_LARGE: Final = "large"
+_LAYOUT_EXAMPLES: Final = 4
+"""Inputs that are drawn of each layout but the contiguous one."""
 _LARGE_EXAMPLES: Final = 3
 """Inputs that are drawn of each large size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A strategy, and how many inputs are drawn from it at most."""
+
+    name: str
+    """Of the database entry where what disagreed is kept; the same in every run."""
+    strategy: Any
+    most: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Where a case's inputs are drawn from."""
 
-    given: tuple[Any, ...]
-    """Each around one input that somebody gave."""
-    small: Any
-    large: Any
-    sources: tuple[tuple[Any, float], ...]
-    """All of them, with how many inputs are drawn at most."""
+    sources: tuple[Source, ...]
+    """What was given, small sizes, other layouts in memory, large sizes. What chance might leave out has its own."""
+    swept: tuple[Drawn, ...] = ()
+    """Inputs that are not left to chance."""
 
-    def like(self, drawn: Drawn) -> Any:
+    def like(self, drawn: Drawn) -> Source:
         """Where an input was drawn from, and simpler ones are."""
         if drawn.given is not None:
-            return draw.around(drawn.given, large=drawn.large)
-        return self.large if drawn.large else self.small
+            return Source("given", draw.around(drawn.given, large=drawn.large))
+        name = _LARGE if drawn.large else drawn.layout.value
+        return next(source for source in self.sources if source.name == name)
 
 
 def inputs_of(case: Case, assignments: Sequence[Shapes], special: Sequence[float]) -> Inputs:
@@ -78,16 +90,25 @@ def inputs_of(case: Case, assignments: Sequence[Shapes], special: Sequence[float
         assignments: Small sizes of its axes; none if only given inputs count.
         special: Numbers that an entry should also be.
     """
-    given = tuple(draw.around(values) for values in case.given if not is_at_scale(case, values))
-    large_sizes = large_assignments(case.arguments) if case.draws else []
-    small = draw.inputs(case.arguments, assignments, special) if assignments else None
-    large = draw.inputs(case.arguments, large_sizes, special, large=True) if large_sizes else None
-    most = [
-        *((strategy, _GIVEN_EXAMPLES) for strategy in given),
-        (small, math.inf),
-        (large, _LARGE_EXAMPLES * len(large_sizes)),
+    given = [
+        Source("given", draw.around(values), _GIVEN_EXAMPLES) for values in case.given if not is_at_scale(case, values)
     ]
-    return Inputs(given, small, large, tuple((strategy, n) for strategy, n in most if strategy is not None))
+    if not assignments:
+        return Inputs(tuple(given))
+    arguments = case.arguments
+    by_layout = [
+        # Of one element, all layouts are the same.
+        Source(
+            layout.value,
+            draw.inputs(arguments, assignments[bool(first and assignments[1:]) :], special, layouts=(layout,)),
+            _LAYOUT_EXAMPLES if first else math.inf,
+        )
+        for first, layout in enumerate(Layout)
+    ]
+    large = large_assignments(arguments)
+    beyond = [Source(_LARGE, draw.inputs(arguments, large, special, large=True), _LARGE_EXAMPLES * len(large))]
+    swept = draw.sweep(arguments, assignments[-1], special)
+    return Inputs((*given, *by_layout, *(beyond if large else [])), tuple(swept))
 
 
 def is_at_scale(case: Case, values: Mapping[str, Tensor]) -> bool:

@@ -19,6 +19,8 @@ from diffcheck.errors import Unsupported
 VECTOR = Float[Tensor, "n"]
 CASE = case(lambda x: x**2, name="squared", inputs={"x": VECTOR})
 THREE: Any = 3
+BESIDES = 3 * 4 + 3
+"""Inputs of three other layouts, and of the large size."""
 X = torch.tensor([0.5, -1.25, 3.0], dtype=torch.float64)
 
 
@@ -55,7 +57,7 @@ def test_a_function_at_given_inputs_in_their_own_dtype():
 def test_a_lambda_over_a_domain():
     results = check(lambda x: x * x.sum(), inputs={"x": VECTOR}, examples=15, seed=1)
     assert verdicts(results) == {(m, d): Verdict.PROVED for m in ("reverse", "forward") for d in ("float64", "float32")}
-    assert all(r.inputs == 15 + 3 for r in results)
+    assert all(r.inputs == 15 + BESIDES for r in results)
 
 
 def test_an_annotated_function_needs_no_domain_and_given_inputs_come_instead():
@@ -68,7 +70,7 @@ def test_an_annotated_function_needs_no_domain_and_given_inputs_come_instead():
 
 def test_both_at_given_inputs_and_over_a_domain():
     (result,) = check(torch.sin, X, inputs={"x": VECTOR}, examples=15, modes="reverse", dtypes="float64")
-    assert result.inputs == 10 + 15 + 3
+    assert result.inputs == 10 + 15 + BESIDES
 
 
 def test_a_case_with_given_inputs_is_checked_at_these_first():
@@ -80,7 +82,7 @@ def test_a_case_with_given_inputs_is_checked_at_these_first():
     )
     point = torch.tensor([1.5], dtype=torch.float64)
     found = [r for r in check(narrow, point, modes="reverse", examples=15) if r.mode == "gradient"]
-    assert [r.inputs for r in found] == [10 + 15 + 3]
+    assert [r.inputs for r in found] == [10 + 15 + BESIDES + 2]  # where the condition changes
 
 
 def test_nested_and_keyword_arguments_are_named_as_they_are_written():
@@ -189,8 +191,8 @@ def test_the_same_seed_gives_the_same_results():
 def test_hypothesis_settings_say_how_many_and_an_option_says_otherwise():
     few = hypothesis.settings(max_examples=7, database=None)
     domain = {"x": VECTOR}
-    assert {r.inputs for r in check(torch.sin, inputs=domain, settings=few)} == {7 + 3}
-    assert {r.inputs for r in check(torch.sin, inputs=domain, settings=few, examples=9)} == {9 + 3}
+    assert {r.inputs for r in check(torch.sin, inputs=domain, settings=few)} == {7 + BESIDES}
+    assert {r.inputs for r in check(torch.sin, inputs=domain, settings=few, examples=9)} == {9 + BESIDES}
 
 
 @pytest.mark.parametrize(
