@@ -318,6 +318,7 @@ class Certifier:
             judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(certified))
 
     def _verdict(self, position: int, number: float, values: Sequence[float], true: arb, bound: float) -> Verdict:
+        bound = max(bound, self._running_bound(position, values))
         true, decided = self._sharpened(position, values, true, bound)
         fmt = self._format
         if not true.is_finite():
@@ -345,6 +346,18 @@ class Certifier:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else max(bound, ulp)
         return Verdict(outcome, true, error, shown, executed_bound, differs)
+
+    def _running_bound(self, position: int, values: Sequence[float]) -> float:
+        """The radius by running error analysis; 0 if there is none.
+
+        A ball does not round what happens to be exact, in the order in which the reference adds up: x·w - z·w + b with
+        large products that cancel. In another order, which is PyTorch's, it is not.
+        """
+        if self._programs.running is None:
+            return 0.0
+        point = np.array([values], dtype=float)[:, self._programs.used]
+        radius = float(self._programs.running(point, self._format.bits)[0, self._slots[position]])
+        return radius if math.isfinite(radius) else 0.0
 
     def _sharpened(self, position: int, values: Sequence[float], true: arb, bound: float) -> tuple[arb, bool]:
         """The enclosure at rising precision, until it is far narrower than the bound and than an ulp."""

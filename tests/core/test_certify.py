@@ -560,3 +560,15 @@ def test_the_rounding_of_what_was_executed_is_that_of_the_format():
     _, fine = wide._executed_rounding(0, [2.0], arb(1))
     _, coarse = wide.in_format(format_of(torch.float32, 24))._executed_rounding(0, [2.0], arb(1))
     assert coarse > 1e6 * fine
+
+
+def test_what_happens_to_be_exact_in_one_order_is_no_tighter_bound():
+    """Products that cancel are exact in the reference's order, as balls see it, and rounded in PyTorch's."""
+    x, z, w, b = map(graph.symbol, "xzwb")
+    certifier = Certifier("xzwb", [x * w + z * w + b], [x * w + z * w + b], format_of(torch.float32, 24))
+    values = [15.999999046325684, -15.9990234375, -16.0, -2.0]
+    product, opposite, rest = map(torch.tensor, (-255.99998474121094, 255.984375, -2.0))
+    other_order = float((rest + product) + opposite)
+    assert other_order != math.fsum([-255.99998474121094, 255.984375, -2.0])
+    assert not certifier.judge(values, [other_order]).failures
+    assert certifier.judge(values, [other_order * (1 + 1e-3)]).failures
