@@ -49,9 +49,17 @@ def reverse(
 
 
 def _gradients(
-    outputs: Sequence[Tensor | None], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], *, again: bool = False
+    outputs: Sequence[Tensor | None],
+    inputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    *,
+    again: bool = False,
+    batched: bool = False,
 ) -> list[Tensor | None]:
-    """One backward pass, from the outputs that autograd has connected to anything; `again` if another is to follow."""
+    """One backward pass, from the outputs that autograd has connected to anything.
+
+    `again` if another is to follow, `batched` if every cotangent stands for several, along its first axis.
+    """
     connected = [
         (y, c) for y, c in zip(outputs, cotangents, strict=True) if y is not None and (y.requires_grad or y.grad_fn)
     ]
@@ -59,7 +67,12 @@ def _gradients(
         return [None] * len(inputs)
     return list(
         torch.autograd.grad(
-            [y for y, _ in connected], list(inputs), [c for _, c in connected], allow_unused=True, create_graph=again
+            [y for y, _ in connected],
+            list(inputs),
+            [c for _, c in connected],
+            allow_unused=True,
+            create_graph=again,
+            is_grads_batched=batched,
         )
     )
 
@@ -265,18 +278,7 @@ def backward_under_vmap(
     sources: Sequence[Tensor | None], leaves: Sequence[Tensor], cotangents: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """Several backward passes at once: every cotangent has them along its first axis, as the gradients then have."""
-    connected = [(y, c) for y, c in zip(sources, cotangents, strict=True) if y is not None and y.requires_grad]
-    if not connected:
-        return [None] * len(leaves)
-    return list(
-        torch.autograd.grad(
-            [y for y, _ in connected],
-            list(leaves),
-            [c for _, c in connected],
-            allow_unused=True,
-            is_grads_batched=True,
-        )
-    )
+    return _gradients(sources, leaves, cotangents, batched=True)
 
 
 def forward_under_vmap(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:

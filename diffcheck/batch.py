@@ -54,7 +54,7 @@ def numbers_at_each(case: Case, mode: str, inputs: Sequence[Input], seeds: Forms
 
     Args:
         case: The case.
-        mode: One of `diffcheck.trace.MODES`, `accumulate` or `gradient`.
+        mode: One of `diffcheck.config.MODES`, `accumulate` or `gradient`.
         inputs: They are left as they are.
         seeds: Of the cotangents and tangents, in the order in which they are asked for.
     """

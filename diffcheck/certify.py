@@ -171,6 +171,7 @@ class Certifier:
         self._programs = _Programs(distinct, variables)
         self._rounding: Program | None = None
         self._last: tuple[tuple[float, ...], list[arb], list[arb]] | None = None
+        self._last_radii: tuple[tuple[float, ...], list[float]] | None = None
         self._executed_exact: Program | None = None
 
     def in_format(self, fmt: Format) -> Certifier:
@@ -178,7 +179,7 @@ class Certifier:
         if fmt == self._format:
             return self
         other = copy(self)
-        other.__dict__.update(_format=fmt, _rounding=None, _last=None)
+        other.__dict__.update(_format=fmt, _rounding=None, _last=None, _last_radii=None)
         return other
 
     @property
@@ -355,8 +356,11 @@ class Certifier:
         """
         if self._programs.running is None:
             return 0.0
-        point = np.array([values], dtype=float)[:, self._programs.used]
-        radius = float(self._programs.running(point, self._format.bits)[0, self._slots[position]])
+        key = tuple(values)
+        if self._last_radii is None or self._last_radii[0] != key:  # of all numbers, since many may be off
+            point = np.array([values], dtype=float)[:, self._programs.used]
+            self._last_radii = key, self._programs.running(point, self._format.bits)[0].tolist()
+        radius = self._last_radii[1][self._slots[position]]
         return radius if math.isfinite(radius) else 0.0
 
     def _sharpened(self, position: int, values: Sequence[float], true: arb, bound: float) -> tuple[arb, bool]:

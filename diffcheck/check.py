@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import hypothesis
-import hypothesis.core
 from hypothesis import Phase
 from torch import Tensor
 
@@ -72,7 +71,7 @@ class _Row:
 BLOCK: Final = 32
 """So many inputs are evaluated at once."""
 _GIVEN_AT_SCALE: Final = 3
-"""The same where the input is too large for a trace."""
+"""Cotangents that are drawn for an input that is too large for a trace."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
 
 
@@ -119,28 +118,26 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
 
 
 def _compare_at_scale(case: Case, row: _Row, settings: Settings, deadline: float) -> None:
-    """Holds a kernel to its reference at the large inputs that were given."""
+    """Holds a kernel to its reference at the large inputs that were given, until one disagrees."""
     started = time.perf_counter()
-    for values in case.given:
-        if not is_at_scale(case, values):
-            continue
+    turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
+    for values, turn in turns:
+        if row.at_scale is not None or time.perf_counter() > deadline:
+            break
         converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
-        for turn in range(_GIVEN_AT_SCALE):
-            if time.perf_counter() > deadline or row.at_scale is not None:
-                return
-            try:
-                with case_errors(case, row.mode, {}):
-                    found = compare(case, row.mode, converted, random_seeds((settings.seed or 0) + turn))
-            except DiffcheckError as error:
-                row.at_scale = error
-                return
-            row.inputs += 1
-            row.max_bounds = max(row.max_bounds, found.max_bounds)
-            row.max_ulps = max(row.max_ulps, found.max_ulps)
-            if found.worst is not None:
-                row.at_scale = found
-            elif found.left == found.elements:
-                row.undecided = row.undecided or f"at {_size(values)}: no element has a bound of first order"
+        try:
+            with case_errors(case, row.mode, {}):
+                found = compare(case, row.mode, converted, random_seeds((settings.seed or 0) + turn))
+        except DiffcheckError as error:
+            row.at_scale = error
+            break
+        row.inputs += 1
+        row.max_bounds = max(row.max_bounds, found.max_bounds)
+        row.max_ulps = max(row.max_ulps, found.max_ulps)
+        if found.worst is not None:
+            row.at_scale = found
+        elif found.left == found.elements:
+            row.undecided = row.undecided or f"at {_size(values)}: no element has a bound of first order"
     row.seconds += time.perf_counter() - started
 
 
@@ -158,6 +155,7 @@ def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def modes_of(case: Case, settings: Settings) -> tuple[str, ...]:
+    """The modes that a case is checked in, of those that are asked for."""
     if case.preceded_by is not None:
         return ("accumulate",) if "reverse" in settings.modes else ()
     return settings.modes
@@ -212,8 +210,9 @@ def _hunt(case: Case, row: _Row, inputs: Inputs, settings: Settings, memory: Mem
 
     # From another seed: the inputs of this one have been looked at.
     other = replace(settings, seed=None if settings.seed is None else settings.seed + 1)
-    for source in inputs.sources[:1]:
-        find(source.strategy, differs, other, phases=[Phase.generate, Phase.target])
+    for source in inputs.ordinary:
+        if row.broken is None:
+            find(source.strategy, differs, other, phases=[Phase.generate, Phase.target])
 
 
 def _special_values(
@@ -287,9 +286,8 @@ def _note(row: _Row, evaluation: Evaluation) -> None:
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace
-    if evaluation.path.proof.status is Status.LEFT and row.largest is not None:
-        return  # a size that is large shows no more of the pattern, and takes long to write
-    readable = evaluation.path.proof.status is not Status.LEFT  # nobody reads a sum of 67 terms
+    # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
+    readable = evaluation.path.proof.status is not Status.LEFT
     if row.largest is None or (readable and len(traced.unit_reference) > len(row.largest.unit_reference)):
         row.largest = traced
 

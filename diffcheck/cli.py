@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from diffcheck import __version__, config
-from diffcheck.config import DTYPES, MODES
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError
 from diffcheck.report import files
 from diffcheck.report.summary import Exit, exit_code
@@ -111,6 +111,17 @@ Keyword = Annotated[
 ]
 
 
+Modes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODE",
+        help=f"Some of {', '.join(MODES)}.",
+        show_default=",".join(FIRST_ORDER),
+        callback=_choices(MODES),
+    ),
+]
+
+
 @app.callback()
 def _diffcheck(
     *,
@@ -137,15 +148,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         int | None,
         typer.Option(min=0, metavar="N", help="Repeats the run that printed it, exactly.", show_default="random"),
     ] = None,
-    mode: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODE",
-            help=f"Some of {', '.join(MODES)}.",
-            show_default="reverse,forward",
-            callback=_choices(MODES),
-        ),
-    ] = None,
+    mode: Modes = None,
     dtype: Annotated[
         list[str] | None,
         typer.Option(
@@ -340,15 +343,7 @@ def audit(
             show_default="all",
         ),
     ] = None,
-    mode: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODE",
-            help=f"Some of {', '.join(MODES)}.",
-            show_default="reverse,forward",
-            callback=_choices(MODES),
-        ),
-    ] = None,
+    mode: Modes = None,
     dtype: Annotated[
         str, typer.Option(metavar="DTYPE", help="float64 or float32.", callback=_one_of(DTYPES))
     ] = "float64",
@@ -374,7 +369,7 @@ def audit(
 
     request = Request(
         patterns=tuple(ops or ()),
-        modes=tuple(mode or ("reverse", "forward")),
+        modes=tuple(mode or FIRST_ORDER),
         dtype=dtype,
         samples=samples,
         jobs=jobs,

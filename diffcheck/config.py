@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from diffcheck.errors import ConfigError
 
+FIRST_ORDER: Final = ("reverse", "forward")
+"""The modes of differentiation that are checked unless others are asked for."""
 MODES: Final = (
-    "reverse",
-    "forward",
+    *FIRST_ORDER,
     "reverse-over-reverse",
     "forward-over-reverse",
     "reverse-over-forward",
@@ -33,7 +34,7 @@ class Config:
     """Inputs drawn per case."""
     seed: int | None = None
     """The same inputs every time; without it they are other ones at each run."""
-    modes: tuple[str, ...] = ("reverse", "forward")
+    modes: tuple[str, ...] = FIRST_ORDER
     dtypes: tuple[str, ...] = DTYPES
     strict: bool = False
     """Whether only `proved` passes."""

@@ -86,8 +86,8 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         if placed is None:
             return None
         return _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
-    except CaseFailure:
-        if _refuses_layout(case, dtype, drawn, memory):
+    except CaseFailure as error:
+        if _is_of_layout(error, case, dtype, drawn, memory):
             return None
         raise
 
@@ -106,7 +106,7 @@ def evaluate_each(
         try:
             placed.append(_placed(case, mode, dtype, one, memory))
         except DiffcheckError as raised:
-            if isinstance(raised, CaseFailure) and _refuses_layout(case, dtype, one, memory):
+            if _is_of_layout(raised, case, dtype, one, memory):
                 placed.append(None)
                 continue
             error = raised
@@ -127,7 +127,7 @@ def evaluate_each(
             evaluation = found.get(id(item)) or _at(case, mode, item, memory)
             yield one, _confirmed(case, mode, dtype, item, evaluation, memory)
         except DiffcheckError as raised:
-            if isinstance(raised, CaseFailure) and _refuses_layout(case, dtype, one, memory):
+            if _is_of_layout(raised, case, dtype, one, memory):
                 yield one, None
                 continue
             yield one, raised
@@ -157,7 +157,8 @@ def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> 
     path = _known_path(paths, given)
     if path is not None:
         return _Placed(given, path, fresh=False)
-    paths.insert(0, _within_budget(case, mode, dtype, drawn, given, memory))
+    # What is not the same twice need not be found on each of many paths.
+    paths.insert(0, _within_budget(case, mode, dtype, given, memory, twice=not paths))
     return _Placed(given, paths[0], fresh=True)
 
 
@@ -210,9 +211,11 @@ def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | No
     return by_dtype[dtype]
 
 
-def _refuses_layout(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:
-    """Whether the function itself raises where memory is not contiguous (`view` does), and only there."""
-    given = input_of(case, dtype, drawn, memory) if drawn.layout is not Layout.CONTIGUOUS else None
+def _is_of_layout(error: DiffcheckError, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:
+    """Whether an error is the function's own, where memory is not contiguous (`view` raises there), and only there."""
+    if not isinstance(error, CaseFailure) or drawn.layout is Layout.CONTIGUOUS:
+        return False
+    given = input_of(case, dtype, drawn, memory)
     if given is None:
         return False
 
@@ -234,14 +237,13 @@ def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
     return (mode, dtype, *drawn.shapes.items(), *fixed)
 
 
-def _within_budget(case: Case, mode: str, dtype: str, drawn: Drawn, given: Input, memory: Memory) -> Path:
-    if drawn in memory.exhausted:
-        raise BudgetExceeded(memory.exhausted[drawn])
+def _within_budget(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *, twice: bool) -> Path:
+    if given.drawn in memory.exhausted:
+        raise BudgetExceeded(memory.exhausted[given.drawn])
     try:
-        # What is not the same twice need not be found on each of many paths.
-        return _new_path(case, mode, dtype, given, memory, twice=not memory.paths.get(_key(case, mode, dtype, drawn)))
+        return _new_path(case, mode, dtype, given, memory, twice=twice)
     except BudgetExceeded as error:
-        memory.exhausted[drawn] = str(error)
+        memory.exhausted[given.drawn] = str(error)
         raise
 
 

@@ -6,22 +6,20 @@ import secrets
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import hypothesis
 import hypothesis.core
 
 from diffcheck.case import Case, case
 from diffcheck.check import check as check_case
-from diffcheck.config import DTYPES, MODES
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
 from diffcheck.report.summary import passes
 from diffcheck.results import Results
 from diffcheck.search import Settings, is_at_scale
-
-_FIRST_ORDER: Final = ("reverse", "forward")
 
 
 def check(  # noqa: PLR0913 - one parameter per option
@@ -34,7 +32,7 @@ def check(  # noqa: PLR0913 - one parameter per option
     gradient: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
     name: str | None = None,
-    modes: Sequence[str] = _FIRST_ORDER,
+    modes: Sequence[str] = FIRST_ORDER,
     dtypes: Sequence[str] | None = None,
     settings: hypothesis.settings | None = None,
     examples: int | None = None,

@@ -10,6 +10,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from diffcheck.errors import Unsupported
+
 _ABOUT_LAYOUT: Final = frozenset(
     {"aten.is_same_size", "aten._has_same_storage_numel", "aten.sym_size", "aten.is_pinned"}
 )
@@ -73,6 +75,25 @@ def operation(func: Any) -> Operation:
         to_python=packet in _TO_PYTHON,
         about_layout=packet in _ABOUT_LAYOUT,
     )
+
+
+def decomposition_of(func: Any) -> Any:
+    """PyTorch's own way to compute an operation by others, as a function of the same arguments; None if it has none."""
+    from torch._decomp import decomposition_table
+
+    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    return func.decompose if composite else decomposition_table.get(func)
+
+
+def storage_address(tensor: Tensor) -> int:
+    """What identifies a tensor's storage, as long as that is kept alive.
+
+    Raises:
+        Unsupported: It has none.
+    """
+    if tensor.layout is not torch.strided:
+        raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
+    return int(tensor.untyped_storage()._cdata)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

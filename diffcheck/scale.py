@@ -24,7 +24,7 @@ from diffcheck.case import Case
 from diffcheck.certify import RADII, Format, format_of
 from diffcheck.draw import copied
 from diffcheck.errors import Unsupported
-from diffcheck.operation import Operation, operation, targets, tensors_in
+from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule, lift
 from diffcheck.running_error import bounded_values
@@ -202,7 +202,7 @@ class Radii(TorchDispatchMode):
 
     def of(self, tensor: Tensor) -> Tensor:
         """The radii of a tensor's elements, shaped like it; 0 for what was given."""
-        known = self._storages.get(_address(tensor))
+        known = self._storages.get(storage_address(tensor))
         if known is None:
             return torch.zeros(tensor.shape, dtype=torch.float64)
         return known[0].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).clone()
@@ -216,9 +216,9 @@ class Radii(TorchDispatchMode):
         # As they were before the operation ran: in place, they change.
         before = {id(t): (t.detach().clone() if op.writes else t.detach(), self.of(t)) for t in inputs if _counts(t)}
         result = func(*args, **kwargs)
-        known = {_address(t) for t in inputs}
+        known = {storage_address(t) for t in inputs}
         places = [t for t in targets(op, args, kwargs, result) if t is not None and _counts(t)]
-        if not places or op.changes_view or (not op.writes and all(_address(t) in known for t in places)):
+        if not places or op.changes_view or (not op.writes and all(storage_address(t) in known for t in places)):
             return result  # no numbers, or a view: the same window on the same radii
         if op.rule_names[1] in _CONSTANT:
             found: Sequence[Tensor | None] = [torch.zeros(t.shape, dtype=torch.float64) for t in places]
@@ -285,14 +285,11 @@ class Radii(TorchDispatchMode):
         return torch.from_numpy(np.array(found[1], dtype=float))
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor | None]:
-        from torch._decomp import decomposition_table
-
         spelled = _SPELLED.get(str(func._overloadpacket))
         if spelled is not None:
             with torch.no_grad(), self:
                 return [self.of(spelled(*args, **kwargs))]
-        composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        decomposition: Any = func.decompose if composite else decomposition_table.get(func)
+        decomposition = decomposition_of(func)
         if decomposition is None:
             return [None]
         with torch.no_grad(), self:
@@ -300,7 +297,7 @@ class Radii(TorchDispatchMode):
         return [self.of(t) for t in _listed(result) if isinstance(t, Tensor) and _counts(t)]
 
     def _write(self, tensor: Tensor, radius: Tensor) -> None:
-        address = _address(tensor)
+        address = storage_address(tensor)
         if address not in self._storages:
             storage = tensor.untyped_storage()
             size = storage.nbytes() // max(tensor.element_size(), 1)
@@ -320,10 +317,6 @@ def _one(tensor: Tensor) -> Tensor:
 def _counts(tensor: Tensor) -> bool:
     """Whether its elements are numbers that rounding can change."""
     return tensor.is_floating_point() and not tensor.is_meta
-
-
-def _address(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _listed(value: Any) -> list[Any]:

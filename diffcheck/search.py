@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffcheck import draw
 from diffcheck.case import Case
+from diffcheck.config import DTYPES, FIRST_ORDER
 from diffcheck.domain import Shapes, large_assignments
 from diffcheck.draw import Drawn, Layout
 
@@ -30,8 +31,8 @@ class Settings:
     """Inputs drawn per case."""
     seed: int | None = None
     """Of Hypothesis; the same seed draws the same inputs."""
-    modes: tuple[str, ...] = ("reverse", "forward")
-    dtypes: tuple[str, ...] = ("float64", "float32")
+    modes: tuple[str, ...] = FIRST_ORDER
+    dtypes: tuple[str, ...] = DTYPES
     seconds: float = 60.0
     """Per case; what is not done by then is undecided."""
     database: bool = True
@@ -48,6 +49,7 @@ _GIVEN_EXAMPLES: Final = 10
 """Cotangents that are drawn for an input that was given."""
 _MOST_TRACED: Final = 512
 """Elements of an input up to which a kernel's reference is traced at it."""
+_GIVEN: Final = "given"
 _LARGE: Final = "large"
 _LAYOUT_EXAMPLES: Final = 4
 """Inputs that are drawn of each layout but the contiguous one."""
@@ -74,10 +76,15 @@ class Inputs:
     swept: tuple[Drawn, ...] = ()
     """Inputs that are not left to chance."""
 
+    @property
+    def ordinary(self) -> tuple[Source, ...]:
+        """What was given, and small sizes as they usually lie in memory."""
+        return tuple(source for source in self.sources if source.name in (_GIVEN, Layout.CONTIGUOUS.value))
+
     def like(self, drawn: Drawn) -> Source:
         """Where an input was drawn from, and simpler ones are."""
         if drawn.given is not None:
-            return Source("given", draw.around(drawn.given, large=drawn.large))
+            return Source(_GIVEN, draw.around(drawn.given, large=drawn.large))
         name = _LARGE if drawn.large else drawn.layout.value
         return next(source for source in self.sources if source.name == name)
 
@@ -91,7 +98,7 @@ def inputs_of(case: Case, assignments: Sequence[Shapes], special: Sequence[float
         special: Numbers that an entry should also be.
     """
     given = [
-        Source("given", draw.around(values), _GIVEN_EXAMPLES) for values in case.given if not is_at_scale(case, values)
+        Source(_GIVEN, draw.around(values), _GIVEN_EXAMPLES) for values in case.given if not is_at_scale(case, values)
     ]
     if not assignments:
         return Inputs(tuple(given))

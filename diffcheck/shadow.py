@@ -25,7 +25,7 @@ from diffcheck import expr as graph
 from diffcheck.constants import scalar
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
-from diffcheck.operation import Operation, operation, targets, tensors_in
+from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
 from diffcheck.rules.complexes import by_parts, joined, parted
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
 
@@ -184,7 +184,7 @@ class Shadows(TorchDispatchMode):
 
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
-        storage = self._state.storages.get(_address(tensor))
+        storage = self._state.storages.get(storage_address(tensor))
         return storage is not None and any(not graph.is_constant(e) for e in _strided(storage, tensor).flat)
 
     def leave(self) -> None:
@@ -257,7 +257,7 @@ class Shadows(TorchDispatchMode):
             self._finish(func, op, args, kwargs, pending, result)
         elif op.writes:
             for target in targets(op, args, kwargs, result):
-                if target is not None and _address(target) in self._state.storages:
+                if target is not None and storage_address(target) in self._state.storages:
                     self._write(target, exact_constants(target))
 
     def _spend(self, op: Operation) -> None:
@@ -356,7 +356,7 @@ class Shadows(TorchDispatchMode):
             and not state.inside_decomposition
             and not _inside_function()
         ):
-            if op.writes and _address(target) in state.storages:
+            if op.writes and storage_address(target) in state.storages:
                 # Autograd does not see the write: to it the tensor still is what it was.
                 before = self._window(target)
                 return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
@@ -366,8 +366,6 @@ class Shadows(TorchDispatchMode):
     def _decompose(
         self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> list[Array | None]:
-        from torch._decomp import decomposition_table
-
         if op.random and self._state.phase == "backward":
             # Of a function that is none itself: what was drawn is a constant, which the next run will not meet again.
             return [exact_constants(t) for t in tensors_in(result)]
@@ -375,8 +373,7 @@ class Shadows(TorchDispatchMode):
             raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
         if op.writes:
             raise Unsupported(op.text, "it has no rule")
-        composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        decomposition: Any = func.decompose if composite else decomposition_table.get(func) or _python_kernel(func)
+        decomposition: Any = decomposition_of(func) or _python_kernel(func)
         if decomposition is None:
             raise Unsupported(op.text, "it has neither a rule nor a decomposition")
         self._state.inside_decomposition += 1
@@ -393,7 +390,7 @@ class Shadows(TorchDispatchMode):
     # -- storages and views ----------------------------------------------------------------------------------------
 
     def _window(self, tensor: Tensor) -> Array:
-        storage = self._state.storages.get(_address(tensor))
+        storage = self._state.storages.get(storage_address(tensor))
         if storage is None:
             return exact_constants(tensor)
         cells = _strided(storage, tensor)
@@ -404,7 +401,7 @@ class Shadows(TorchDispatchMode):
         return elements((z.conjugate() for z in cells.flat), cells.shape) if tensor.is_conj() else cells
 
     def _write(self, tensor: Tensor, shadow: Array) -> None:
-        address = _address(tensor)
+        address = storage_address(tensor)
         storage = self._state.storages.get(address)
         if storage is None:
             keep = tensor.untyped_storage()
@@ -420,8 +417,8 @@ class Shadows(TorchDispatchMode):
         _strided(storage, tensor)[...] = parted(shadow) if tensor.is_complex() else shadow
 
     def _are_views(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
-        known = {_address(t) for t in inputs}
-        return all(_address(t) in known for t in outputs)
+        known = {storage_address(t) for t in inputs}
+        return all(storage_address(t) in known for t in outputs)
 
     def _inherit_frozen(self, op: Operation, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
         state = self._state
@@ -546,12 +543,6 @@ def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) ->
 # ---------------------------------------------------------------------------------------------------------------------
 # Storages
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _address(tensor: Tensor) -> int:
-    if tensor.layout is not torch.strided:
-        raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _parts(tensor: Tensor) -> int:

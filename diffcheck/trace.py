@@ -31,8 +31,6 @@ from diffcheck.verdict import Mistake
 
 VALUE: Final = "value"
 """The mode in which a kernel's value is compared with its reference's: nothing is differentiated."""
-MODES: Final = ("reverse", "forward", *autodiff.SECOND_ORDER)
-"""A case with `preceded_by` has the one mode `accumulate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def differentiate(
 
     Args:
         case: The case.
-        mode: One of `MODES`, or `accumulate`.
+        mode: One of `diffcheck.config.MODES`, `VALUE`, or `accumulate`.
         values: A fresh tensor per argument; they are used as they are.
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
         seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
@@ -250,7 +248,7 @@ def trace(
 
     Args:
         case: The case.
-        mode: One of `MODES`, or `accumulate`.
+        mode: One of `diffcheck.config.MODES`, `VALUE`, or `accumulate`.
         values: The inputs by argument; they are left as they are.
         seeds_for: Gives cotangents or tangents.
         budget: What the trace may spend.

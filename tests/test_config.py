@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from diffcheck.autodiff import SECOND_ORDER
 from diffcheck.cli import main
-from diffcheck.config import MODES, Config, read
+from diffcheck.config import FIRST_ORDER, MODES, Config, read
 from diffcheck.errors import ConfigError
 
 CASES = """
@@ -138,3 +139,8 @@ def test_from_a_folder_below(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir("deep/er")
     assert main(["run"]) == 0
     assert "a.py" in capsys.readouterr().out
+
+
+def test_the_modes_are_those_in_which_pytorch_is_run():
+    """The names stand here because the command must not import torch to print its help."""
+    assert (*FIRST_ORDER, *SECOND_ORDER) == MODES

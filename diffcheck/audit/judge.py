@@ -16,6 +16,7 @@ from diffcheck.audit.sampled import Sampled, sampled
 from diffcheck.batch import flat
 from diffcheck.certify import Certifier, Format, Outcome, format_of
 from diffcheck.compiler import EXACT, compile_graph
+from diffcheck.config import FIRST_ORDER
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import time_limit
@@ -45,7 +46,7 @@ _VERDICT_OF: Final = {
 class Plan:
     """What an audit is asked to do."""
 
-    modes: tuple[str, ...] = ("reverse", "forward")
+    modes: tuple[str, ...] = FIRST_ORDER
     dtype: str = "float64"
     samples: int = 5
     seconds: float = 20.0

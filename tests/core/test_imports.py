@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
-    "errors", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
+    "errors", "config", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form", "identity",
     "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules", "shadow", "domain",
     "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search",
     "finding", "check", "protocol",
@@ -79,7 +79,7 @@ def files(room: str) -> list[Path]:
 
 
 def test_the_files_of_the_core_are_all_known_here():
-    others = {"__init__", "__main__", "cli", "config", "gradcheck", "library", "load", "results", "run", "select"}
+    others = {"__init__", "__main__", "cli", "gradcheck", "library", "load", "results", "run", "select"}
     others |= {"show", "strategies", "workers"}
     assert {p.stem for p in PACKAGE.glob("*.py")} - others <= set(ORDER)
     assert all(path.exists() for room in ORDER for path in files(room))
