@@ -156,11 +156,11 @@ def _wrong_rule(
 
 
 def _vouch_nearby(case: Case, rows: Sequence[_Row], memory: Memory) -> None:
-    """Looks beside inputs that are the only ones, before derivatives at them are called wrong.
+    """Looks beside inputs that are the only ones, before derivatives at them are called other than they should be.
 
     At one input a wrong rule may have the right value, and another derivative.
     """
-    if not any(row.broken is not None and row.broken[0] in _SEVERITY for row in rows):
+    if not any(row.refuted or (row.broken is not None and row.broken[0] in _SEVERITY) for row in rows):
         return
     generator = torch.Generator().manual_seed(0)
     for values in case.given:

@@ -437,5 +437,5 @@ def _first_differing(
             continue
         gap = float((arb(number) - ball.mid()).abs_upper())
         if gap > _VALUE_SLACK * (float(ball.rad()) + fmt.ulp(number)):
-            return position, ball.str(17, radius=False)
+            return position, repr(float(ball.mid()))
     return None

@@ -136,7 +136,8 @@ def _declared(
     name: str | None,
 ) -> Case:
     """The case that a call describes."""
-    called = name or getattr(target, "name", None) or getattr(target, "__name__", None) or type(target).__name__
+    names = (getattr(target, attribute, None) for attribute in ("name", "__name__", "_name"))  # the last: a custom_op's
+    called = name or next((n for n in names if isinstance(n, str)), type(target).__name__)
     if not callable(target):
         raise DeclarationError(f"check takes a function, a module or a case, not {target!r} ({type(target).__name__})")
     given = bool(args or kwargs)

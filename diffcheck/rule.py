@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import keyword
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, overload
+from pathlib import Path
+from typing import Any, Final, NoReturn, overload
 
 import torch
 from torch import Tensor
@@ -27,22 +27,22 @@ _LONGEST: Final = 300
 
 @dataclass(frozen=True, eq=False)
 class OperationRule:
-    """What an operation computes, as a plain PyTorch function of the same arguments; still callable like the function.
-
-    Made by `rule`, not by hand.
-    """
+    """What an operation computes, as a plain PyTorch function of the same arguments. Made by `rule`, not by hand."""
 
     operation: str
-    """`mylib::scaled_exp` for all overloads, `mylib::scaled_exp.out` for one."""
+    """Its qualified name, `mylib::scaled_exp`; of several overloads one, `aten::add.Tensor`."""
     function: Callable[..., Any]
     place: str = ""
     """Where the function stands: `cases/mine.py:12`."""
     given: bool = True
     """Whether somebody gave it; otherwise it is the operation's own Python function, which may be no rule at all."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function."""
-        return self.function(*args, **kwargs)
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuses: under the operation's own name, a rule would be called in its place, and nothing be checked."""
+        raise TypeError(
+            f"the rule for {self.operation} is no function, and is not called in its operation's place: give the two "
+            "different names (the rule's function is its .function)"
+        )
 
 
 @overload
@@ -56,7 +56,7 @@ def rule(
 
     Args:
         operation: Its qualified name, `"mylib::scaled_exp"`, or itself: what `torch.library.custom_op` gives, or
-            `torch.ops.mylib.scaled_exp`. One overload is named `"mylib::scaled_exp.out"`.
+            `torch.ops.mylib.scaled_exp`. Of several overloads one is named: `"aten::add.Tensor"`.
         function: Plain PyTorch that takes the same arguments, in the order of the operation's schema, and returns what
             the operation returns. What the operation writes to, the function writes to.
 
@@ -67,15 +67,14 @@ def rule(
         DeclarationError: There is no such operation, it can't have a rule, or the function does not take its arguments;
             the message shows how to write it.
     """
-    name, overloads = _overloads_named(operation)
-    for schema in overloads:
-        _check_schema(name, schema)
+    func = _found(operation)
+    name = _name_of(func)
+    _check_schema(name, func)
 
     def declare(stated: Callable[..., Any]) -> OperationRule:
         if not callable(stated):
             raise DeclarationError(f"rule for {name}: {stated!r} is not a function of the operation's arguments")
-        for schema in overloads:
-            _check_arguments(name, stated, schema)
+        _check_arguments(name, stated, func)
         code = getattr(inspect.unwrap(stated), "__code__", None)
         return OperationRule(name, stated, f"{code.co_filename}:{code.co_firstlineno}" if code else "")
 
@@ -124,13 +123,13 @@ def called(function: Callable[..., Any], func: Any, args: Sequence[Any]) -> Any:
 def how_to_give(func: Any) -> tuple[str, ...]:
     """The lines that give an operation a rule, to be pasted; or the one that says why it can't have one."""
     schema = func._schema
-    name, _ = _overloads_named(func)
+    name = _name_of(func)
     try:
         _check_schema(name, func)
     except DeclarationError as error:
         return (str(error),)
     label = schema.name.partition("::")[2].strip("_")
-    label = label if label.isidentifier() and not keyword.iskeyword(label) else "operation"
+    label = f"{label}_rule" if label.isidentifier() else "operation_rule"  # never the operation's own name
     written = [a.name for a in schema.arguments if _is_written(a)]
     body = [f"    {argument}.copy_(...)  # the operation writes to it" for argument in written]
     fresh = [r for r in schema.returns if r.alias_info is None]
@@ -182,8 +181,11 @@ class Pair:
 
 def named(stated: OperationRule) -> str:
     """`the rule for mylib::exp (cases/mine.py:12)`."""
-    whose = "the rule for" if stated.given else "the Python function of"
-    return f"{whose} {stated.operation}" + (f" ({stated.place})" if stated.place else "")
+    if not stated.given:
+        return f"the Python function of {stated.operation}"
+    file = Path(stated.place)
+    place = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"the rule for {stated.operation}" + (f" ({place})" if stated.place else "")
 
 
 def own_function(func: Any) -> OperationRule | None:
@@ -260,34 +262,48 @@ def arguments_in_words(func: Any, args: Sequence[Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _overloads_named(operation: Any) -> tuple[str, list[Any]]:
-    """The qualified name of an operation, and its overloads."""
-    if isinstance(operation, torch._ops.OpOverloadPacket):
-        return operation._qualified_op_name, _overloads(operation)
+def _found(operation: Any) -> Any:
+    """The overload that is meant.
+
+    Raises:
+        DeclarationError: There is none, or there are several.
+    """
     if isinstance(operation, torch._ops.OpOverload):
-        name = operation._schema.name
-        alone = len(_overloads(operation._overloadpacket)) == 1
-        return (name if alone else f"{name}.{operation._overloadname or 'default'}"), [operation]
-    name = getattr(operation, "_qualname", operation)
-    if not isinstance(name, str):
+        return operation
+    packet, overload_name = operation, ""
+    if not isinstance(operation, torch._ops.OpOverloadPacket):
+        name = getattr(operation, "_qualname", operation)
+        if not isinstance(name, str):
+            raise DeclarationError(
+                f'rule takes an operation, as in @rule("mylib::exp") or @rule(torch.ops.mylib.exp), not {operation!r} '
+                f"({type(operation).__name__})"
+            )
+        space, separator, rest = name.partition("::")
+        base, _, overload_name = rest.partition(".")
+        packet = getattr(getattr(torch.ops, space), base, None) if separator and space and base else None
+        if packet is None:
+            raise DeclarationError(_unknown(name))
+    overloads = _overloads(packet)
+    chosen = [o for o in overloads if not overload_name or o._overloadname == overload_name]
+    if len(chosen) != 1:
+        names = ", ".join(repr(f"{o._schema.name}.{o._overloadname}") for o in overloads)
         raise DeclarationError(
-            f'rule takes an operation, as in @rule("mylib::exp") or @rule(torch.ops.mylib.exp), not {operation!r} '
-            f"({type(operation).__name__})"
+            f"rule: {packet._qualified_op_name} has {'several' if chosen else 'no such'} overload"
+            f"{'s' if chosen else f' as {overload_name!r}'}; name one of {names}"
         )
-    space, separator, rest = name.partition("::")
-    base, dot, overload_name = rest.partition(".")
-    packet = getattr(getattr(torch.ops, space), base, None) if separator and space and base else None
-    if packet is None:
-        raise DeclarationError(_unknown(name))
-    if not dot:
-        return name, _overloads(packet)
-    if overload_name not in packet.overloads():
-        raise DeclarationError(f"rule: {space}::{base} has no overload {overload_name!r}; it has {packet.overloads()}")
-    return name, [getattr(packet, overload_name)]
+    return chosen[0]
 
 
 def _overloads(packet: Any) -> list[Any]:
-    return [getattr(packet, name) for name in packet.overloads()]
+    """An operation's overloads, without those of TorchScript that are listed and do not exist."""
+    found = [getattr(packet, name) for name in packet.overloads()]
+    return [overload for overload in found if torch._C._dispatch_has_kernel(overload.name())]
+
+
+def _name_of(func: Any) -> str:
+    """An operation's qualified name, with that of the overload if there are others."""
+    alone = len(_overloads(func._overloadpacket)) <= 1
+    return str(func._schema.name) if alone else f"{func._schema.name}.{func._overloadname}"
 
 
 def _unknown(name: str) -> str:

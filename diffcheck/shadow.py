@@ -424,8 +424,12 @@ class Shadows(TorchDispatchMode):
         decomposition = decomposition_of(func)
         if decomposition is None:
             raise Unsupported(op.text, "it has neither a rule nor a decomposition", how_to_give(func))
-        with self._followed():
-            result = decomposition(*args, **kwargs)
+        try:
+            with self._followed():
+                result = decomposition(*args, **kwargs)
+        except Unsupported as error:
+            # The rule to give is one for the operation that was called, not for a part that PyTorch makes it of.
+            raise Unsupported(error.operation, error.reason, error.advice and how_to_give(func)) from error
         flat = result if isinstance(result, (tuple, list)) else [result]
         return [self._window(t) if isinstance(t, Tensor) else None for t in flat]
 

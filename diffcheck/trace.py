@@ -290,7 +290,8 @@ def trace(
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
     check_unchanged(case, values, before, changed)
-    check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+        check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
