@@ -20,6 +20,7 @@ _LONGEST_INLINE: Final = 240
 
 ZERO: Final = arb(0)
 ONE: Final = arb(1)
+EVERYTHING: Final = arb(0, float("inf"))
 UNIT: Final = arb(0.5, 0.5)
 """The enclosure of a selector that could be either."""
 
@@ -66,6 +67,13 @@ def pick(selector: arb, a: arb, b: arb) -> arb:
     if selector == 0:
         return b
     return a.union(b)
+
+
+def power(base: arb, exponent: arb) -> arb:
+    """A power. FLINT 3.6 crashes if neither middle nor radius of the base is finite: nothing is known of such a one."""
+    if not base.is_finite() and not base.is_exact() and not base.mid().is_finite():
+        base = EVERYTHING
+    return base**exponent
 
 
 def polygamma(order: arb, x: arb) -> arb:
@@ -182,8 +190,8 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
     outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
     scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "atan2": arb.atan2, "any_order": _sum_in_any_order, "rounded": _rounded,
-        "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
+        "pick": pick, "polygamma": polygamma, "power": power, "atan2": arb.atan2, "any_order": _sum_in_any_order,
+        "rounded": _rounded, "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
     exec(_code(writer.source), scope)  # noqa: S102 - the writer made it, of numbers and names of its own
     return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), scope["program"], {})
@@ -258,7 +266,7 @@ class _Writer:
             case "div":
                 return f"({args[0]}/{args[1]})"
             case "pow":
-                return f"({args[0]}**{args[1]})"
+                return f"power({args[0]}, {args[1]})"
             case "positive" | "vanishes" as asked:
                 self.selectors.append(node)
                 return f"s.{asked}({len(self.selectors) - 1}, {args[0]})"
