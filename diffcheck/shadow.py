@@ -334,6 +334,9 @@ class Shadows(TorchDispatchMode):
         options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
         match rule.kind:
             case "pointwise":
+                signs = [] if rule.at_negative_zero is None else list(map(_negative_zeros, args))
+                if any(sign.any() for sign in signs):
+                    return lambda _: _apply_with_signs(rule, signs, shadows)
                 return lambda _: _apply_pointwise(rule, shadows, options)
             case "array":
                 return lambda _: rule.apply(*shadows, **options)
@@ -673,6 +676,19 @@ def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) ->
         ),
         shape,
     )
+
+
+def _negative_zeros(value: Any) -> Array:
+    """Which elements of an argument are -0.0."""
+    numbers = torch.as_tensor(value)
+    found: Array = ((numbers == 0) & torch.signbit(numbers)).numpy()
+    return found
+
+
+def _apply_with_signs(rule: Rule, signs: Sequence[Array], args: Sequence[Any]) -> Array:
+    function, count = rule.at_negative_zero, len(signs)
+    assert function is not None
+    return elementwise(lambda *both: function(both[:count], *both[count:]), *signs, *args)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
