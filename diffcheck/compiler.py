@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
 
-from flint import arb, ctx, fmpq
+from flint import acb, arb, ctx, fmpq
 
 from diffcheck import expr as graph
 from diffcheck.expr import Expr
@@ -83,7 +83,14 @@ def polygamma(order: arb, x: arb) -> arb:
     whole = order.unique_fmpz()
     assert whole is not None
     sign = ONE if int(whole) % 2 else -ONE
-    return sign * (order + 1).gamma() * (order + 1).zeta(x)
+    # On the real line alone, FLINT knows it right of 0 only.
+    zeta = acb(order + 1).zeta(acb(x)).real if x < 0 else (order + 1).zeta(x)
+    return sign * (order + 1).gamma() * zeta
+
+
+def log_gamma(x: arb) -> arb:
+    """log |Γ(x)|: left of 0, where Γ may be negative, the real part of the complex logarithm."""
+    return acb(x).lgamma().real if x < 0 else x.lgamma()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +197,9 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
     outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
     scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "power": power, "atan2": arb.atan2, "any_order": _sum_in_any_order,
-        "rounded": _rounded, "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
+        "pick": pick, "polygamma": polygamma, "log_gamma": log_gamma, "power": power, "atan2": arb.atan2,
+        "any_order": _sum_in_any_order, "rounded": _rounded,
+        "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
     exec(_code(writer.source), scope)  # noqa: S102 - the writer made it, of numbers and names of its own
     return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), scope["program"], {})
