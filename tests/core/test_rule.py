@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
+from annotated_types import Interval
 from jaxtyping import Float
 from syrupy.assertion import SnapshotAssertion
 from torch import Tensor
@@ -32,8 +33,10 @@ from tests.core import opaque
 
 ROOT = Path(__file__).parents[2]
 VECTOR = Float[Tensor, "n"]
-ONE = {"x": VECTOR}
-TWO = {"x": VECTOR, "y": VECTOR}
+MODERATE = Annotated[VECTOR, Interval(ge=-30, le=30)]
+"""What has an exponential in float32."""
+ONE = {"x": MODERATE}
+TWO = {"x": MODERATE, "y": MODERATE}
 REVERSE = ("reverse",)
 TWICE = ("reverse", "reverse-over-reverse")
 BOTH_WAYS = ("reverse", "forward", "reverse-over-reverse", "forward-over-reverse")
@@ -183,6 +186,7 @@ def test_a_kernel_at_a_size_that_no_trace_can_follow():
         modes=REVERSE,
         dtypes="float32",
         examples=5,
+        seed=1,
     )
     assert verdicts(results) == {"value": {Verdict.PROVED}, "reverse": {Verdict.PROVED}}
 
