@@ -155,6 +155,11 @@ def _notes(
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:
         notes.append(f"{formula_name} has another value here than the derivative, whatever the rounding")
+    if "forward" in mode and number == 0 and evaluation.path.trace.custom:
+        notes.append(
+            f"PyTorch has no forward mode for what torch.library.custom_op makes, and drops the tangent of "
+            f"{', '.join(evaluation.path.trace.custom)} without a word"
+        )
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
     if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:

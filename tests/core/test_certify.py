@@ -18,6 +18,7 @@ from torch import Tensor
 from diffcheck import expr as graph
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Judgement, Outcome, format_of
+from diffcheck.compiler import Selections, compile_graph
 from diffcheck.derive import pull_back
 from diffcheck.domain import Argument, resolved, size_assignments
 from diffcheck.domain import contains as within
@@ -518,6 +519,22 @@ def test_many_inputs_at_once_are_judged_as_one_by_one(fmt: Any):
             assert one.max_bounds <= 4 * other.max_bounds + 1e-300
             failed += len(one.failures)
     assert failed > 100
+
+
+def test_a_power_of_what_nothing_is_known_of_has_no_value():
+    """FLINT 3.6 ends the process there: neither the middle nor the radius of the base is finite (ndtri at 1)."""
+    program = compile_graph([graph.power(X, constant(2))], ["x"])
+    (ball,) = program([arb(math.inf) + arb(0, math.inf)], 53, Selections())
+    assert not ball.is_finite()
+
+
+def test_the_gamma_functions_left_of_zero():
+    program = compile_graph([graph.call("lgamma", X), graph.call("polygamma", constant(1), X)], ["x"])
+    for at in (-0.5, -1.25, -20.25):
+        log, trigamma = program([arb(at)], 128, Selections())
+        with mpmath.workdps(DIGITS):
+            assert contains(log, mpmath.re(mpmath.loggamma(at)))
+            assert contains(trigamma, mpmath.psi(1, at))
 
 
 def test_functions_that_numpy_lacks_are_judged_on_balls():
