@@ -1,19 +1,14 @@
-"""The two notations of the data, formulas like Python's and preconditions like Lisp's, and what they are evaluated in."""
+"""The two notations of the data, formulas like Python's and preconditions like Lisp's, and their evaluation."""
 
 from __future__ import annotations
 
 import ast
-import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
-
-import mpmath
-import torch
-from torch import Tensor
 
 Tree: TypeAlias = Fraction | str | tuple[Any, ...]
 """A number as it is written, the name of a variable, or an operator's or function's name with its arguments."""
