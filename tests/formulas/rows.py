@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import torch
-from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt
+from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,32 +48,42 @@ class Formula:
     """`feynman/I.6.2a`, `rosa/doppler1`."""
     text: str
     """As it stands in the data."""
-    bounds: Mapping[str, tuple[BaseMetadata, ...]]
-    """By variable, in the order of the arguments."""
-    relations: tuple[Comparison, ...] = ()
+    ranges: Mapping[str, Sequence[tuple[str, Fraction]]]
+    """Comparisons with numbers, by variable, in the order of the arguments: `x: [(">=", 0), ("<", 1)]`."""
+    relations: Sequence[Comparison] = ()
     """What else the precondition says."""
 
     def value(self, values: Mapping[str, Any], algebra: Algebra) -> Any:
         """The formula at values of its variables."""
         return evaluated(_tree(self.text), values, algebra)
 
-    def inside(self, *values: Tensor) -> bool:
+    def related(self, values: Mapping[str, float]) -> bool:
         """Whether the relations hold, exactly."""
-        known = {name: Fraction(v.item()) for name, v in zip(self.bounds, values, strict=True)}
+        exact = {name: Fraction(value) for name, value in values.items()}
         return all(
-            _HOLDS[name](evaluated(left, known, _EXACT), evaluated(right, known, _EXACT))
+            _HOLDS[name](evaluated(left, exact, _EXACT), evaluated(right, exact, _EXACT))
             for name, left, right in self.relations
         )
 
     def case(self) -> Case:
         """The formula as a PyTorch function of scalars, with its ranges."""
-        scalar = Float[Tensor, ""]
+
+        def named(values: Sequence[Tensor]) -> dict[str, Tensor]:
+            return dict(zip(self.ranges, values, strict=True))
+
         return case(
-            lambda *values: self.value(dict(zip(self.bounds, values, strict=True)), TORCH),
+            lambda *values: self.value(named(values), TORCH),
             name=self.name,
-            inputs={v: Annotated[scalar, *bounds] if bounds else scalar for v, bounds in self.bounds.items()},
-            assume=self.inside if self.relations else None,
+            inputs={name: _annotation(ranges) for name, ranges in self.ranges.items()},
+            assume=(lambda *values: self.related({n: v.item() for n, v in named(values).items()}))
+            if self.relations
+            else None,
         )
+
+
+def _annotation(ranges: Sequence[tuple[str, Fraction]]) -> Any:
+    scalar = Float[Tensor, ""]
+    return Annotated[scalar, *(_BOUNDS[name](float(bound)) for name, bound in ranges)] if ranges else scalar
 
 
 _tree = cache(formula)
@@ -92,41 +102,31 @@ def _rows(file: str, **wanted: str) -> Iterator[Mapping[str, str]]:
 
 def _feynman(row: Mapping[str, str]) -> Formula:
     ranges = zip(row["variables"].split(), row["low"].split(), row["high"].split(), strict=True)
-    bounds = {name: (Interval(ge=float(low), le=float(high)),) for name, low, high in ranges}
+    bounds = {name: ((">=", Fraction(low)), ("<=", Fraction(high))) for name, low, high in ranges}
     return Formula(f"feynman/{row['name']}", row["formula"], bounds)
 
 
 def _fpbench(row: Mapping[str, str]) -> Formula:
-    bounds: dict[str, tuple[BaseMetadata, ...]] = dict.fromkeys(row["arguments"].split(), ())
+    ranges: dict[str, list[tuple[str, Fraction]]] = {name: [] for name in row["arguments"].split()}
     relations = []
-    for one in _comparisons(precondition(row["precondition"])) if row["precondition"] else ():
-        bound = _bound(*one)
-        if bound is None:
-            relations.append(one)
-        else:
-            bounds[bound[0]] += (bound[1],)
-    file = row["file"].removesuffix(".fpcore")
-    return Formula(f"{file}/{row['name']}", row["expression"], bounds, tuple(relations))
+    for name, left, right in _comparisons(precondition(row["precondition"])) if row["precondition"] else ():
+        match left, right:
+            case str(), Fraction() if name in _BOUNDS:
+                ranges[left].append((name, right))
+            case Fraction(), str() if name in _BOUNDS:
+                ranges[right].append((_MIRRORED[name], left))
+            case _:
+                relations.append((name, left, right))
+    return Formula(f"{row['file'].removesuffix('.fpcore')}/{row['name']}", row["expression"], ranges, relations)
 
 
 def _comparisons(tree: Tree) -> Iterator[Comparison]:
     """What a precondition says, two by two: `(< 0 x 1)` is a chain, `(!= x 0 1)` means all different."""
+    assert isinstance(tree, tuple)
     name, *parts = tree
     if name == "and":
         for part in parts:
             yield from _comparisons(part)
     else:
-        yield from ((name, *pair) for pair in (combinations if name == "!=" else _chain)(parts, 2))
-
-
-def _chain(parts: list[Tree], _: int) -> Iterator[tuple[Tree, Tree]]:
-    return pairwise(parts)
-
-
-def _bound(name: str, left: Tree, right: Tree) -> tuple[str, BaseMetadata] | None:
-    """The variable and its bound, where a comparison is one."""
-    if isinstance(left, str) and isinstance(right, Fraction) and name in _BOUNDS:
-        return left, _BOUNDS[name](float(right))
-    if isinstance(left, Fraction) and isinstance(right, str) and name in _BOUNDS:
-        return right, _BOUNDS[_MIRRORED[name]](float(left))
-    return None
+        pairs = combinations(parts, 2) if name == "!=" else pairwise(parts)
+        yield from ((name, left, right) for left, right in pairs)
