@@ -393,6 +393,8 @@ class Certifier:
             if true.is_finite():
                 # As balls: a millionth of the smallest subnormal number is 0 as a float.
                 scale = arb(max(fmt.ulp(float(true.mid())), fmt.smallest, bound))
+                if abs(true) >= arb(fmt.largest):
+                    scale = abs(true)  # what is beyond the range has no ulp
                 if true.rad() * _FAR_NARROWER <= scale:
                     return true, True
             if precision >= _MOST_BITS:

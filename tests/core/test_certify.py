@@ -417,6 +417,8 @@ def test_overflow_is_infinity_of_the_right_sign():
     assert outcome(of, (1e200, 1e200), 1.0) is Outcome.INACCURATE
     assert outcome(of, (1e200, 1e200), 1.0, X + Y) is Outcome.WRONG
     assert outcome(of, (1e200, 1e100), math.inf) is Outcome.WRONG
+    growth = graph.call("exp", X) + -graph.call("exp", -X)
+    assert outcome(growth, (4096.0, 0.0), math.inf) is Outcome.WITHIN  # thousands of bits before its first ulp
     for point in ((1e200, 0.0), (-1e200, 0.0)):
         assert outcome(slope(ABSOLUTE) * X * X, point, math.copysign(math.inf, point[0])) is Outcome.WITHIN
 
