@@ -29,7 +29,7 @@ _OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "pow": operator.pow,
     "neg": operator.neg,
 }
-_FUNCTIONS: Final = ("exp", "log", "sqrt", "sin", "cos", "tan", "asin", "atan", "tanh")
+FUNCTIONS: Final = ("exp", "log", "sqrt", "sin", "cos", "tan", "asin", "atan", "tanh")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def formula(text: str) -> Tree:
                 return (_OPERATORS[type(op)], read(operand))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return (_OPERATORS[type(op)], read(left), read(right))
-            case ast.Call(func=ast.Name(id=name), args=args) if name in (*_FUNCTIONS, "pow"):
+            case ast.Call(func=ast.Name(id=name), args=args) if name in (*FUNCTIONS, "pow"):
                 return (name, *map(read, args))
         raise ValueError(f"{ast.unparse(node)!r} in {text!r} is not understood")
 
