@@ -354,7 +354,7 @@ class Certifier:
         else:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else max(bound, ulp)
-        if outcome is not Outcome.WITHIN:
+        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
             true, _ = self._sharpened(position, values, true, 0.0)  # beside a large bound, it need not have digits yet
         return Verdict(outcome, true, error, shown, executed_bound, differs)
 
