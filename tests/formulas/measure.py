@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -49,36 +49,44 @@ def is_off(computed: float, truth: mpmath.mpf, dtype: str) -> bool:
 
 @dataclass(frozen=True)
 class Loss:
-    """The gradient of a formula that has lost most of its digits, of those that were looked at."""
+    """The entry of a formula's gradient that has lost most of its digits, of those that were looked at."""
 
     point: Mapping[str, float]
     variable: str
     computed: float
     truth: str
     digits: float
-    """How many decimal digits are lost, of sixteen; infinitely many where not even a number is left."""
+    """How many decimal digits are lost, of sixteen; more, where the number is too large by as much."""
 
 
 def worst_loss(formula: Formula, count: int) -> Loss | None:
     """PyTorch's float64 gradient beside mpmath's at random inputs; None if no digit is lost anywhere."""
     random = Random(formula.name)
+    points = [drawn(formula, random) for _ in range(count)]
+    losses = [loss_of(formula, point, name) for point in points for name in point]
+    return max((loss for loss in losses if loss is not None), key=lambda loss: loss.digits, default=None)
+
+
+def loss_of(formula: Formula, point: Mapping[str, float], name: str) -> Loss | None:
+    """What one entry of the gradient has lost; None if that is nothing, or if it is no number, or none is due."""
     limits = torch.finfo(torch.float64)
-    unit = limits.eps / 2
-    worst: Loss | None = None
-    for _ in range(count):
-        point = drawn(formula, random)
-        leaves = {n: torch.tensor(v, dtype=torch.float64, requires_grad=True) for n, v in point.items()}
-        formula.value(leaves, TORCH).backward()
-        for name, leaf in leaves.items():
-            computed = 0.0 if leaf.grad is None else leaf.grad.item()
-            truth = derivative(formula, point, name)
-            if (
-                truth is None
-                or not torch.finfo(torch.float64).smallest_normal < abs(truth) < torch.finfo(torch.float64).max
-            ):
-                continue
-            error = abs(computed - truth) / abs(truth) / unit if math.isfinite(computed) else mpmath.inf
-            digits = float(mpmath.log10(error)) if error else -math.inf
-            if digits > (worst.digits if worst is not None else 0.0):
-                worst = Loss(point, name, computed, mpmath.nstr(truth, 17), digits)
-    return worst
+    leaves = {n: torch.tensor(v, dtype=torch.float64, requires_grad=n == name) for n, v in point.items()}
+    formula.value(leaves, TORCH).backward()
+    gradient = leaves[name].grad
+    assert gradient is not None
+    truth = derivative(formula, point, name)
+    if truth is None or not limits.smallest_normal < abs(truth) < limits.max or not gradient.isfinite():
+        return None
+    error = abs(gradient.item() - truth) / abs(truth) / (limits.eps / 2)
+    if error <= 1:
+        return None
+    return Loss(point, name, gradient.item(), mpmath.nstr(truth, 17), float(mpmath.log10(error)))
+
+
+def result_at(formula: Formula, point: Mapping[str, float], mode: str, dtype: str) -> Result:
+    """diffcheck's verdict at one input."""
+    values = {name: torch.tensor(value, dtype=getattr(torch, dtype)) for name, value in point.items()}
+    given = replace(formula.case(), given=(values,), draws=False)
+    settings = Settings(modes=(mode,), dtypes=(dtype,), seed=1, database=False)
+    (result,) = check(given, settings, case_id=formula.name, location=formula.name)
+    return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import warnings
 from collections import Counter
@@ -25,14 +26,14 @@ import mpmath
 import torch
 
 from diffcheck.check import Settings
-from diffcheck.verdict import Result
-from tests.formulas.measure import Loss, is_off, results, true_value, worst_loss
+from diffcheck.verdict import PASSING, Result
+from tests.formulas.measure import DOUBTFUL, Loss, is_off, result_at, results, true_value, worst_loss
 from tests.formulas.rows import Formula, formulas
 
 SEED = 1
 POINTS = 20
 """Random inputs of each formula at which its gradient is held to mpmath's."""
-TOLD = 3.0
+TOLD = math.log10(DOUBTFUL)
 """So many lost digits are told."""
 DIGITS = 15.95
 """What float64 has."""
@@ -62,6 +63,8 @@ class Answer:
     name: str
     rows: tuple[Row, ...]
     loss: Loss | None
+    loss_in_bounds: float = 0.0
+    """The error of what has lost most digits, in units of the derived bound."""
 
 
 def main() -> None:
@@ -90,7 +93,14 @@ def _start() -> None:
 def _answer(position: int) -> Answer:
     formula = formulas()[position]
     found = results(formula, examples=Settings().examples, seed=SEED)
-    return Answer(formula.name, tuple(_row(formula, result) for result in found), worst_loss(formula, POINTS))
+    rows = tuple(_row(formula, result) for result in found)
+    loss = worst_loss(formula, POINTS)
+    if loss is None or loss.digits < TOLD:
+        return Answer(formula.name, rows, None)
+    there = result_at(formula, loss.point, "reverse", "float64")
+    if there.verdict not in PASSING:
+        raise AssertionError(f"{formula.name} is {there.verdict} at {loss.point}")
+    return Answer(formula.name, rows, loss, there.max_error_bounds)
 
 
 def _row(formula: Formula, result: Result) -> Row:
@@ -126,7 +136,8 @@ def _read(file: Path | None) -> dict[str, Answer]:
     for line in file.read_text().splitlines() if file is not None and file.exists() else []:
         answer = json.loads(line)
         loss = None if answer["loss"] is None else Loss(**answer["loss"])
-        known[answer["name"]] = Answer(answer["name"], tuple(Row(**row) for row in answer["rows"]), loss)
+        rows = tuple(Row(**row) for row in answer["rows"])
+        known[answer["name"]] = Answer(answer["name"], rows, loss, answer["loss_in_bounds"])
     return known
 
 
@@ -166,9 +177,10 @@ _LOSSES = """\
 What the formula itself loses, by subtracting what is nearly equal, is within the derived bound and no mistake in
 differentiation: such a gradient is `proved`, and may have no digit that is right. PyTorch's float64 gradient was held
 to mpmath's at {points} random inputs of each formula. More than {told:.0f} of sixteen digits were lost in these.
+`bounds` is the error at this input in units of the derived bound, 0 where there is no finite one.
 
-| formula | digits lost | gradient of | at | PyTorch | mpmath |
-|---|---|---|---|---|---|"""
+| formula | digits lost | bounds | gradient of | at | PyTorch | mpmath |
+|---|---|---|---|---|---|---|"""
 
 _EVERY = """\
 ## Every formula
@@ -214,11 +226,14 @@ def _not_proved(answers: Sequence[Answer]) -> Iterator[str]:
 
 
 def _losses(answers: Sequence[Answer]) -> Iterator[str]:
-    lost = [(answer.name, answer.loss) for answer in answers if answer.loss is not None and answer.loss.digits >= TOLD]
-    for name, loss in sorted(lost, key=lambda pair: -pair[1].digits):
+    lost = [(answer, answer.loss) for answer in answers if answer.loss is not None]
+    for answer, loss in sorted(lost, key=lambda pair: -pair[1].digits):
         digits = "all" if loss.digits >= DIGITS else f"{loss.digits:.1f}"
         point = ", ".join(f"{n} = {v!r}" for n, v in loss.point.items())
-        yield f"| {name} | {digits} | {loss.variable} | {point} | {loss.computed!r} | {loss.truth} |"
+        yield (
+            f"| {answer.name} | {digits} | {answer.loss_in_bounds:.2g} | {loss.variable} | {point} | {loss.computed!r} "
+            f"| {loss.truth} |"
+        )
     yield ""
 
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -18,11 +19,10 @@ import pytest
 import torch
 
 from diffcheck import draw
-from diffcheck.check import Settings, check
-from diffcheck.evaluate import Evaluation, Memory, evaluate
+from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate
 from diffcheck.identity import Status
 from diffcheck.verdict import Mistake, Verdict
-from tests.formulas.measure import is_off, results, true_value
+from tests.formulas.measure import is_off, loss_of, result_at, results, true_value
 from tests.formulas.notation import FUNCTIONS, evaluated, formula, precondition
 from tests.formulas.rows import TORCH, formulas
 from tests.formulas.truth import drawn
@@ -32,14 +32,16 @@ BY_NAME: Final = {one.name: one for one in formulas()}
 EXAMPLES: Final = 8
 
 
-def recorded() -> dict[str, dict[str, str]]:
-    """The last table of docs/formulas.md: verdicts by formula and by mode and dtype."""
-    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "formulas.md").read_text().splitlines()]
-    start = next(i for i, row in enumerate(rows) if row[0] == "formula" and row[-1] == "bounds")
-    return {row[0]: dict(zip(rows[start][1:], row[1:], strict=False)) for row in rows[start + 2 :]}
+def recorded(column: str) -> dict[str, dict[str, str]]:
+    """The table of docs/formulas.md that has such a column: its rows, by formula."""
+    rows = [line[2:-2].split(" | ") for line in (ROOT / "docs" / "formulas.md").read_text().splitlines()]
+    start = next(i for i, row in enumerate(rows) if row[0] == "formula" and column in row)
+    table = takewhile(lambda row: len(row) > 1, rows[start + 2 :])
+    return {row[0]: dict(zip(rows[start], row, strict=True)) for row in table}
 
 
-RECORDED: Final = recorded()
+RECORDED: Final = recorded("undefined")
+LOST: Final = recorded("digits lost")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -95,7 +97,9 @@ def test_formulas_mean_what_python_takes_them_for():
 # Verdicts
 # ---------------------------------------------------------------------------------------------------------------------
 
-PROVED: Final = [n for n, verdicts in RECORDED.items() if {v for k, v in verdicts.items() if "64" in k} == {"proved"}]
+PROVED: Final = [
+    n for n, verdicts in RECORDED.items() if {v for k, v in verdicts.items() if "float64" in k} == {"proved"}
+]
 
 
 @pytest.mark.parametrize("name", PROVED)
@@ -133,22 +137,17 @@ KNOWN: Final = [
 ]
 
 
-def at(known: Known) -> dict[str, torch.Tensor]:
-    dtype = getattr(torch, known.dtype)
-    return {n: torch.tensor(v, dtype=dtype) for n, v in zip(BY_NAME[known.name].ranges, known.point, strict=True)}
-
-
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 @pytest.mark.parametrize("known", KNOWN, ids=lambda k: f"{k.name}-{k.dtype}")
 def test_what_is_wrong_is_established_and_named(known: Known, mode: str):
     """The formula that was executed is proved, its number is none, and mpmath has the derivative that is certified."""
     one = BY_NAME[known.name]
-    evaluation = evaluate(one.case(), mode, known.dtype, draw.at(at(known), (1.0,)), Memory())
+    point = dict(zip(one.ranges, known.point, strict=True))
+    tensors = {name: torch.tensor(value, dtype=DTYPES[known.dtype]) for name, value in point.items()}
+    evaluation = evaluate(one.case(), mode, known.dtype, draw.at(tensors, (1.0,)), Memory())
     assert isinstance(evaluation, Evaluation)
     assert evaluation.path.proof.status is Status.PROVED
-    given = replace(one.case(), given=(at(known),), draws=False)
-    settings = Settings(modes=(mode,), dtypes=(known.dtype,), seed=1, database=False)
-    (result,) = check(given, settings, case_id=known.name, location=known.name)
+    result = result_at(one, point, mode, known.dtype)
     assert result.verdict is Verdict.WRONG
     assert not math.isfinite(result.finding.autograd)
     assert result.finding.diagnosis.name is known.mistake
@@ -161,3 +160,14 @@ def test_what_is_wrong_is_established_and_named(known: Known, mode: str):
 def test_every_formula_that_is_not_proved_is_known():
     found = {n for n, verdicts in RECORDED.items() if {v for k, v in verdicts.items() if "float" in k} != {"proved"}}
     assert found <= {known.name for known in KNOWN} | {f"{HAMMING} problem 3.4.6"}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_the_digits_that_a_formula_loses_are_within_its_bound(name: str):
+    row, one = LOST[name], BY_NAME[name]
+    point = {n: float(v) for n, v in (pair.split(" = ") for pair in row["at"].split(", "))}
+    loss = loss_of(one, point, row["gradient of"])
+    assert loss is not None
+    assert is_off(loss.computed, mpmath.mpf(loss.truth), "float64")
+    assert mpmath.almosteq(mpmath.mpf(row["mpmath"]), mpmath.mpf(loss.truth), 1e-15)
+    assert result_at(one, point, "reverse", "float64").verdict is Verdict.PROVED
