@@ -13,6 +13,7 @@ from hypothesis import Phase
 from torch import Tensor
 
 from diffcheck import draw
+from diffcheck.autodiff import import_forward_mode
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
@@ -87,8 +88,10 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
-    started = time.perf_counter()
     rows = [_Row(mode, dtype) for mode, dtype in rows_of(case, settings)]
+    if any("forward" in row.mode for row in rows):
+        import_forward_mode()
+    started = time.perf_counter()
     memory = Memory()
     assignments = size_assignments(case.arguments) if case.draws else []
     if case.draws and not assignments:
