@@ -14,6 +14,7 @@ from hypothesis import Phase
 from torch import Tensor
 
 from diffcheck import draw
+from diffcheck.autodiff import import_forward_mode
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
@@ -90,11 +91,13 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
-    started = time.perf_counter()
     asked = rows_of(case, settings)
     # A rule that somebody gave is held to its operation before any derivative is judged by it, asked for or not.
     vouching = dict.fromkeys((VALUE, dtype) for _, dtype in asked) if case.rules else {}
     rows = [_Row(mode, dtype) for mode, dtype in dict.fromkeys([*vouching, *asked])]
+    if any("forward" in row.mode for row in rows):
+        import_forward_mode()
+    started = time.perf_counter()
     memory = Memory()
     assignments = size_assignments(case.arguments) if case.draws else []
     if case.draws and not assignments:

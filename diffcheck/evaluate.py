@@ -284,7 +284,12 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
-            traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER
+            traced.variables,
+            traced.reference,
+            traced.executed,
+            fmt,
+            second_order=mode in SECOND_ORDER,
+            seeds=len(traced.variables) - len(given.entries),
         )
     inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)

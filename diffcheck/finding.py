@@ -143,7 +143,9 @@ def _notes(
     notes = []
     by_hand = mode == TEXTBOOK
     whose, formula_name = ("gradient='s", "its formula") if by_hand else ("PyTorch's", "the executed formula")
-    if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
+    if verdict.outcome is Outcome.INACCURATE and math.isinf(verdict.bound):
+        notes.append("not one digit is right: at this input rounding may do anything to the formula")
+    elif verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
         notes.append(
             f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake"
         )

@@ -418,6 +418,8 @@ def test_overflow_is_infinity_of_the_right_sign():
     assert outcome(of, (1e200, 1e200), 1.0) is Outcome.INACCURATE
     assert outcome(of, (1e200, 1e200), 1.0, X + Y) is Outcome.WRONG
     assert outcome(of, (1e200, 1e100), math.inf) is Outcome.WRONG
+    growth = graph.call("exp", X) + -graph.call("exp", -X)
+    assert outcome(growth, (4096.0, 0.0), math.inf) is Outcome.WITHIN  # thousands of bits before its first ulp
     for point in ((1e200, 0.0), (-1e200, 0.0)):
         assert outcome(slope(ABSOLUTE) * X * X, point, math.copysign(math.inf, point[0])) is Outcome.WITHIN
 
@@ -485,7 +487,35 @@ def test_where_rounding_may_do_anything_the_formula_decides():
     point = (1e20, 1e-3)
     assert outcome(quotient, point, 999.0) is Outcome.WITHIN
     assert outcome(quotient, point, 2000.0, 2 * quotient) is Outcome.WRONG
-    assert outcome(quotient, point, math.inf) is Outcome.WRONG
+    failure = judged(quotient, point, math.inf).failures[0]
+    assert failure.outcome is Outcome.WRONG
+    assert float(failure.certified.rad()) < 1e-9  # beside a bound that is infinite, the certified value has digits
+
+
+def test_where_no_bound_is_finite_what_has_no_digit_is_not_passed():
+    """A power of 1 - sigmoid(x), which is 0 in float64 from x = 37 on, and to 512 bits at x = 512."""
+    power = (ONE - ONE / (ONE + graph.call("exp", -X))) ** Y
+    failure = judged(power, (512.0, 0.9), 0.0).failures[0]
+    assert failure.outcome is Outcome.INACCURATE
+    assert not failure.formula_differs
+    with mpmath.workdps(4 * DIGITS):  # 222 digits cancel
+        truth = (1 - 1 / (1 + mpmath.exp(-512))) ** mpmath.mpf(0.9)
+        assert contains(failure.certified, truth, mpmath.mpf(10) ** -280)
+    assert outcome(power, (512.0, 0.9), float(truth)) is Outcome.WITHIN
+    assert outcome(power, (512.0, 0.9), 0.0, 2 * power) is Outcome.WRONG
+    quotient = ONE / (X + Y + -X)
+    assert outcome(quotient, (1e20, 1e-3), 2000.0) is Outcome.INACCURATE
+
+
+def test_zero_times_what_is_beyond_the_range_is_not_judged():
+    """The derivative of exp at 1024 is no float64: with a cotangent of 0, autograd multiplies 0 by infinity."""
+    reference = Y * graph.call("exp", X)
+    certifier = Certifier(["x", "y"], [reference], [reference], DOUBLE, seeds=1)
+    assert certifier.judge([1024.0, 0.0], [math.nan]).undefined == 1
+    assert certifier.judge([1024.0, 1.0], [math.nan]).failures[0].outcome is Outcome.WRONG
+    assert certifier.judge([700.0, 0.0], [math.nan]).failures[0].outcome is Outcome.WRONG
+    assert certifier.judge([1024.0, 0.0], [math.inf]).failures[0].outcome is Outcome.WRONG
+    assert outcome(reference, (1024.0, 0.0), math.nan) is Outcome.WRONG  # y may be an input, and 0 is one of its values
 
 
 def test_precision_runs_out():
