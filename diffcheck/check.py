@@ -26,7 +26,7 @@ from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.scale import Comparison, compare, random_seeds
-from diffcheck.search import Inputs, Settings, Source, find, inputs_of, is_at_scale
+from diffcheck.search import Inputs, Settings, Source, find, gather, inputs_of, is_at_scale
 from diffcheck.trace import VALUE, Trace
 from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
@@ -170,24 +170,15 @@ def _drawn(
     case: Case, rows: Sequence[_Row], source: Source, settings: Settings, deadline: float, memory: Memory
 ) -> list[Drawn]:
     """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
-    found: list[Drawn] = []
     dtypes = list(dict.fromkeys(row.dtype for row in rows))
 
-    def collect(drawn: Drawn) -> bool:
-        if time.perf_counter() > deadline:
-            return True  # the search ends
+    def inside(drawn: Drawn) -> bool:
         try:
-            inside = any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+            return any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
         except DiffcheckError:
-            inside = True  # it is raised again, and reported, when a row is visited
-        if not inside:
-            hypothesis.reject()  # another one is drawn instead
-        found.append(drawn)
-        return False
+            return True  # it is raised again, and reported, when a row is visited
 
-    if rows:
-        find(source.strategy, collect, settings, phases=[Phase.generate], examples=source.most)
-    return found
+    return gather(source, inside, settings, deadline) if rows else []
 
 
 def _blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
@@ -353,6 +344,7 @@ def _smallest(
         replace(settings, examples=settings.examples + 20),
         phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
         key=_key(row, case_id, source) if settings.database else None,
+        first=first,
     )
     if slow:
         memory.smallest_exhausted = found or first
