@@ -36,8 +36,6 @@ _MOST_BITS: Final = 4096
 _EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
 _MOST_FORCED: Final = 6
-_FEW: Final = 4
-"""Fewer inputs than this are bounded one by one, on balls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +215,7 @@ class Certifier:
             points: By input, the values of the variables.
             computed: By input, what PyTorch returned, per number.
         """
-        running = self._programs.running if len(points) >= _FEW and self._slots else None
+        running = self._programs.running if self._slots else None
         if running is None:
             return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
         fmt = self._format

@@ -171,8 +171,12 @@ def _drawn(
 ) -> list[Drawn]:
     """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
     dtypes = list(dict.fromkeys(row.dtype for row in rows))
+    # What is drawn is within the bounds; rounding to a narrower dtype may take it out of them.
+    bounds_only = case.assume is None and not any(a.predicates for a in case.arguments) and "float64" in dtypes
 
     def inside(drawn: Drawn) -> bool:
+        if bounds_only and drawn.given is None:
+            return True
         try:
             return any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
         except DiffcheckError:
@@ -279,7 +283,7 @@ def _note(row: _Row, evaluation: Evaluation) -> None:
     traced = evaluation.path.trace
     # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
     readable = evaluation.path.proof.status is not Status.LEFT
-    if row.largest is None or (readable and len(traced.unit_reference) > len(row.largest.unit_reference)):
+    if row.largest is None or (readable and len(traced.inputs) > len(row.largest.inputs)):
         row.largest = traced
 
 

@@ -144,11 +144,11 @@ def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, d
 
     def collect(drawn: list[Drawn]) -> bool:
         for one in drawn:
-            if len(found) == most or time.perf_counter() > deadline:
+            if time.perf_counter() > deadline:
                 return True  # the search ends
-            if one.choices not in found and accepted(one):
+            if len(found) < most and one.choices not in found and accepted(one):
                 found[one.choices] = one
-        return len(found) == most
+        return False
 
     for turn in range(_TURNS):
         # No more than are needed: Hypothesis begins with simple examples, a tenth of all that it may try.
