@@ -136,6 +136,17 @@ class _Programs:
         return running_error(self._reference, self._inputs)
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What is common to all numbers of one input, since many may be off."""
+
+    values: tuple[float, ...]
+    radii: list[float] | None = None
+    sharper: dict[int, list[arb]] = field(default_factory=dict)
+    """The reference, by precision."""
+    executed: tuple[list[arb], list[arb]] | None = None
+
+
 class Certifier:
     """A trace's reference and executed formula, compiled once, for one floating-point format.
 
@@ -168,8 +179,7 @@ class Certifier:
         self._second_order = second_order
         self._programs = _Programs(distinct, variables)
         self._rounding: Program | None = None
-        self._last: tuple[tuple[float, ...], list[arb], list[arb]] | None = None
-        self._last_radii: tuple[tuple[float, ...], list[float]] | None = None
+        self._kept = _Kept(())
         self._executed_exact: Program | None = None
 
     def in_format(self, fmt: Format) -> Certifier:
@@ -177,7 +187,7 @@ class Certifier:
         if fmt == self._format:
             return self
         other = copy(self)
-        other.__dict__.update(_format=fmt, _rounding=None, _last=None, _last_radii=None)
+        other.__dict__.update(_format=fmt, _rounding=None, _kept=_Kept(()))
         return other
 
     @property
@@ -259,6 +269,7 @@ class Certifier:
             values: Of the variables.
             computed: What PyTorch returned, per number.
         """
+        values = self._kept_at(values).values
         selections = Selections()
         true = self._exact(values, self._first_precision, selections)
         judgement = Judgement()
@@ -358,11 +369,11 @@ class Certifier:
         """
         if self._programs.running is None:
             return 0.0
-        key = tuple(values)
-        if self._last_radii is None or self._last_radii[0] != key:  # of all numbers, since many may be off
+        kept = self._kept_at(values)
+        if kept.radii is None:
             point = np.array([values], dtype=float)[:, self._programs.used]
-            self._last_radii = key, self._programs.running(point, self._format.bits)[0].tolist()
-        radius = self._last_radii[1][self._slots[position]]
+            kept.radii = self._programs.running(point, self._format.bits)[0].tolist()
+        radius: float = kept.radii[self._slots[position]]
         return radius if math.isfinite(radius) else 0.0
 
     def _sharpened(self, position: int, values: Sequence[float], true: arb, bound: float) -> tuple[arb, bool]:
@@ -378,7 +389,14 @@ class Certifier:
             if precision >= _MOST_BITS:
                 return true, False
             precision *= 2
-            true = self._exact(values, precision, Selections())[self._slots[position]]
+            true = self._sharper(values, precision)[self._slots[position]]
+
+    def _sharper(self, values: Sequence[float], precision: int) -> list[arb]:
+        """The reference at an input and a higher precision."""
+        known = self._kept_at(values).sharper
+        if precision not in known:
+            known[precision] = self._exact(values, precision, Selections())
+        return known[precision]
 
     def discrepancy(self, values: Sequence[float]) -> float:
         """How far the executed formulas are from the reference at an input, in units of the bound; at most 2**100."""
@@ -414,7 +432,7 @@ class Certifier:
     def _executed_rounding(self, position: int, values: Sequence[float], true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format
-        exact, ball = (found[position] for found in self._executed_both(tuple(values)))
+        exact, ball = (found[position] for found in self._executed_both(values))
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()
@@ -423,16 +441,24 @@ class Certifier:
         allowed = max(fmt.ulp(float(true.mid())), 0.0 if math.isinf(radius) else radius * 2.0**-10)
         return float(gap) > allowed, radius
 
-    def _executed_both(self, values: tuple[float, ...]) -> tuple[list[arb], list[arb]]:
-        """The executed formulas at an input, exactly and with their rounding: of all numbers, since many may be off."""
-        if self._last is None or self._last[0] != values:
+    def _executed_both(self, values: Sequence[float]) -> tuple[list[arb], list[arb]]:
+        """The executed formulas at an input, exactly and with their rounding."""
+        kept = self._kept_at(values)
+        if kept.executed is None:
             fmt = self._format
             if self._rounding is None:
                 careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
                 self._rounding = compile_graph(self._executed, self._variables, careful)
             rounded = self._rounding(list(map(arb, values)), fmt.bits, Selections())
-            self._last = values, self._executed_at(values), rounded
-        return self._last[1:]
+            kept.executed = self._executed_at(values), rounded
+        return kept.executed
+
+    def _kept_at(self, values: Sequence[float]) -> _Kept:
+        if self._kept.values is not values:
+            key = tuple(values)
+            if self._kept.values != key:
+                self._kept = _Kept(key)
+        return self._kept
 
     # -- kinks -----------------------------------------------------------------------------------------------------
 
