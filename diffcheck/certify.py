@@ -158,6 +158,7 @@ class Certifier:
         second_order: Whether the reference is a derivative of a derivative. There PyTorch takes other ways while a mode
             looks on (prod's double backward divides, or it does not), so that a right executed formula is right
             whatever its own rounding.
+        seeds: How many of the variables, the last ones, are cotangents or tangents.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class Certifier:
         fmt: Format,
         *,
         second_order: bool = False,
+        seeds: int = 0,
     ) -> None:
         distinct = list(dict.fromkeys(reference))
         position = {node: i for i, node in enumerate(distinct)}
@@ -177,6 +179,7 @@ class Certifier:
         self._executed = tuple(executed)
         self._format = fmt
         self._second_order = second_order
+        self._inputs = len(variables) - seeds
         self._programs = _Programs(distinct, variables)
         self._rounding: Program | None = None
         self._kept = _Kept(())
@@ -333,7 +336,7 @@ class Certifier:
 
     def _verdict(self, position: int, number: float, values: Sequence[float], true: arb, bound: float) -> Verdict:
         bound = max(bound, self._running_bound(position, values))
-        true, decided = self._sharpened(position, values, true, bound)
+        true, decided = self._sharpened(position, values, true, bound if math.isfinite(bound) else 0.0)
         fmt = self._format
         if not true.is_finite():
             return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
@@ -342,6 +345,8 @@ class Certifier:
             return Verdict(Outcome.UNDECIDED, true, error, bound)
         if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
             return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
+        if math.isnan(number) and self._beyond_range(position, values):
+            return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
         ulp = fmt.ulp(float(true.mid()))
         if error <= RADII * max(bound, ulp) + fmt.smallest < math.inf:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
@@ -350,7 +355,10 @@ class Certifier:
         differs, executed_bound = self._executed_rounding(position, values, true)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         scale = max(bound, ulp)
-        lost = math.isinf(error) or error > scale * 2.0**LOST_BITS
+        most = scale * 2.0**LOST_BITS
+        if math.isinf(bound) and math.isinf(executed_bound):
+            most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
+        lost = math.isinf(error) or error > most
         explained = error <= RADII * executed_bound or self._second_order
         if differs or not explained or not math.isfinite(number):
             outcome = Outcome.WRONG
@@ -359,7 +367,21 @@ class Certifier:
         else:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else max(bound, ulp)
+        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
+            true, _ = self._sharpened(position, values, true, 0.0)  # beside a large bound, it need not have digits yet
         return Verdict(outcome, true, error, shown, executed_bound, differs)
+
+    def _beyond_range(self, position: int, values: Sequence[float]) -> bool:
+        """Whether the derivative exceeds the format once cotangents (tangents) that are 0 are not.
+
+        Nothing can be done there: the derivative of exp at 1024 is no float64, and 0 times infinity is NaN.
+        """
+        inputs = self._inputs
+        if 0.0 not in values[inputs:]:
+            return False
+        unit = [*values[:inputs], *(v or 1.0 for v in values[inputs:])]
+        true = self._exact(unit, _EXECUTED_BITS, Selections())[self._slots[position]]
+        return bool(abs(true) >= arb(self._format.largest))
 
     def _running_bound(self, position: int, values: Sequence[float]) -> float:
         """The radius by running error analysis; 0 if there is none.
@@ -384,6 +406,8 @@ class Certifier:
             if true.is_finite():
                 # As balls: a millionth of the smallest subnormal number is 0 as a float.
                 scale = arb(max(fmt.ulp(float(true.mid())), fmt.smallest, bound))
+                if abs(true) >= arb(fmt.largest):
+                    scale = abs(true)  # what is beyond the range has no ulp
                 if true.rad() * _FAR_NARROWER <= scale:
                     return true, True
             if precision >= _MOST_BITS:
@@ -410,11 +434,11 @@ class Certifier:
                 worst = max(worst, float(gap) / max(float(ball.rad()), self._format.smallest))
         return min(worst, 2.0**100)
 
-    def _executed_at(self, values: Sequence[float]) -> list[arb]:
+    def _executed_at(self, values: Sequence[float], precision: int = _EXECUTED_BITS) -> list[arb]:
         """The executed formulas, whatever their rounding."""
         if self._executed_exact is None:
             self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
-        return self._executed_exact(list(map(arb, values)), _EXECUTED_BITS, Selections())
+        return self._executed_exact(list(map(arb, values)), precision, Selections())
 
     def formulas_part(self, position: int, values: Sequence[float]) -> bool:
         """Whether the executed formula certainly is another one than the reference, by however little.
@@ -433,6 +457,10 @@ class Certifier:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format
         exact, ball = (found[position] for found in self._executed_both(values))
+        precision = _EXECUTED_BITS
+        while not exact.is_finite() and precision < _MOST_BITS:  # 1 - sigmoid(512) is 0 to 700 bits
+            precision *= 2
+            exact = self._executed_at(values, precision)[position]
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -25,9 +25,10 @@ from diffcheck.faults import (
     check_unchanged,
     time_limit,
 )
+from diffcheck.rule import rules_by_operation
 from diffcheck.rules import table
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_for
+from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Guard, Shadows, Source, symbols_for
 from diffcheck.verdict import Mistake
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
@@ -65,6 +66,8 @@ class Trace:
     inputs: tuple[Expr, ...]
     """The entries of the differentiated inputs."""
     guards: tuple[Guard, ...]
+    custom: tuple[str, ...] = ()
+    """The operations in it that are a `torch.library.custom_op`."""
 
     @cached_property
     def unit_reference(self) -> tuple[Expr, ...]:
@@ -83,6 +86,8 @@ class Run:
 
     outputs: tuple[Tensor, ...]
     derivatives: tuple[Tensor, ...]
+    applied: tuple[Applied, ...] = ()
+    """What was followed in an operation's place, if the run was traced."""
 
 
 def differentiate(
@@ -271,6 +276,7 @@ def trace(
     Raises:
         CaseFailure: The case misbehaved.
         Unsupported: An operation has no rule.
+        WrongRule: A rule that somebody gave returns something else than its operation.
         BudgetExceeded: The run used up its budget.
     """
     values = {name: copied(value) for name, value in values.items()}
@@ -278,7 +284,8 @@ def trace(
     real = [a.name for a in case.arguments if a.differentiated]
     dtype = values[real[0]].dtype
     budget = budget or Budget()
-    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources)
+    given = rules_by_operation(case.rules, f"case {case.name!r}")
+    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources, given)
     symbols = {name: symbols_for(name, tuple(values[name].shape)) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
@@ -296,7 +303,8 @@ def trace(
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
     check_unchanged(case, values, before, changed)
-    check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+        check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
@@ -327,8 +335,9 @@ def trace(
             summed=tuple(differentiated),
             inputs=tuple(flat_inputs),
             guards=shadows.guards,
+            custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
         ),
-        run,
+        replace(run, applied=shadows.applied),
     )
 
 
@@ -344,7 +353,8 @@ def trace_textbook(
     values = {name: value.clone() for name, value in values.items()}
     before = {name: value.clone() for name, value in values.items()}
     real = [a.name for a in case.arguments if a.differentiated]
-    shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget)
+    given = rules_by_operation(case.rules, f"case {case.name!r}")
+    shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget, given=given)
     for name in real:
         shadows.attach(values[name], symbols_for(name, tuple(values[name].shape)))
     try:
@@ -367,7 +377,7 @@ def trace_textbook(
             inputs=reference.inputs,
             guards=(*reference.guards, *shadows.guards),
         ),
-        Run((), tuple(said)),
+        Run((), tuple(said), shadows.applied),
     )
 
 

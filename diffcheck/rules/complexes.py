@@ -83,6 +83,11 @@ def parted(x: Array) -> Array:
     return elements((part for z in numbers for part in (z.re, z.im)), (*x.shape, 2))
 
 
+def parts_of(x: Array) -> list[Expr]:
+    """Every expression of an array, of complex numbers both, in row-major order."""
+    return [part for e in x.flat for part in ((e.re, e.im) if isinstance(e, Complex) else (e,))]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Fourier transforms
 # ---------------------------------------------------------------------------------------------------------------------
