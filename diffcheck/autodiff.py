@@ -32,6 +32,8 @@ def import_forward_mode() -> None:
 
 def outputs_of(result: Any) -> list[Tensor]:
     """The floating-point tensors that a function returned, in order."""
+    if type(result) is Tensor:  # as most are: asking what it is an instance of costs as much as adding two of them
+        return [result] if result.dtype.is_floating_point else []
     parts = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
     return [t for t in parts if isinstance(t, Tensor) and t.dtype.is_floating_point]
 

@@ -36,8 +36,6 @@ _MOST_BITS: Final = 4096
 _EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
 _MOST_FORCED: Final = 6
-_FEW: Final = 4
-"""Fewer inputs than this are bounded one by one, on balls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,15 +228,19 @@ class Certifier:
             points: By input, the values of the variables.
             computed: By input, what PyTorch returned, per number.
         """
-        running = self._programs.running if len(points) >= _FEW and self._slots else None
+        running = self._programs.running if self._slots else None
         if running is None:
             return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
         fmt = self._format
-        radii = running(np.array(points)[:, self._programs.used], fmt.bits)[:, self._slots]
+        exact, used, precision = self._programs.exact, self._programs.used, self._first_precision
+        chosen = points if len(used) == len(self._variables) else [[values[i] for i in used] for values in points]
+        radii = running(np.array(chosen), fmt.bits)
+        if not self._all_distinct:
+            radii = radii[:, self._slots]
         errors = np.full(radii.shape, np.inf)
-        for row, values, numbers in zip(errors, points, computed, strict=True):
+        for row, values, numbers in zip(errors, chosen, computed, strict=True):
             selections = Selections()
-            true = self._exact(values, self._first_precision, selections)
+            true = exact(list(map(arb, values)), precision, selections)
             if not selections.boundary and not selections.undecided:
                 row[:] = self._errors(true, numbers)
         plain = (errors <= RADII * radii) & (radii < np.inf)
