@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -27,7 +26,7 @@ def import_forward_mode() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
-        importlib.import_module("torch._decomp.decompositions_for_jvp")
+        from torch._decomp import decompositions_for_jvp  # noqa: F401
 
 
 def outputs_of(result: Any) -> list[Tensor]:
