@@ -26,7 +26,7 @@ def import_forward_mode() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
-        from torch._decomp import decompositions_for_jvp  # noqa: F401
+        from torch._decomp import decompositions_for_jvp  # noqa: F401 - so that PyTorch has it
 
 
 def outputs_of(result: Any) -> list[Tensor]:
