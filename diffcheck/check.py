@@ -470,6 +470,9 @@ def _conclude(
             finding = finding_of(subject, replay, location)
             reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
             return _result(case_id, row, verdict, reason, finding)
+        if verdict is Verdict.UNDECIDED:
+            once = "a budget of time or memory ran out at an input, and did not when it was tried again"
+            return _result(case_id, row, verdict, once)
         unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
         return _result(case_id, row, Verdict.ERROR, unsteady)
     if isinstance(row.at_scale, Comparison):

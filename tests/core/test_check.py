@@ -26,6 +26,8 @@ from diffcheck.case import Case
 from diffcheck.check import Settings, check
 from diffcheck.domain import size_assignments
 from diffcheck.draw import Drawn
+from diffcheck.errors import BudgetExceeded
+from diffcheck.evaluate import Memory
 from diffcheck.search import find
 from diffcheck.shadow import Budget
 from diffcheck.verdict import Result, Verdict
@@ -541,3 +543,14 @@ def test_no_alarm_interrupts_what_pytorch_imports_for_forward_mode():
     """Half of a module would stay, and fail every case that comes after."""
     found = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == ["alarm 0.0"]
+
+
+def test_a_budget_that_runs_out_once_is_no_fault_of_the_case(monkeypatch: pytest.MonkeyPatch):
+    def interrupted(it: Case, mode: str, dtype: str, block: list[Drawn], memory: Memory) -> Iterator[Any]:
+        """As by the alarm, on a machine that is busy."""
+        yield block[0], BudgetExceeded("it ran for more than 10 seconds")
+
+    monkeypatch.setattr(sys.modules[check.__module__], "evaluate_each", interrupted)
+    result = reverse(declared(lambda x: 2 * x))
+    assert result.verdict is Verdict.UNDECIDED
+    assert "did not when it was tried again" in result.reason
