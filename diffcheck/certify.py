@@ -27,7 +27,8 @@ RADII: Final = 4.0
 """How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
 operations differently from the reference and fuse some; in `docs/how-it-works.md` stands what was measured."""
 LOST_BITS: Final = 10
-"""An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS."""
+"""An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS; in
+a format of fewer than 20 bits, by one that takes half of them."""
 _FIRST_BITS: Final = 64
 """The precision at which the reference is evaluated first: 11 bits more than float64 has, and one machine word."""
 _FAR_NARROWER: Final = 2**20
@@ -49,6 +50,16 @@ class Format:
     """The smallest positive subnormal number."""
     smallest_normal: float
     largest: float
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether everyday numbers leave its range: float16 ends at 65504."""
+        return self.largest < 2.0**32
+
+    @property
+    def careful(self) -> Arithmetic:
+        """Balls as wide as rounding, underflow and overflow."""
+        return Arithmetic("careful", self.smallest_normal, self.smallest, self.largest)
 
     def ulp(self, value: float) -> float:
         """The distance between neighbouring numbers of this format at a value."""
@@ -133,6 +144,17 @@ class _Programs:
         return compile_graph(self._reference, self._inputs, BOUNDED)
 
     @cached_property
+    def ranged(self) -> dict[Format, Program]:
+        """The reference on balls as wide as rounding, underflow and overflow, by format."""
+        return {}
+
+    def in_range(self, fmt: Format) -> Program:
+        """See `ranged`."""
+        if fmt not in self.ranged:
+            self.ranged[fmt] = compile_graph(self._reference, self._inputs, fmt.careful)
+        return self.ranged[fmt]
+
+    @cached_property
     def running(self) -> RunningError | None:
         """The widths of such balls for many inputs at once, if NumPy knows all functions that occur."""
         return running_error(self._reference, self._inputs)
@@ -201,6 +223,11 @@ class Certifier:
         """The same as wide as the format's rounding."""
         point = [arb(values[i]) for i in self._programs.used]
         return self._programs.bounded(point, self._format.bits, selections)
+
+    def _in_range(self, values: Sequence[float], selections: Selections) -> list[arb]:
+        """The same with the format's underflow and overflow."""
+        point = [arb(values[i]) for i in self._programs.used]
+        return self._programs.in_range(self._format)(point, self._format.bits, selections)
 
     def enclose(self, values: Sequence[float], precision: int | None = None) -> list[arb]:
         """Enclosures of the reference at an input, one per number."""
@@ -327,17 +354,23 @@ class Certifier:
         error = float((arb(number) - true).abs_upper())
         if not decided:
             return Verdict(Outcome.UNDECIDED, true, error, bound)
-        if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
-            return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
-        ulp = fmt.ulp(float(true.mid()))
-        if error <= RADII * max(bound, ulp) + fmt.smallest < math.inf:
+        # Where the reference is exact, or nearly so, an ulp is what is at stake.
+        scale = max(bound, fmt.ulp(float(true.mid())))
+        if math.isinf(number) and (true > 0) == (number > 0):
+            beyond = arb(fmt.largest) - (RADII * scale if scale < math.inf else 0.0)
+            if abs(true) >= beyond:  # the true value, or what it rounds to, is beyond the format's range
+                return Verdict(Outcome.WITHIN, true, 0.0, bound)
+        if error <= RADII * scale + fmt.smallest < math.inf:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
-            return Verdict(Outcome.WITHIN, true, error, max(bound, ulp))
+            return Verdict(Outcome.WITHIN, true, error, scale)
         differs, executed_bound = self._executed_rounding(position, values, true)
-        # Where the reference is exact, or nearly so, an ulp is what is at stake.
-        scale = max(bound, ulp)
-        lost = math.isinf(error) or error > scale * 2.0**LOST_BITS
+        if fmt.is_narrow and not differs:
+            in_range = float(self._in_range(values, Selections())[self._slots[position]].rad())
+            if math.isinf(in_range):  # in this format the formula has no value here, whoever computes it
+                return Verdict(Outcome.UNDEFINED, true, error, bound)
+            scale = max(scale, in_range)
+        lost = math.isinf(error) or error > scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
         explained = error <= RADII * executed_bound or self._second_order
         if differs or not explained or not math.isfinite(number):
             outcome = Outcome.WRONG
@@ -345,7 +378,7 @@ class Certifier:
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN
-        shown = executed_bound if outcome is Outcome.WITHIN else max(bound, ulp)
+        shown = executed_bound if outcome is Outcome.WITHIN else scale
         return Verdict(outcome, true, error, shown, executed_bound, differs)
 
     def _running_bound(self, position: int, values: Sequence[float]) -> float:
@@ -426,8 +459,7 @@ class Certifier:
         if self._last is None or self._last[0] != values:
             fmt = self._format
             if self._rounding is None:
-                careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-                self._rounding = compile_graph(self._executed, self._variables, careful)
+                self._rounding = compile_graph(self._executed, self._variables, fmt.careful)
             rounded = self._rounding(list(map(arb, values)), fmt.bits, Selections())
             self._last = values, self._executed_at(values), rounded
         return self._last[1:]
@@ -472,6 +504,13 @@ class Certifier:
                 self._settle(position, number, values, sides[0], max(radii, default=0.0), judgement)
                 continue
             differs, executed_bound = self._executed_rounding(position, values, hull)
+            if (
+                self._format.is_narrow
+                and not differs
+                and not all(self._in_range(values, Selections(f))[slot].is_finite() for f in forced)
+            ):
+                judgement.undefined += 1
+                continue
             if not differs and outside <= RADII * executed_bound and math.isfinite(number):
                 continue
             judgement.failures[position] = Verdict(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from diffcheck import __version__, config
-from diffcheck.config import DTYPES, FIRST_ORDER, MODES
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError
 from diffcheck.report import files
 from diffcheck.report.summary import Exit, exit_code
@@ -152,7 +152,10 @@ def run(  # noqa: PLR0913 - one parameter per option
     dtype: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DTYPE", help="Only some of float64,float32.", show_default="all", callback=_choices(DTYPES)
+            metavar="DTYPE",
+            help=f"Some of {', '.join(DTYPES)}.",
+            show_default=",".join(USUAL_DTYPES),
+            callback=_choices(DTYPES),
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="What the report is written in.")] = Format.text,
@@ -345,7 +348,7 @@ def audit(
     ] = None,
     mode: Modes = None,
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="float64 or float32.", callback=_one_of(DTYPES))
+        str, typer.Option(metavar="DTYPE", help=f"One of {', '.join(DTYPES)}.", callback=_one_of(DTYPES))
     ] = "float64",
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Sample inputs of each operator, at most.")] = 5,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, metavar="N", help="Operators at once.")] = 1,

@@ -111,6 +111,16 @@ def _sum_in_any_order(*terms: arb) -> arb:
     return total + arb(0, (size * (len(terms) - 1)).abs_upper() * 2.0 ** -int(ctx.prec))
 
 
+def _sum_within(largest: float) -> Callable[..., arb]:
+    """The same in a format with a largest number: in some order a part of the sum may be beyond it."""
+
+    def total(*terms: arb) -> arb:
+        found = _sum_in_any_order(*terms)
+        return found if sum(map(abs, terms[1:]), abs(terms[0])) <= largest else found + arb(0, float("inf"))
+
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class _Accuracy:
     """The factor by which a kernel that is so many ulps off may miss: a ball around 1, at any precision."""
@@ -182,7 +192,8 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
     outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
     scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "atan2": arb.atan2, "any_order": _sum_in_any_order, "rounded": _rounded,
+        "pick": pick, "polygamma": polygamma, "atan2": arb.atan2, "rounded": _rounded,
+        "any_order": _sum_within(arithmetic.largest) if arithmetic.largest else _sum_in_any_order,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
     exec(_code(writer.source), scope)  # noqa: S102 - the writer made it, of numbers and names of its own

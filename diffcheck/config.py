@@ -21,7 +21,9 @@ MODES: Final = (
     "reverse-over-forward",
     "forward-over-forward",
 )
-DTYPES: Final = ("float64", "float32")
+DTYPES: Final = ("float64", "float32", "float16", "bfloat16")
+USUAL_DTYPES: Final = ("float64", "float32")
+"""Those that are checked unless others are asked for."""
 _FILE: Final = "pyproject.toml"
 _TABLE: Final = "[tool.diffcheck]"
 
@@ -35,7 +37,7 @@ class Config:
     seed: int | None = None
     """The same inputs every time; without it they are other ones at each run."""
     modes: tuple[str, ...] = FIRST_ORDER
-    dtypes: tuple[str, ...] = DTYPES
+    dtypes: tuple[str, ...] = USUAL_DTYPES
     strict: bool = False
     """Whether only `proved` passes."""
     seconds: float = 60.0

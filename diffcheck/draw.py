@@ -16,6 +16,9 @@ from diffcheck.domain import Argument, Shapes, contains, resolved
 
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
+_WIDEST_IN_HALF: Final = 5
+"""The same for float16: what squares and cubes without overflow there."""
+_LARGEST_IN_HALF: Final = 65504.0
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 _MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
 """Numbers from -32 to 32, no two of them simple multiples of each other."""
@@ -268,12 +271,24 @@ def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> 
         given = {a.name: copied(drawn.given[a.name].detach()) for a in arguments}
         return {a.name: given[a.name].to(dtype) if a.kind == "real" else given[a.name] for a in arguments}
     kinds = {"real": dtype, "integer": torch.int64, "boolean": torch.bool}
-    return {
-        a.name: laid_out(
-            torch.tensor(drawn.entries[a.name], dtype=kinds[a.kind]).reshape(drawn.shapes[a.name]), drawn.layout
-        )
-        for a in arguments
-    }
+    found: dict[str, Tensor] = {}
+    for a in arguments:
+        entries = drawn.entries[a.name]
+        if dtype == torch.float16 and a.kind == "real":
+            bounds = resolved(a, drawn.shapes, arguments)
+            entries = tuple(_in_half(bounds, float(v)) for v in entries)
+        found[a.name] = laid_out(torch.tensor(entries, dtype=kinds[a.kind]).reshape(drawn.shapes[a.name]), drawn.layout)
+    return found
+
+
+def _in_half(bounds: Argument, value: float) -> float:
+    """A number with more digits than float16 has, brought near 1; what has few was chosen as it is, and stays."""
+    mantissa, exponent = math.frexp(value)
+    chosen = math.ldexp(mantissa, 12).is_integer() and abs(value) <= _LARGEST_IN_HALF
+    if chosen or -_WIDEST_IN_HALF < exponent <= _WIDEST_IN_HALF:
+        return value
+    near = math.ldexp(mantissa, exponent % (2 * _WIDEST_IN_HALF) - _WIDEST_IN_HALF + 1)
+    return near if contains(bounds, near) else value
 
 
 def laid_out(tensor: Tensor, layout: Layout) -> Tensor:

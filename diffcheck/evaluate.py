@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import torch
 from flint import arb
 from torch import Tensor
 
+from diffcheck import config
 from diffcheck.autodiff import SECOND_ORDER
 from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
 from diffcheck.case import Case
@@ -24,7 +25,8 @@ from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget, Source
 from diffcheck.trace import Run, Trace, trace, trace_textbook
 
-DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
+DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in config.DTYPES}
+"""By the names that options give them."""
 _VALUE_SLACK: Final = 64.0
 """A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
@@ -207,6 +209,8 @@ def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | No
         values = tensors(drawn, case.arguments, DTYPES[dtype])
         inside = _in_domain(case, drawn, values)
         entries = flat([values[a.name] for a in case.differentiated])
+        if dtype == "float16":  # what was meant may be beyond its range
+            inside = inside and all(map(math.isfinite, entries))
         by_dtype[dtype] = Input(drawn, values, entries) if inside else None
     return by_dtype[dtype]
 

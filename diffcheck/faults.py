@@ -28,6 +28,9 @@ _SECOND_ORDER_LACKS = (
 )
 _NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
+_KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
+"""What PyTorch calls the dtypes that not every operation is implemented for."""
+_DTYPE_LACKS = ("not implemented for", "not supported", "nsupported dtype", "not support", "Expected both inputs to be")
 
 
 def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
@@ -55,6 +58,9 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         text = str(error).strip().splitlines()[0] if str(error).strip() else ""
         if "can't allocate memory" in text or "out of memory" in text:
             raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
+        lacking = _dtype_lacking(values, text)
+        if lacking:
+            raise Unsupported(lacking, text) from error
         if any(word in text for word in _NOT_IMPLEMENTED.get(mode, _SECOND_ORDER_LACKS)):
             raise Unsupported(f"{mode} mode", text) from error
         line = _line_of(error, case.file)
@@ -63,6 +69,14 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         raise CaseFailure(
             f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
         ) from error
+
+
+def _dtype_lacking(values: Mapping[str, Tensor], text: str) -> str:
+    """The dtype of the inputs, if PyTorch says that it implements some operation for others only."""
+    for dtype in {value.dtype for value in values.values()}:
+        if _KERNELS_OF.get(dtype, "\0") in text and any(word in text for word in _DTYPE_LACKS):
+            return str(dtype).removeprefix("torch.")
+    return ""
 
 
 def _line_of(error: BaseException, file: str) -> int | None:

@@ -13,7 +13,7 @@ import hypothesis.core
 
 from diffcheck.case import Case, case
 from diffcheck.check import check as check_case
-from diffcheck.config import DTYPES, FIRST_ORDER, MODES
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
@@ -55,7 +55,8 @@ def check(  # noqa: PLR0913 - one parameter per option
         assume: What holds between the arguments of the domain; see `case`.
         name: Instead of the function's own.
         modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …).
-        dtypes: Some of `float64`, `float32`; by default both over a domain, and the dtype of given inputs.
+        dtypes: Some of `float64`, `float32`, `float16` and `bfloat16`; by default the first two over a domain, and the
+            dtype of given inputs.
         settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and
             `database` count.
         examples: How many inputs are drawn, instead of `settings.max_examples`.
@@ -173,15 +174,15 @@ def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, .
 
 
 def dtypes_of(chosen: Case) -> tuple[str, ...]:
-    """Of given inputs their own; over a domain both.
+    """Of given inputs their own; over a domain the usual ones.
 
     Raises:
         Unsupported: They are of a dtype that is not judged.
     """
     if chosen.draws:
-        return DTYPES
+        return USUAL_DTYPES
     (values,) = chosen.given
     (dtype,) = {str(v.dtype).removeprefix("torch.") for v in values.values()}
     if dtype not in DTYPES:
-        raise Unsupported(dtype, f"inputs are judged in {' and '.join(DTYPES)}; convert them, or say dtypes=")
+        raise Unsupported(dtype, f"inputs are judged in {', '.join(DTYPES)}; convert them, or say dtypes=")
     return (dtype,)

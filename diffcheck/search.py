@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffcheck import draw
 from diffcheck.case import Case
-from diffcheck.config import DTYPES, FIRST_ORDER
+from diffcheck.config import FIRST_ORDER, USUAL_DTYPES
 from diffcheck.domain import Shapes, large_assignments
 from diffcheck.draw import Drawn, Layout
 
@@ -32,7 +32,7 @@ class Settings:
     seed: int | None = None
     """Of Hypothesis; the same seed draws the same inputs."""
     modes: tuple[str, ...] = FIRST_ORDER
-    dtypes: tuple[str, ...] = DTYPES
+    dtypes: tuple[str, ...] = USUAL_DTYPES
     seconds: float = 60.0
     """Per case; what is not done by then is undecided."""
     database: bool = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import torch
 from flint import arb
 
 from diffcheck import expr as graph
@@ -19,7 +20,16 @@ from diffcheck.verdict import Certainty, Diagnosis, Mistake
 _FORMATS: Final = {24: "float32", 11: "float16", 8: "bfloat16"}
 _FEWEST: Final = 3
 """Numbers that must agree before a factor is suspected."""
-_TYPES: Final = {"float64": np.float64, "float32": np.float32}
+
+
+def _bfloat16(value: Any) -> np.float32:
+    """Rounded to bfloat16, of which NumPy has none."""
+    return np.float32(torch.tensor(float(value)).to(torch.bfloat16).item())
+
+
+_TYPES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": _bfloat16,
+}  # fmt: skip
 
 _ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {
     "add": lambda *terms: sum(terms[1:], terms[0]),
