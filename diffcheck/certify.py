@@ -16,12 +16,12 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-import torch
 from flint import arb
 
-from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Arithmetic, Program, Selections, compile_graph
+from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Program, Selections, compile_graph
 from diffcheck.expr import Expr, symbols
-from diffcheck.running_error import Floats, RunningError, running_error
+from diffcheck.formats import Format
+from diffcheck.running_error import RunningError, running_error
 
 RADII: Final = 4.0
 """How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
@@ -39,46 +39,6 @@ _EXECUTED_BITS: Final = 512
 _MOST_FORCED: Final = 6
 _FEW: Final = 4
 """Fewer inputs than this are bounded one by one, on balls."""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A floating-point format."""
-
-    bits: int
-    smallest: float
-    """The smallest positive subnormal number."""
-    smallest_normal: float
-    largest: float
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether everyday numbers leave its range: float16 ends at 65504."""
-        return self.largest < 2.0**32
-
-    @property
-    def careful(self) -> Arithmetic:
-        """Balls as wide as rounding, underflow and overflow."""
-        return Arithmetic("careful", self.smallest_normal, self.smallest, self.largest)
-
-    def ulp(self, value: float) -> float:
-        """The distance between neighbouring numbers of this format at a value."""
-        size = min(abs(value), self.largest)
-        if size < self.smallest_normal:
-            return self.smallest
-        return math.ldexp(1.0, math.frexp(size)[1] - self.bits)
-
-    def ulps(self, values: Floats) -> Floats:
-        """The same for an array of values."""
-        exponents = np.frexp(np.minimum(np.abs(values), self.largest))[1]
-        found: Floats = np.maximum(np.ldexp(1.0, exponents - self.bits), self.smallest)
-        return found
-
-
-def format_of(dtype: torch.dtype, bits: int) -> Format:
-    """The format of a PyTorch dtype."""
-    info = torch.finfo(dtype)
-    return Format(bits, info.smallest_normal * 2.0 ** (1 - bits), info.smallest_normal, info.max)
 
 
 class Outcome(Enum):
@@ -372,9 +332,11 @@ class Certifier:
             scale = max(scale, in_range)
         lost = math.isinf(error) or error > scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
         explained = error <= RADII * executed_bound or self._second_order
-        if differs or not explained or not math.isfinite(number):
+        # In a narrow format a right formula leaves the range on ordinary ways, and loses all of its digits there.
+        left = not math.isfinite(number) and fmt.is_narrow and math.isinf(executed_bound)
+        if differs or not (explained or left) or not (math.isfinite(number) or left):
             outcome = Outcome.WRONG
-        elif lost and not (abs(true) < arb(fmt.smallest_normal)):  # 0 and subnormal numbers have no digits to lose
+        elif left or (lost and not (abs(true) < arb(fmt.smallest_normal))):
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN

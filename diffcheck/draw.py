@@ -18,7 +18,8 @@ _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
 _WIDEST_IN_HALF: Final = 5
 """The same for float16: what squares and cubes without overflow there."""
-_LARGEST_IN_HALF: Final = 65504.0
+_CHOSEN_IN_HALF: Final = (2.0**-10, 2.0**12)
+"""And numbers of few digits, where selectors change."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 _MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
 """Numbers from -32 to 32, no two of them simple multiples of each other."""
@@ -282,10 +283,11 @@ def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> 
 
 
 def _in_half(bounds: Argument, value: float) -> float:
-    """A number with more digits than float16 has, brought near 1; what has few was chosen as it is, and stays."""
+    """A number brought near 1, if it is far from it for float16 and the bounds allow."""
     mantissa, exponent = math.frexp(value)
-    chosen = math.ldexp(mantissa, 12).is_integer() and abs(value) <= _LARGEST_IN_HALF
-    if chosen or -_WIDEST_IN_HALF < exponent <= _WIDEST_IN_HALF:
+    smallest, largest = _CHOSEN_IN_HALF
+    chosen = math.ldexp(mantissa, 12).is_integer() and smallest <= abs(value) <= largest
+    if chosen or value == 0 or -_WIDEST_IN_HALF < exponent <= _WIDEST_IN_HALF:
         return value
     near = math.ldexp(mantissa, exponent % (2 * _WIDEST_IN_HALF) - _WIDEST_IN_HALF + 1)
     return near if contains(bounds, near) else value

@@ -15,12 +15,13 @@ from diffcheck import config
 from diffcheck.autodiff import SECOND_ORDER
 from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
 from diffcheck.case import Case
-from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
+from diffcheck.certify import Certifier, Judgement, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
+from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget, Source
 from diffcheck.trace import Run, Trace, trace, trace_textbook

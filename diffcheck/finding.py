@@ -9,10 +9,11 @@ from torch import Tensor
 from diffcheck import formula
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.certify import Outcome, Verdict, format_of
+from diffcheck.certify import Outcome, Verdict
 from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation
+from diffcheck.formats import format_of
 from diffcheck.identity import Status
 from diffcheck.repro import repro
 from diffcheck.scale import Comparison
@@ -130,6 +131,8 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
     if mode == TEXTBOOK:
         return f"gradient= of case {case.name!r} is not the gradient, at {place}"
     what = _QUANTITIES.get(mode, "the gradient of {}").format(place)
+    if verdict.outcome is Outcome.INACCURATE and not math.isfinite(verdict.error):
+        return f"{what} leaves the range of its dtype: the formula is right, its way to the value is not"
     if verdict.outcome is Outcome.INACCURATE:
         return f"{what} loses digits: the formula is right, its rounding is not"
     if verdict.at_kink:
@@ -143,7 +146,7 @@ def _notes(
     notes = []
     by_hand = mode == TEXTBOOK
     whose, formula_name = ("gradient='s", "its formula") if by_hand else ("PyTorch's", "the executed formula")
-    if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
+    if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0 and math.isfinite(verdict.error):
         notes.append(
             f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake"
         )

@@ -70,7 +70,8 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     Args:
         func: Takes the inputs, and returns a tensor or several. Of a module it is the inputs that are differentiated,
             and not the parameters (`diffcheck.check` does both).
-        inputs: A tensor or a tuple of arguments; those that require gradients are differentiated, float64 or float32.
+        inputs: A tensor or a tuple of arguments; those that require gradients are differentiated, of any of
+            float64, float32, float16 and bfloat16.
             They are not changed. Sparse and complex ones are refused.
         eps: No meaning here: there are no finite differences. Said in a warning if it is not the default.
         atol: No meaning here: the tolerance is derived. See `eps`.

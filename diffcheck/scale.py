@@ -21,9 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from diffcheck import expr as graph
 from diffcheck.case import Case
-from diffcheck.certify import RADII, Format, format_of
+from diffcheck.certify import RADII
 from diffcheck.draw import copied
 from diffcheck.errors import Unsupported
+from diffcheck.formats import Format, format_of
 from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule, lift

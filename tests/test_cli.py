@@ -152,7 +152,7 @@ def test_leaving_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> Non
         (["run", "good.py", "--seed", "-1"], "Invalid value for '--seed'"),
         (["run", "good.py", "--mode", "backward"], "'backward' is not one of reverse, forward"),
         (["run", "good.py", "--mode", ""], "'' is not one of reverse, forward"),
-        (["run", "good.py", "--dtype", "float64,float16"], "'float16' is not one of float64, float32"),
+        (["run", "good.py", "--dtype", "float64,float8"], "'float8' is not one of float64, float32"),
         (["run", "good.py", "--format", "yaml"], "Invalid value for '--format'"),
         (["run", "good.py", "--output", "no/where.json"], "there is no folder"),
         (["run", "good.py", "--output", "."], ". is a folder"),

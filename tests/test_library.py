@@ -225,7 +225,7 @@ def test_calls_that_can_not_be_understood_say_why(call: Callable[[], Any], messa
     [
         (torch.ones(2, dtype=torch.complex64), "complex64"),
         (torch.eye(2).to_sparse(), "sparse"),
-        (torch.ones(2, dtype=torch.float16), "inputs are judged in float64 and float32"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "inputs are judged in float64, float32, float16, bfloat16"),
     ],
 )
 def test_tensors_that_can_not_be_followed_are_unsupported(value: Tensor, message: str):

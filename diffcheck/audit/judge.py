@@ -14,13 +14,14 @@ from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
 from diffcheck.batch import flat
-from diffcheck.certify import Certifier, Format, Outcome, format_of
+from diffcheck.certify import Certifier, Outcome
 from diffcheck.compiler import EXACT, compile_graph
 from diffcheck.config import FIRST_ORDER
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import time_limit
 from diffcheck.finding import finding_at
+from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
