@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         text = str(error).strip().splitlines()[0] if str(error).strip() else ""
         if "can't allocate memory" in text or "out of memory" in text:
             raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
-        lacking = _dtype_lacking(values, text)
+        lacking = lacking_dtype({value.dtype for value in values.values()}, text)
         if lacking:
             raise Unsupported(lacking, text) from error
         if any(word in text for word in _NOT_IMPLEMENTED.get(mode, _SECOND_ORDER_LACKS)):
@@ -71,9 +71,9 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         ) from error
 
 
-def _dtype_lacking(values: Mapping[str, Tensor], text: str) -> str:
-    """The dtype of the inputs, if PyTorch says that it implements some operation for others only."""
-    for dtype in {value.dtype for value in values.values()}:
+def lacking_dtype(dtypes: Iterable[torch.dtype], text: str) -> str:
+    """The one of some dtypes of which an error says that an operation is for others only; or nothing."""
+    for dtype in dtypes:
         if _KERNELS_OF.get(dtype, "\0") in text and any(word in text for word in _DTYPE_LACKS):
             return str(dtype).removeprefix("torch.")
     return ""

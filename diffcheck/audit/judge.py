@@ -19,16 +19,13 @@ from diffcheck.compiler import EXACT, compile_graph
 from diffcheck.config import FIRST_ORDER
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
-from diffcheck.faults import time_limit
+from diffcheck.faults import lacking_dtype, time_limit
 from diffcheck.finding import finding_at
 from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
 from diffcheck.verdict import Finding, Result, Verdict
-
-NO_SUCH_MODE: Final = "forward mode"
-"""What `Unsupported` names where PyTorch does not implement the mode for an operator."""
 
 _BEYOND: Final = "out of bounds for storage"
 _ORDER: Final = (
@@ -69,11 +66,18 @@ class _Judged:
 def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     """Judges an entry in every mode asked for."""
     dtype = DTYPES[plan.dtype]
-    chosen = samples(entry, dtype, plan.samples)
+    chosen: Sequence[Sample] = ()
+    why_none = "none of its samples is small enough to be traced"
+    try:
+        chosen = samples(entry, dtype, plan.samples)
+    except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
+        if not lacking_dtype([dtype], str(error)):
+            raise
+        why_none = f"{plan.dtype}: {str(error).strip().splitlines()[0]}"
     for mode in plan.modes:
         started = time.perf_counter()
         if not chosen:
-            judged = [_Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")]
+            judged = [_Judged(Verdict.UNSUPPORTED, why_none)]
         else:
             judged = list(_judge_samples(entry, chosen, mode, plan))
         yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)

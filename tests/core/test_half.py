@@ -35,8 +35,8 @@ half = pytest.mark.parametrize("dtype", HALVES)
 
 def judged(function: Callable[..., Any], dtype: str, inputs: Mapping[str, Any], **options: Any) -> Result:
     """In reverse mode unless others are asked for: the first result."""
-    options = {"modes": ("reverse",), "examples": 25, "seed": 1} | options
-    return next(iter(check(function, inputs=inputs, dtypes=[dtype], name="it", **options)))
+    asked: dict[str, Any] = {"modes": ("reverse",), "examples": 25, "seed": 1, "dtypes": [dtype]} | options
+    return next(iter(check(function, inputs=inputs, name="it", **asked)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def custom(forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor, Tens
         def backward(ctx: Any, grad: Tensor) -> Tensor:
             return backward(ctx.saved_tensors[0], grad)
 
-    return Custom.apply  # type: ignore[no-any-return]
+    return Custom.apply
 
 
 WRONG: dict[str, tuple[Callable[..., Any], Mistake | None]] = {
