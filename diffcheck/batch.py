@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
-from diffcheck.draw import Drawn, Layout, copied, laid_out, taken_in_turn
+from diffcheck.draw import Drawn, Layout, admits, copied, laid_out, taken_in_turn
 from diffcheck.trace import differentiate_each, textbook_gradients
 
 TEXTBOOK: Final = "gradient"
@@ -30,6 +30,38 @@ class Input:
     """By argument."""
     entries: list[float]
     """Of the differentiated arguments."""
+
+
+def stacked(case: Case, given: Input, companions: Sequence[Callable[[Tensor], Tensor]]) -> Input:
+    """An input and another one along a new first axis, for the modes under vmap.
+
+    Args:
+        case: The case.
+        given: The input.
+        companions: What may be made of each differentiated argument to get another input: the first that gives one in
+            the case's domain is taken, and the input itself if none does.
+    """
+    names = [a.name for a in case.differentiated]
+    for companion in (*companions, Tensor.clone):
+        other = {n: companion(given.values[n]) for n in names}
+        if admits(case.arguments, given.drawn.shapes, {**given.values, **other}, case.assume):
+            break
+    both = {n: laid_out(torch.stack([given.values[n], other[n]]), given.drawn.layout) for n in names}
+    return Input(given.drawn, {**given.values, **both}, flat(list(both.values())))
+
+
+def scaled(tensor: Tensor) -> Tensor:
+    """Three quarters of it: positive numbers stay positive, and matrices positive definite."""
+    return tensor * 0.75
+
+
+def rolled(tensor: Tensor) -> Tensor:
+    """Its entries, each in the place of the next."""
+    return tensor.reshape(-1).roll(1).reshape(tensor.shape)
+
+
+COMPANIONS: Final[tuple[Callable[[Tensor], Tensor], ...]] = (lambda x: scaled(rolled(x)), scaled, rolled)
+"""See `stacked`."""
 
 
 @dataclass(frozen=True, slots=True)

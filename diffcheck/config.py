@@ -14,18 +14,31 @@ from diffcheck.errors import ConfigError
 
 FIRST_ORDER: Final = ("reverse", "forward")
 """The modes of differentiation that are checked unless others are asked for."""
-MODES: Final = (
+_PLAIN: Final = (
     *FIRST_ORDER,
     "reverse-over-reverse",
     "forward-over-reverse",
     "reverse-over-forward",
     "forward-over-forward",
 )
+_VMAP: Final = "vmap-"
+MODES: Final = (*_PLAIN, *(_VMAP + mode for mode in _PLAIN))
+"""A mode under vmap differentiates for each of several inputs at once."""
 DTYPES: Final = ("float64", "float32", "float16", "bfloat16")
 USUAL_DTYPES: Final = ("float64", "float32")
 """Those that are checked unless others are asked for."""
 _FILE: Final = "pyproject.toml"
 _TABLE: Final = "[tool.diffcheck]"
+
+
+def plain(mode: str) -> str:
+    """The mode that is meant for each of the inputs."""
+    return mode.removeprefix(_VMAP)
+
+
+def under_vmap(mode: str) -> bool:
+    """Whether a mode is for several inputs at once."""
+    return mode.startswith(_VMAP)
 
 
 @dataclass(frozen=True, slots=True)

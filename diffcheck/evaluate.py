@@ -13,10 +13,22 @@ from torch import Tensor
 
 from diffcheck import config
 from diffcheck.autodiff import SECOND_ORDER
-from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
+from diffcheck.batch import (
+    COMPANIONS,
+    TEXTBOOK,
+    Forms,
+    Input,
+    Numbers,
+    flat,
+    numbers_at,
+    numbers_at_each,
+    seeds_for,
+    stacked,
+)
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Judgement, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
+from diffcheck.config import plain, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
 from diffcheck.expr import Expr
@@ -150,10 +162,10 @@ class _Placed:
 
 
 def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
-    if mode in SECOND_ORDER and drawn.layout is Layout.EXPANDED:
+    if plain(mode) in SECOND_ORDER and drawn.layout is Layout.EXPANDED:
         # Cotangents are differentiated too: one element of memory can't stand for several of them.
         drawn = replace(drawn, layout=Layout.CONTIGUOUS)
-    given = input_of(case, dtype, drawn, memory)
+    given = _input_for(mode, case, dtype, drawn, memory)
     if given is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
@@ -190,6 +202,12 @@ def _confirmed(
     if not found.judgement.failures and path.expected == placed.path.expected:
         memory.explained[key] = path
     return found
+
+
+def _input_for(mode: str, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
+    """The drawn input in a dtype, under vmap with another one; None outside of the domain."""
+    given = input_of(case, dtype, drawn, memory)
+    return stacked(case, given, COMPANIONS) if given is not None and under_vmap(mode) else given
 
 
 _REMEMBERED: Final = 64
@@ -282,11 +300,11 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     check_values(traced, run, point, fmt)
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
-    programs = (traced.variables, *formulas, mode in SECOND_ORDER)
+    programs = (traced.variables, *formulas, plain(mode) in SECOND_ORDER)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
-            traced.variables, traced.reference, traced.executed, fmt, second_order=mode in SECOND_ORDER
+            traced.variables, traced.reference, traced.executed, fmt, second_order=plain(mode) in SECOND_ORDER
         )
     inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
@@ -357,7 +375,7 @@ def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: boo
 
 def numbers_again(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> list[float]:
     """What PyTorch computes at an input, once more; nothing outside of the domain."""
-    given = input_of(case, dtype, drawn, memory)
+    given = _input_for(mode, case, dtype, drawn, memory)
     if given is None:
         return []
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffcheck import autodiff
 from diffcheck.alarm import alarm
 from diffcheck.case import Case
+from diffcheck.config import plain, under_vmap
 from diffcheck.domain import matches
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
 from diffcheck.verdict import Mistake
@@ -26,6 +27,7 @@ _SECOND_ORDER_LACKS = (
     # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
     "modified by an inplace operation",
 )
+_VMAP_LACKS = ("vmap", "functorch", "Batching rule")
 _NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
 _KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
@@ -61,7 +63,8 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         lacking = lacking_dtype({value.dtype for value in values.values()}, text)
         if lacking:
             raise Unsupported(lacking, text) from error
-        if any(word in text for word in _NOT_IMPLEMENTED.get(mode, _SECOND_ORDER_LACKS)):
+        lacks = _NOT_IMPLEMENTED.get(plain(mode), _SECOND_ORDER_LACKS)
+        if any(word in text for word in (*lacks, *(_VMAP_LACKS if under_vmap(mode) else ()))):
             raise Unsupported(f"{mode} mode", text) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from diffcheck import autodiff, derive
 from diffcheck import expr as graph
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
+from diffcheck.config import plain, under_vmap
 from diffcheck.draw import copied
 from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, Expr
@@ -82,7 +84,8 @@ def differentiate(
     Args:
         case: The case.
         mode: One of `diffcheck.config.MODES`, `VALUE`, or `accumulate`.
-        values: A fresh tensor per argument; they are used as they are.
+        values: A fresh tensor per argument; they are used as they are. Under vmap those that are differentiated have
+            a first axis along which they are several.
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
         seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
     """
@@ -98,6 +101,10 @@ def differentiate(
         outputs, derivatives = autodiff.forward(applied(case.function), inputs, seeds_for(inputs))
     elif mode == VALUE:
         outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
+    elif under_vmap(mode):
+        outputs, derivatives = autodiff.each_under_vmap(
+            plain(mode), applied(case.function), inputs, seeds_for, seconds_for or seeds_for
+        )
     elif mode in autodiff.SECOND_ORDER:
         differentiated = autodiff.SECOND_ORDER[mode]
         outputs, derivatives = differentiated(applied(case.function), inputs, seeds_for, seconds_for or seeds_for)
@@ -130,7 +137,7 @@ def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tens
 
 
 def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
-    match mode:
+    match plain(mode):
         case "value" | "forward" | "forward-over-forward":
             like = outputs
         case "reverse-over-reverse":
@@ -147,7 +154,7 @@ def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivat
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
     """Whose derivatives a mode gives, in order."""
-    match mode:
+    match plain(mode):
         case "value" | "forward" | "forward-over-forward":
             return [*outputs]
         case "reverse-over-reverse":
@@ -230,8 +237,8 @@ class _Seeding:
 
 def _parts(mode: str) -> tuple[str, str]:
     """What differentiates the derivative (nothing, in first order), and what gives it."""
-    outer, over, inner = mode.partition("-over-")
-    return (outer, inner) if over else ("", mode)
+    outer, _, inner = plain(mode).rpartition("-over-")
+    return outer, inner
 
 
 def trace(
@@ -278,12 +285,13 @@ def trace(
         shadows.leave()
     with torch.no_grad():
         output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
-    check_outputs(case, run.outputs, before)
+    whole = _whole(case, mode)
+    check_outputs(whole, run.outputs, before)
     changed = [
         n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
     ]
     check_unchanged(case, values, before, changed)
-    check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+    check_repeatable(whole, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
@@ -383,6 +391,18 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
             )
         gradients.append(part.to(x.dtype).expand(x.shape))
     return gradients
+
+
+def _whole(case: Case, mode: str) -> Case:
+    """The case as a function of all inputs that a mode differentiates at once."""
+    if not under_vmap(mode):
+        return case
+    axes = tuple(0 if a.differentiated else None for a in case.arguments)
+
+    def each(*values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(autodiff.outputs_of(case.function(*values)))
+
+    return replace(case, function=vmap(each, in_dims=axes), returns=None)
 
 
 def _copies(values: Mapping[str, Tensor], contents: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,10 +13,10 @@ from torch import Tensor
 from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
-from diffcheck.batch import flat
+from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier, Outcome
 from diffcheck.compiler import EXACT, compile_graph
-from diffcheck.config import FIRST_ORDER
+from diffcheck.config import FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import lacking_dtype, time_limit
@@ -142,19 +142,23 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, provin
 
 
 def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
-    traced, run = trace(item.case, mode, item.values, _Seeds(), Budget(seconds=plan.seconds))
+    values = item.values
+    if under_vmap(mode):
+        given = Input(draw.at(values, (1.0,)), values, [])
+        values = stacked(item.case, given, [scaled]).values
+    traced, run = trace(item.case, mode, values, _Seeds(), Budget(seconds=plan.seconds))
     seeds = _Seeds()
-    fresh = {name: value.clone() for name, value in item.values.items()}
+    fresh = {name: value.clone() for name, value in values.items()}
     computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
-    point = flat(list(item.values.values())) + flat(seeds.kept)
+    point = flat(list(values.values())) + flat(seeds.kept)
     fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
     check_values(traced, run, point, fmt)
     certifier = Certifier(
-        traced.variables, traced.reference, traced.executed, fmt, second_order=mode in autodiff.SECOND_ORDER
+        traced.variables, traced.reference, traced.executed, fmt, second_order=plain(mode) in autodiff.SECOND_ORDER
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
-    return Evaluation(path, judgement, computed, point, item.values, seeds.kept, alone=True)
+    return Evaluation(path, judgement, computed, point, values, seeds.kept, alone=True)
 
 
 def _coarsest(dtype: torch.dtype, derivatives: Sequence[Tensor]) -> Format:
