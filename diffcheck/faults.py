@@ -27,12 +27,16 @@ _SECOND_ORDER_LACKS = (
     # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
     "modified by an inplace operation",
 )
-_VMAP_LACKS = ("vmap", "functorch", "Batching rule")
+_VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor")
 _NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
 _KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
 """What PyTorch calls the dtypes that not every operation is implemented for."""
-_DTYPE_LACKS = ("not implemented for", "not supported", "nsupported dtype", "not support", "Expected both inputs to be")
+_DTYPE_LACKS = (
+    *("not implemented for", "not supported", "nsupported dtype", "not support", "'t support", "only supported for"),
+    "Expected both inputs to be",
+)
+_WIDE_ONLY = "must be either float or double"
 
 
 def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
@@ -77,7 +81,8 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
 def lacking_dtype(dtypes: Iterable[torch.dtype], text: str) -> str:
     """The one of some dtypes of which an error says that an operation is for others only; or nothing."""
     for dtype in dtypes:
-        if _KERNELS_OF.get(dtype, "\0") in text and any(word in text for word in _DTYPE_LACKS):
+        name = _KERNELS_OF.get(dtype)
+        if name and (_WIDE_ONLY in text or (name in text and any(word in text for word in _DTYPE_LACKS))):
             return str(dtype).removeprefix("torch.")
     return ""
 

@@ -137,6 +137,8 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, provin
     except CaseFailure as error:
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
+        if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes("cpu"):
+            return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
         return _Judged(Verdict.ERROR, str(error))
     return _concluded(item, mode, plan, evaluation, deadline if proving else None)
 
