@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
-from typing import Final
+from typing import Final, TypeAlias
 
 from diffcheck import expr as graph
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.normal_form import GiveUp, NormalForms, Piecewise, Polynomial
+
+Pair: TypeAlias = tuple[Expr, Expr]
+"""The two sides of an identity."""
+
+_LONGEST_SUM: Final = 6
+_PRODUCTS_IN_SHORT: Final = 1_000_000
 
 _MOST_CASES: Final = 8
 """Selectors over which a remaining difference is split into cases: 2**8 of them."""
@@ -40,17 +46,92 @@ class Proof:
 
 
 def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
-    """Decides executed[i] = reference[i] for every i, as functions of all of their variables."""
-    forms = NormalForms()
-    executed, reference = graph.as_values(executed), graph.as_values(reference)
-    seen: set[tuple[Expr, Expr]] = set()
+    """Decides executed[i] = reference[i] for every i, as functions of all of their variables.
+
+    Identities without a common variable (the rows of a softmax) have nothing to do with each other: each such part is
+    decided by itself, and what is the same but for the names of its variables is decided once.
+    """
+    pairs = list(zip(graph.as_values(executed), graph.as_values(reference), strict=True))
+    known: dict[Hashable, Proof] = {}
+    refuted: Proof | None = None
     undecided: Proof | None = None
-    for position, pair in enumerate(zip(executed, reference, strict=True)):
-        if pair[0] is pair[1] or pair in seen:
+    for positions in _parts(pairs):
+        if refuted is not None and positions[0] > _at(refuted):
+            break
+        part = [pairs[i] for i in positions]
+        shape = _shape(part)
+        if shape not in known:
+            known[shape] = _prove_together(part)
+        proof = known[shape]
+        if proof.position is None:
+            continue
+        found = replace(proof, position=positions[proof.position])
+        if proof.status is Status.REFUTED:
+            refuted = found if refuted is None else min(refuted, found, key=_at)
+        else:
+            undecided = found if undecided is None else min(undecided, found, key=_at)
+    return refuted or undecided or Proof(Status.PROVED)
+
+
+def _at(proof: Proof) -> int:
+    assert proof.position is not None
+    return proof.position
+
+
+def _parts(pairs: Sequence[Pair]) -> list[list[int]]:
+    """The positions of the pairs that hang together by variables, in order; without those that have equal sides."""
+    above: dict[Expr, Expr] = {}
+    """A tree over the nodes that hang together; nodes without a variable are in none."""
+
+    def root(node: Expr) -> Expr:
+        while above[node] is not node:
+            above[node] = node = above[above[node]]
+        return node
+
+    for node in graph.topological(side for pair in pairs for side in pair):
+        if node.head == "symbol" or any(a in above for a in node.args):
+            above[node] = node
+        for argument in node.args:
+            if argument in above:
+                above[root(argument)] = node
+    for left, right in pairs:
+        if left in above and right in above:
+            above[root(left)] = root(right)
+    parts: dict[Expr | None, list[int]] = {}
+    for position, pair in enumerate(pairs):
+        if pair[0] is not pair[1]:
+            place = next((root(side) for side in pair if side in above), None)
+            parts.setdefault(place, []).append(position)
+    return list(parts.values())
+
+
+def _shape(pairs: Sequence[Pair]) -> Hashable:
+    """What the pairs are but for the names of variables: equal ones are the same identities."""
+    sides = [side for pair in pairs for side in pair]
+    numbers: dict[Expr, Hashable] = {}
+    nodes: list[Hashable] = []
+    for node in graph.topological(sides):
+        args = tuple(numbers[a] for a in node.args)
+        if node.head != "symbol" and not any(isinstance(a, int) for a in args):
+            numbers[node] = (node.head, node.payload, args)  # without a variable: wherever it stands, itself
+            continue
+        numbers[node] = len(nodes)
+        nodes.append((node.head, None if node.head == "symbol" else node.payload, args))
+    return tuple(nodes), tuple(numbers[side] for side in sides)
+
+
+def _prove_together(pairs: Sequence[Pair]) -> Proof:
+    short, written_out = NormalForms(most_products=_PRODUCTS_IN_SHORT, longest_sum=_LONGEST_SUM), NormalForms()
+    seen: set[Pair] = set()
+    undecided: Proof | None = None
+    for position, pair in enumerate(pairs):
+        if pair in seen:
             continue
         seen.add(pair)
         try:
-            holds = _holds(forms, pair)
+            if _holds_in_short(short, pair):
+                continue
+            holds = _holds(written_out if short.has_abbreviated else short, pair)
         except GiveUp as reason:
             undecided = undecided or Proof(Status.UNDECIDED, position, str(reason))
             continue
@@ -62,7 +143,15 @@ def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
     return undecided or Proof(Status.PROVED)
 
 
-def _holds(forms: NormalForms, pair: tuple[Expr, Expr]) -> bool:
+def _holds_in_short(forms: NormalForms, pair: Pair) -> bool:
+    """Whether the sides are seen to be equal while long sums are abbreviated; nothing follows if they are not."""
+    try:
+        return forms.is_zero(forms.subtract(*map(forms.of, pair)))
+    except (GiveUp, RecursionError):
+        return False
+
+
+def _holds(forms: NormalForms, pair: Pair) -> bool:
     try:
         difference = forms.subtract(forms.of(pair[0]), forms.of(pair[1]))
         if not difference.terms or forms.is_zero(difference):
@@ -74,7 +163,7 @@ def _holds(forms: NormalForms, pair: tuple[Expr, Expr]) -> bool:
     return _holds_in_every_case(pair)
 
 
-def _holds_in_every_case(pair: tuple[Expr, Expr]) -> bool:
+def _holds_in_every_case(pair: Pair) -> bool:
     """Selectors are not independent ([a > b], [b > c], [a > c]): the difference may vanish in every case there is."""
     selectors = [n for n in graph.topological(pair) if n.head == "positive"]
     if len(selectors) > _MOST_CASES:

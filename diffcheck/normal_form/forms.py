@@ -22,10 +22,16 @@ class NormalForms(Functions):
     Args:
         most_terms: The largest polynomial to be handled.
         most_products: How many multiplications of terms may be spent altogether.
+        longest_sum: Sums of more terms are abbreviated: a mean that is taken off every element is multiplied as one
+            atom. Equal expressions may then have unequal forms, of which `is_zero` of the difference knows most.
     """
 
-    def __init__(self, most_terms: int = 20_000, most_products: int = 3_000_000) -> None:
+    def __init__(
+        self, most_terms: int = 20_000, most_products: int = 3_000_000, longest_sum: int | None = None
+    ) -> None:
         super().__init__(most_terms, most_products)
+        self._longest_sum = longest_sum
+        self.has_abbreviated = False
         self._done: dict[Expr, Polynomial] = {}
         self._inverses: dict[Expr, Polynomial] = {}
 
@@ -52,7 +58,7 @@ class NormalForms(Functions):
             case "pi":
                 return self.power(self._atom("root pi", Atom("root pi", sign_known=True)), 2)
             case "add":
-                return self.sum(args)
+                return self._sum_of(args)
             case "neg":
                 return self.scale(args[0], fmpq(-1))
             case "mul":
@@ -73,6 +79,13 @@ class NormalForms(Functions):
                 return args[0]
             case head:
                 return self.function(head, args)
+
+    def _sum_of(self, args: list[Polynomial]) -> Polynomial:
+        found = self.sum(args)
+        if self._longest_sum is None or len(found.terms) <= self._longest_sum:
+            return found
+        self.has_abbreviated = True
+        return self.abbreviated(found)
 
     def _power_of(self, node: Expr, base: Polynomial, exponent: Polynomial) -> Polynomial:
         fixed = graph.number(node.args[1])

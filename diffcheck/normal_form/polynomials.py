@@ -17,6 +17,9 @@ WIDTH: Final = 24
 HALF: Final = 1 << (WIDTH - 1)
 _MASK: Final = (1 << WIDTH) - 1
 
+_SPECIAL: Final = frozenset({"selector", "sin", "denominator", "sum"})
+"""Kinds of atoms that stand for something, or have a relation; roots have, too."""
+
 Monomial = int
 Terms = dict[Monomial, fmpq]
 
@@ -37,7 +40,7 @@ class Atom:
     degree: int = 0
     """For a root: which one. The atom to this power is `inside`."""
     inside: Polynomial | None = None
-    """What a root is of, what a denominator stands for, what a logarithm or a selector is of."""
+    """What a root is of, what a denominator or a sum stands for, what a logarithm or a selector is of."""
     sign_known: bool = False
     """Positive for all values of the variables."""
     log: tuple[Monomial, fmpq] | None = None
@@ -90,8 +93,12 @@ class Ring:
                 self._piecewise |= 1 << index
             self._atoms.append(atom)
             self._bias += HALF << (WIDTH * index)
-        has_relation = self._atoms[index].degree or self._atoms[index].kind in ("selector", "sin", "denominator")
-        return Polynomial({1 << (WIDTH * index): fmpq(1)}, (1 << index) if has_relation else 0)
+        return Polynomial({1 << (WIDTH * index): fmpq(1)}, self._bit(index))
+
+    def _bit(self, index: int) -> int:
+        """An atom's bit in `special`."""
+        atom = self._atoms[index]
+        return 1 << index if atom.degree or atom.kind in _SPECIAL else 0
 
     def is_piecewise(self, p: Polynomial) -> bool:
         """Whether atoms occur that depend on selectors or floors: p may vanish on more than a boundary."""
@@ -179,7 +186,7 @@ class Ring:
         special = p.special
         index = 0
         while special >> index:
-            if (special >> index) & 1:
+            if (special >> index) & 1 and self._atoms[index].kind != "sum":
                 p = self._reduced_in(p, index)
             index += 1
         return p
@@ -246,11 +253,7 @@ class Ring:
         return bool(p.terms) and p.terms[max(p.terms)] < 0
 
     def _special_of(self, monomial: Monomial) -> int:
-        return sum(
-            1 << i
-            for i, _ in self._factors(monomial)
-            if self._atoms[i].degree or self._atoms[i].kind in ("selector", "sin", "denominator")
-        )
+        return sum(self._bit(i) for i, _ in self._factors(monomial))
 
     def _divided_by_monomial(self, p: Polynomial, monomial: Monomial) -> Polynomial:
         return Polynomial({m - monomial: c for m, c in p.terms.items()}, p.special)
@@ -278,7 +281,7 @@ class Ring:
 
     def inverse(self, p: Polynomial) -> Polynomial:
         """1 / p. A sum becomes an atom of its own, to the power -1."""
-        if not p.terms:
+        if self.is_zero(p):  # what is multiplied out below would vanish whatever it is
             raise GiveUp("a division by zero")
         content = self._rational_content(p)
         if self.leads_negative(p):
@@ -301,18 +304,24 @@ class Ring:
         (monomial,) = denominator.terms
         return self.multiply(result, Polynomial({-monomial: fmpq(1)}, denominator.special))
 
+    def abbreviated(self, p: Polynomial) -> Polynomial:
+        """A sum as one atom, which stands for it until it is asked what vanishes. Brackets stay in sight."""
+        if self._selectors_in(p) or self.is_piecewise(p):
+            return p
+        return self._atom(("sum", p.key()), Atom("sum", inside=p, sign_known=self._sign(p) == 1), p)
+
     def is_zero(self, p: Polynomial) -> bool:
-        """Whether p vanishes identically, after its denominators are multiplied out."""
-        for index in reversed(range(len(self._atoms))):
-            if self._atoms[index].kind == "denominator" and p.terms:
+        """Whether p vanishes identically, after its denominators are multiplied out and its sums written out."""
+        index = p.special.bit_length()
+        while index and p.terms:
+            index -= 1
+            if (p.special >> index) & 1 and self._atoms[index].kind in ("denominator", "sum"):
                 p = self._multiplied_out(p, index)
         return not p.terms
 
     def _multiplied_out(self, p: Polynomial, index: int) -> Polynomial:
         exponents = {m: self._exponent(m, index) for m in p.terms}
-        lowest = min(exponents.values(), default=0)
-        if lowest >= 0:
-            return p
+        lowest = min(0, *exponents.values())
         by_power: dict[int, Terms] = {}
         for monomial, coefficient in p.terms.items():
             exponent = exponents[monomial]
