@@ -54,7 +54,8 @@ def check(  # noqa: PLR0913 - one parameter per option
         gradient: What the textbook says; see `case`.
         assume: What holds between the arguments of the domain; see `case`.
         name: Instead of the function's own.
-        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …).
+        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …), each also under vmap
+            (`vmap-reverse`, …).
         dtypes: Some of `float64`, `float32`, `float16` and `bfloat16`; by default the first two over a domain, and the
             dtype of given inputs.
         settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and

@@ -156,9 +156,9 @@ class Result:
     id: str
     """`cases/autograd.py::quadratic`."""
     mode: str
-    """`reverse`, `forward`, `accumulate`, or `gradient` for the case's own `gradient=`."""
+    """One of `diffcheck.config.MODES`, `accumulate`, or `gradient` for the case's own `gradient=`."""
     dtype: str
-    """`float64`, `float32`."""
+    """`float64`, `float32`, `float16` or `bfloat16`."""
     verdict: Verdict
     inputs: int = 0
     """How many drawn inputs were compared."""

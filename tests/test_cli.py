@@ -91,6 +91,13 @@ def test_what_does_not_pass_fails(verdict: str, capsys: pytest.CaptureFixture[st
     assert f"failed: 1 {verdict}, 2 proved" in capsys.readouterr().out
 
 
+def test_modes_under_vmap_and_half_precisions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "good.py", "--mode", "vmap-reverse", "--dtype", "float16,bfloat16"]) == 0
+    out = capsys.readouterr().out
+    assert "vmap-reverse f16 bf16" in out
+    assert "passed: 4 proved (2 cases in " in out
+
+
 def test_strict() -> None:
     write("a.py", "one = Fake('agrees')\n")
     assert main(["run", "a.py"]) == 0
