@@ -143,4 +143,5 @@ def test_from_a_folder_below(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_the_modes_are_those_in_which_pytorch_is_run():
     """The names stand here because the command must not import torch to print its help."""
-    assert (*FIRST_ORDER, *SECOND_ORDER) == MODES
+    plain = (*FIRST_ORDER, *SECOND_ORDER)
+    assert (*plain, *(f"vmap-{mode}" for mode in plain)) == MODES
