@@ -20,9 +20,9 @@ SeedsFor: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def outputs_of(result: Any) -> list[Tensor]:
-    """The floating-point tensors that a function returned, in order."""
+    """The real and complex tensors that a function returned, in order."""
     parts = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
-    return [t for t in parts if isinstance(t, Tensor) and t.dtype.is_floating_point]
+    return [t for t in parts if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())]
 
 
 def materialized(tensor: Tensor) -> Tensor:

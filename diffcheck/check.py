@@ -16,7 +16,7 @@ from diffcheck import draw
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
-from diffcheck.config import under_vmap
+from diffcheck.config import dtypes_for, under_vmap
 from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
@@ -151,9 +151,10 @@ def _size(values: Mapping[str, Tensor]) -> str:
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The mode and dtype of each result that a check gives, without checking anything."""
     modes = modes_of(case, settings) if case.kernel is None else (VALUE, *modes_of(case, settings))
-    rows = [(mode, dtype) for mode in modes for dtype in settings.dtypes]
-    if case.gradient is not None and settings.dtypes:
-        rows.append((TEXTBOOK, "float64"))
+    dtypes = dtypes_for(settings.dtypes, complex_inputs=case.is_complex)
+    rows = [(mode, dtype) for mode in modes for dtype in dtypes]
+    if case.gradient is not None and dtypes:
+        rows.append((TEXTBOOK, "complex128" if case.is_complex else "float64"))
     return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 

@@ -5,7 +5,7 @@ Light to import: pytest reads it in every project that has the plugin installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +24,11 @@ _PLAIN: Final = (
 _VMAP: Final = "vmap-"
 MODES: Final = (*_PLAIN, *(_VMAP + mode for mode in _PLAIN))
 """A mode under vmap differentiates for each of several inputs at once."""
-DTYPES: Final = ("float64", "float32", "float16", "bfloat16")
+DTYPES: Final = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 USUAL_DTYPES: Final = ("float64", "float32")
 """Those that are checked unless others are asked for."""
+_COMPLEX_OF: Final = {"float64": "complex128", "float32": "complex64"}
+_REAL_OF: Final = {"complex128": "float64", "complex64": "float32"}
 _FILE: Final = "pyproject.toml"
 _TABLE: Final = "[tool.diffcheck]"
 
@@ -34,6 +36,12 @@ _TABLE: Final = "[tool.diffcheck]"
 def plain(mode: str) -> str:
     """The mode that is meant for each of the inputs."""
     return mode.removeprefix(_VMAP)
+
+
+def dtypes_for(asked: Iterable[str], *, complex_inputs: bool) -> tuple[str, ...]:
+    """Dtypes as they are called where some inputs are complex, or where none is: `complex128` is `float64` there."""
+    known = _COMPLEX_OF if complex_inputs else _REAL_OF
+    return tuple(dict.fromkeys(known.get(dtype, dtype) for dtype in asked))
 
 
 def under_vmap(mode: str) -> bool:

@@ -26,7 +26,7 @@ from diffcheck.constants import scalar
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
 from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
-from diffcheck.rules.complexes import by_parts, joined, parted
+from diffcheck.rules.complexes import Complex, by_parts, joined, parted
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
 
 MANTISSA_BITS: Final = {
@@ -584,4 +584,11 @@ def symbols_for(name: str, shape: Sequence[int]) -> Array:
     )
 
 
-__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows", "exact_constants", "scalar", "symbols_for"]
+def symbols_of(name: str, tensor: Tensor) -> Array:
+    """The variables of a tensor's elements; of a complex one two each, `x.real[0]` and `x.imag[0]`."""
+    if not tensor.is_complex():
+        return symbols_for(name, tuple(tensor.shape))
+    return elementwise(Complex, *(symbols_for(f"{name}.{part}", tuple(tensor.shape)) for part in ("real", "imag")))
+
+
+__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows", "exact_constants", "scalar", "symbols_for", "symbols_of"]

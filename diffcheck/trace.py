@@ -17,7 +17,7 @@ from diffcheck.case import Case
 from diffcheck.config import plain, under_vmap
 from diffcheck.draw import copied
 from diffcheck.errors import CaseFailure
-from diffcheck.expr import ONE, Expr
+from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.faults import (
     case_errors,
     check_outputs,
@@ -27,8 +27,9 @@ from diffcheck.faults import (
     time_limit,
 )
 from diffcheck.rules import table
+from diffcheck.rules.complexes import Complex, real_numbers
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_for
+from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_of
 from diffcheck.verdict import Mistake
 
 VALUE: Final = "value"
@@ -209,7 +210,7 @@ class _Seeding:
     def check_unchanged(self, case: Case) -> None:
         """What is handed to a backward pass belongs to others: it may not write to it."""
         for name, tensor, cells in self._given:
-            if any(a is not b for a, b in zip(self._shadows.read(tensor).flat, cells.flat, strict=True)):
+            if _differ(self._shadows.read(tensor), cells):
                 raise CaseFailure(
                     f"{Mistake.MODIFIED}: the backward pass of case {case.name!r} changes what it is given ({name}) in "
                     "place; write grad.clone() first"
@@ -225,12 +226,12 @@ class _Seeding:
         for name, tensor in zip(names, tensors, strict=True):
             name = _unused(name, [*self._inputs, *self.names])
             self.names.append(name)
-            cells = symbols_for(name, tuple(tensor.shape))
-            self.all.extend(cells.flat)
+            cells = symbols_of(name, tensor)
+            self.all.extend(real_numbers(cells))
             self._shadows.attach(tensor, cells)
             # Read back: where memory is shared (an expanded cotangent), one symbol stands for all elements.
             cells = self._shadows.read(tensor).copy()
-            kept.extend(cells.flat)
+            kept.extend(real_numbers(cells))
             self._given.append((name, tensor, cells))
         return tensors
 
@@ -273,7 +274,7 @@ def trace(
     dtype = values[real[0]].dtype
     budget = budget or Budget()
     shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources)
-    symbols = {name: symbols_for(name, tuple(values[name].shape)) for name in real}
+    symbols = {name: symbols_of(name, values[name]) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
     seeding = _Seeding(mode, real, shadows, seeds_for)
@@ -287,9 +288,7 @@ def trace(
         output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
     whole = _whole(case, mode)
     check_outputs(whole, run.outputs, before)
-    changed = [
-        n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
-    ]
+    changed = [n for n in real if _differ(shadows.read(values[n]), symbols[n])]
     check_unchanged(case, values, before, changed)
     check_repeatable(whole, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
@@ -298,13 +297,15 @@ def trace(
             check_same_derivatives(
                 case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
             )
-    flat_inputs = [e for name in real for e in symbols[name].flat]
-    outputs = [e for cells in output_shadows for e in cells.flat]
+    flat_inputs = [e for name in real for e in real_numbers(symbols[name])]
+    outputs = [e for cells in output_shadows for e in real_numbers(cells)]
+    # The sum of complex numbers is no loss: its real part is.
+    units = [e for cells in output_shadows for z in cells.flat for e in ((ONE, ZERO) if _is_complex(z) else (ONE,))]
     values_only = graph.as_values(outputs)
     if case.thawed:
         values_only = graph.thawed(values_only)
     # Cleared in between, only the second pass counts. Its outputs come last.
-    counted = output_shadows[-1].size if mode == "accumulate" and case.clear else len(outputs)
+    counted = len(real_numbers(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]
     firsts = seeding.first[-counted:] if mode == "accumulate" else seeding.first
     return (
@@ -312,10 +313,10 @@ def trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.all),
             seeds=tuple(seeding.names),
             entries=_entries(_owners(mode, real, output_names(len(run.outputs))), run.derivatives),
-            executed=tuple(e for cells in executed for e in cells.flat),
+            executed=tuple(e for cells in executed for e in real_numbers(cells)),
             reference=_reference(mode, differentiated, flat_inputs, firsts, seeding.second),
             outputs=tuple(outputs),
-            unit_reference=tuple(derive.pull_back(differentiated, [ONE] * counted, flat_inputs)),
+            unit_reference=tuple(derive.pull_back(differentiated, units[-counted:], flat_inputs)),
             guards=shadows.guards,
         ),
         run,
@@ -336,7 +337,7 @@ def trace_textbook(
     real = [a.name for a in case.arguments if a.differentiated]
     shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget)
     for name in real:
-        shadows.attach(values[name], symbols_for(name, tuple(values[name].shape)))
+        shadows.attach(values[name], symbols_of(name, values[name]))
     try:
         with case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
             shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
@@ -344,13 +345,13 @@ def trace_textbook(
             cells = [shadows.read(t) for t in said]
     finally:
         shadows.leave()
-    variables = tuple(str(e.payload) for name in real for e in symbols_for(name, tuple(values[name].shape)).flat)
+    variables = tuple(str(e.payload) for name in real for e in real_numbers(symbols_of(name, values[name])))
     return (
         Trace(
             variables=variables,
             seeds=(),
             entries=_entries(real, said),
-            executed=tuple(e for array in cells for e in array.flat),
+            executed=tuple(e for array in cells for e in real_numbers(array)),
             reference=reference.unit_reference,
             outputs=reference.outputs,
             unit_reference=reference.unit_reference,
@@ -435,10 +436,20 @@ def _entries(owners: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Entry, .
     import numpy as np
 
     return tuple(
-        Entry(owner, tuple(index))
+        Entry(owner + part, tuple(index))
         for owner, tensor in zip(owners, tensors, strict=True)
         for index in np.ndindex(tuple(tensor.shape))
+        for part in ((".real", ".imag") if tensor.is_complex() else ("",))
     )
+
+
+def _differ(ours: Array, theirs: Array) -> bool:
+    pairs = zip(real_numbers(ours), real_numbers(theirs), strict=True)
+    return any(a is not b for a, b in pairs)
+
+
+def _is_complex(element: Any) -> bool:
+    return isinstance(element, Complex)
 
 
 def output_names(count: int) -> list[str]:

@@ -183,6 +183,8 @@ class _Seeds:
         return found
 
     def _draw(self, like: Tensor) -> Tensor:
+        if like.is_complex():
+            return torch.view_as_complex(self._draw(torch.view_as_real(like)))
         size = 0.5 + torch.rand(like.shape, generator=self._generator, dtype=torch.float64)
         sign = torch.randint(2, like.shape, generator=self._generator) * 2 - 1
         return (size * sign).to(like.dtype)

@@ -29,6 +29,7 @@ def _bfloat16(value: Any) -> np.float32:
 
 _TYPES: Final[Mapping[str, Callable[[Any], Any]]] = {
     "float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": _bfloat16,
+    "complex128": np.float64, "complex64": np.float32,
 }  # fmt: skip
 
 _ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {

@@ -84,7 +84,9 @@ class Subject:
     def _ordinary(self, shapes: Shapes, scale: float, *, large: bool) -> Iterator[Drawn]:
         for turn in range(_TRIES):
             entries = {
-                a.name: _entries(resolved(a, shapes, self.case.arguments), math.prod(shapes[a.name]), turn, scale)
+                a.name: _entries(
+                    resolved(a, shapes, self.case.arguments), a.parts * math.prod(shapes[a.name]), turn, scale
+                )
                 for a in self.case.arguments
             }
             yield Drawn(shapes, entries, _SEEDS, large=large)

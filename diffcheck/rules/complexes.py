@@ -72,6 +72,11 @@ def by_parts(function: Callable[[Expr], Expr], x: Array) -> Array:
     return elements((apply(e) for e in x.flat), x.shape)
 
 
+def real_numbers(x: Array) -> list[Expr]:
+    """The elements in row-major order; of complex numbers both parts, in turn."""
+    return [part for e in x.flat for part in ((e.re, e.im) if isinstance(e, Complex) else (e,))]
+
+
 def joined(cells: Array) -> Array:
     """Complex numbers from an array whose last axis holds the two parts."""
     return elements((Complex(*cells[i]) for i in np.ndindex(*cells.shape[:-1])), cells.shape[:-1])
