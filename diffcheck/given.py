@@ -43,8 +43,8 @@ def case_at(
         name: Of the case.
         kernel: What is judged in place of the function, called in the same way.
 
-    Floating-point and complex tensors are differentiated: those that require gradients, or all if none does. Everything else is
-    passed on as it is.
+    Floating-point and complex tensors are differentiated: those that require gradients, or all if none does. Everything
+    else is passed on as it is.
 
     Raises:
         DeclarationError: There is nothing to differentiate, or the arguments do not fit the function.
