@@ -17,9 +17,9 @@ from diffcheck.errors import Unsupported
 
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
-_WIDEST_IN_HALF: Final = 5
-"""The same for float16: what squares and cubes without overflow there."""
-_CHOSEN_IN_HALF: Final = (2.0**-10, 2.0**12)
+_NARROW: Final = 5
+"""The same for float16, where that squares and cubes without overflow; and for complex numbers, whose sines grow."""
+_CHOSEN: Final = {"real": (2.0**-10, 2.0**12), "complex": (2.0**-10, 2.0**6)}
 """And numbers of few digits, where selectors change."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 _MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
@@ -284,9 +284,9 @@ def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> 
     found: dict[str, Tensor] = {}
     for a in arguments:
         entries = drawn.entries[a.name]
-        if dtype == torch.float16 and a.kind == "real":
+        if a.kind == "complex" or (a.kind == "real" and dtype == torch.float16):
             bounds = resolved(a, drawn.shapes, arguments)
-            entries = tuple(_in_half(bounds, float(v)) for v in entries)
+            entries = tuple(_near_one(bounds, float(v)) for v in entries)
         found[a.name] = laid_out(_tensor(entries, kinds[a.kind], drawn.shapes[a.name]), drawn.layout)
     return found
 
@@ -298,14 +298,14 @@ def _tensor(entries: Sequence[float | int | bool], dtype: torch.dtype, shape: Se
     return torch.view_as_complex(torch.tensor(entries, dtype=dtype.to_real()).reshape(*shape, 2))
 
 
-def _in_half(bounds: Argument, value: float) -> float:
-    """A number brought near 1, if it is far from it for float16 and the bounds allow."""
+def _near_one(bounds: Argument, value: float) -> float:
+    """A number brought near 1, if it is far from it and the bounds allow."""
     mantissa, exponent = math.frexp(value)
-    smallest, largest = _CHOSEN_IN_HALF
+    smallest, largest = _CHOSEN[bounds.kind]
     chosen = math.ldexp(mantissa, 12).is_integer() and smallest <= abs(value) <= largest
-    if chosen or value == 0 or -_WIDEST_IN_HALF < exponent <= _WIDEST_IN_HALF:
+    if chosen or value == 0 or -_NARROW < exponent <= _NARROW:
         return value
-    near = math.ldexp(mantissa, exponent % (2 * _WIDEST_IN_HALF) - _WIDEST_IN_HALF + 1)
+    near = math.ldexp(mantissa, exponent % (2 * _NARROW) - _NARROW + 1)
     return near if contains(bounds, near) else value
 
 

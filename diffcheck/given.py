@@ -58,9 +58,7 @@ def case_at(
     real = [n for n, value in tensors.items() if value.is_floating_point() or value.is_complex()]
     chosen = [n for n in real if tensors[n].requires_grad] or real
     if not chosen:
-        raise DeclarationError(
-            f"{name}: none of its arguments is a floating-point or complex tensor: nothing to differentiate"
-        )
+        raise DeclarationError(f"{name}: no argument is a floating-point or complex tensor: nothing to differentiate")
     dtypes = {tensors[n].dtype.to_real() for n in chosen}
     if len(dtypes) > 1:
         raise DeclarationError(f"{name}: its arguments have several dtypes, {', '.join(sorted(map(str, dtypes)))}")

@@ -300,7 +300,7 @@ class Shadows(TorchDispatchMode):
         dtypes = [t.dtype for t in tensors_in(args)]
         if isinstance(kwargs.get("dtype"), torch.dtype):
             dtypes.append(kwargs["dtype"])
-        is_complex = any(dtype.is_complex for dtype in dtypes)
+        is_complex = any(dtype.is_complex for dtype in dtypes) or any(isinstance(a, complex) for a in args)
         names = [f"complex.{name}" for name in op.rule_names] if is_complex else [*op.rule_names]
         names += [] if is_complex else [f"complex.{name}" for name in op.rule_names]
         return next((self._rules[name] for name in names if name in self._rules), None)

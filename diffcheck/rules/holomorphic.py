@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffcheck.constants import scalar
-from diffcheck.expr import HALF, ONE, ZERO, Expr, call, constant, number
+from diffcheck.expr import HALF, ONE, ZERO, Expr, call, constant, logical_not, number, vanishes
 from diffcheck.rules import layout, matrix, reduction
 from diffcheck.rules.complexes import Complex, as_complex, both_parts, linear, numbers
 from diffcheck.rules.registry import Array, Rule, array, dimensions, elements
@@ -33,6 +33,12 @@ def exponential(z: Complex) -> Complex:
     """exp(re)·(cos im + i·sin im)."""
     size = call("exp", z.re)
     return Complex(size * call("cos", z.im), size * call("sin", z.im))
+
+
+def exponential_less_one(z: Complex) -> Complex:
+    """exp(z) - 1, without the difference: (exp(re) - 1)·cos im - 2·sin²(im/2), + i·exp(re)·sin im."""
+    half = call("sin", HALF * z.im)
+    return Complex(call("expm1", z.re) * call("cos", z.im) - 2 * half * half, exponential(z).im)
 
 
 def logarithm(z: Complex) -> Complex:
@@ -105,7 +111,8 @@ def _product(x: Array, dim: int | None = None, keepdim: bool = False, **_: Any) 
     axes = dimensions(dim, x.ndim)
     rows = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
     kept = rows.shape[: x.ndim - len(axes)]
-    found = elements((reduce(lambda a, b: a * b, map(as_complex, rows[i].flat), _ONE) for i in np.ndindex(*kept)), kept)
+    flat = rows.reshape(*kept, -1)
+    found = elements((reduce(lambda a, b: a * b, map(as_complex, flat[i]), _ONE) for i in np.ndindex(*kept)), kept)
     return found.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else found
 
 
@@ -114,8 +121,9 @@ def _running_product(x: Array, dim: int, **_: Any) -> Array:
     if found.ndim == 0:
         return found
     rows = np.moveaxis(found, dim, 0)  # a window: what is written to it is written to `found`
-    for i in range(1, rows.shape[0]):
-        rows[i] = elements((a * b for a, b in zip(rows[i - 1].flat, rows[i].flat, strict=True)), rows.shape[1:])
+    for index in np.ndindex(*rows.shape):
+        if index[0]:
+            rows[index] = rows[index[0] - 1, *index[1:]] * rows[index]
     return found
 
 
@@ -123,10 +131,20 @@ def _of_each(function: Callable[[Complex], Expr]) -> Rule:
     return array(lambda x: elements((function(as_complex(e)) for e in x.flat), x.shape))
 
 
+def _equality(wanted: Callable[[Expr], Expr]) -> Rule:
+    def apply(x: Array, y: Any) -> Array:
+        other = y if isinstance(y, np.ndarray) else elements([as_complex(y)], ())
+        pairs = np.broadcast_arrays(x, other)
+        differences = (as_complex(a) - b for a, b in zip(*(p.flat for p in pairs), strict=True))
+        return elements((wanted(vanishes(d.re) * vanishes(d.im)) for d in differences), pairs[0].shape)
+
+    return array(apply)
+
+
 RULES: Final[dict[str, Rule]] = {
     "complex.aten.exp": numbers(exponential),
     "complex.aten.exp2": numbers(lambda z: exponential(_scaled(call("log", constant(2)), z))),
-    "complex.aten.expm1": numbers(lambda z: exponential(z) - ONE),
+    "complex.aten.expm1": numbers(exponential_less_one),
     "complex.aten.log": numbers(logarithm),
     "complex.aten.log1p": numbers(lambda z: logarithm(z + ONE)),
     "complex.aten.log2": _logarithm_to(2),
@@ -145,6 +163,8 @@ RULES: Final[dict[str, Rule]] = {
     "complex.aten.cosh": numbers(hyperbolic_cosine),
     "complex.aten.tanh": numbers(lambda z: hyperbolic_sine(z) / hyperbolic_cosine(z)),
     "complex.aten.angle": _of_each(argument),
+    "complex.aten.eq": _equality(lambda equal_ones: equal_ones),
+    "complex.aten.ne": _equality(logical_not),
     "complex.aten.mean": linear(reduction.RULES["aten.mean"]),
     "complex.aten.cumsum": linear(reduction.RULES["aten.cumsum"]),
     "complex.aten.prod": array(_product),
