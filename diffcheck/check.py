@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import hypothesis
+import torch
 from hypothesis import Phase
 from torch import Tensor
 
@@ -88,6 +89,11 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
+    if settings.device != "cpu":
+        # What is drawn, and what the function makes of nothing, is made there.
+        with torch.device(settings.device):
+            yield from check(case, replace(settings, device="cpu"), case_id=case_id, location=location)
+        return
     started = time.perf_counter()
     rows = [_Row(mode, dtype) for mode, dtype in rows_of(case, settings)]
     memory = Memory()

@@ -158,6 +158,10 @@ def run(  # noqa: PLR0913 - one parameter per option
             callback=_choices(DTYPES),
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(metavar="DEVICE", help="Where PyTorch computes: cpu or cuda.", callback=_one_of(("cpu", "cuda"))),
+    ] = "cpu",
     form: Annotated[Format, typer.Option("--format", help="What the report is written in.")] = Format.text,
     output: Annotated[
         Path | None,
@@ -189,6 +193,8 @@ def run(  # noqa: PLR0913 - one parameter per option
     """
     if verbose and quiet:
         raise typer.BadParameter("-v and -q exclude each other")
+    if device == "cuda":
+        _need_gpu()
     from diffcheck.load import Loaded
     from diffcheck.report import json_, junit
     from diffcheck.report.rows import layout
@@ -211,6 +217,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         modes=tuple(mode or project.modes),
         dtypes=tuple(dtype or project.dtypes),
         seconds=project.seconds,
+        device=device,
     )
     title = header(
         version=__version__,
@@ -233,7 +240,11 @@ def run(  # noqa: PLR0913 - one parameter per option
             terminal.case(results)
         bar.advance(task)
 
-    with _kept_off_stdout(), workers(items, settings, jobs or default_jobs(len(items))) as check, bar:
+    with (
+        _kept_off_stdout(),
+        workers(items, settings, jobs or (1 if device == "cuda" else default_jobs(len(items)))) as check,
+        bar,
+    ):
         finished = run_all(
             items,
             settings,
@@ -255,6 +266,16 @@ def run(  # noqa: PLR0913 - one parameter per option
     if not items:
         _say(f"-k {keyword!r} matches none of {found} cases" if found else f"no cases in {' '.join(paths)}")
     return exit_code(finished)
+
+
+def _need_gpu() -> None:
+    """Refuse `--device cuda` where PyTorch has no GPU to compute on."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise typer.BadParameter(
+            f"--device cuda: torch {torch.__version__} finds no GPU here (torch.cuda.is_available() is False)"
+        )
 
 
 def _paths(given: Sequence[str] | None, project: config.Config) -> list[str]:

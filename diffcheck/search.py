@@ -41,6 +41,8 @@ class Settings:
     """Hypothesis' settings for everything else; by default those in force."""
     reuse: bool = True
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
+    device: str = "cpu"
+    """Where PyTorch computes: `cpu` or `cuda`."""
     only: frozenset[tuple[str, str]] | None = None
     """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 
