@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffcheck.library import assert_derivatives, check
     from diffcheck.regression import regression
     from diffcheck.results import Results
+    from diffcheck.rule import OperationRule, rule
     from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "Finding",
     "GradcheckError",
     "MeaninglessOptionWarning",
+    "OperationRule",
     "Result",
     "Results",
     "Settings",
@@ -43,6 +45,7 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "regression",
+    "rule",
     "strategies",
 ]
 
@@ -50,6 +53,7 @@ _LAZY: Final = {
     "Case": "diffcheck.case",
     "Finding": "diffcheck.verdict",
     "GradcheckError": "diffcheck.gradcheck",
+    "OperationRule": "diffcheck.rule",
     "Result": "diffcheck.verdict",
     "Results": "diffcheck.results",
     "Settings": "diffcheck.check",
@@ -61,6 +65,7 @@ _LAZY: Final = {
     "gradcheck": "diffcheck.gradcheck",
     "gradgradcheck": "diffcheck.gradcheck",
     "regression": "diffcheck.regression",
+    "rule": "diffcheck.rule",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -17,6 +18,16 @@ Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
 """Takes the differentiated inputs."""
 SeedsFor: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """Gives a cotangent (a tangent) for each of some tensors, of its shape and dtype."""
+
+
+def import_forward_mode() -> None:
+    """Imports what PyTorch imports where forward mode is first used, which takes seconds.
+
+    There an alarm may interrupt it, and half of a module fails whoever uses it next.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
 def outputs_of(result: Any) -> list[Tensor]:

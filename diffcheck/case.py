@@ -15,6 +15,7 @@ from diffcheck.errors import DeclarationError, DiffcheckError
 
 if TYPE_CHECKING:
     from diffcheck.check import Settings
+    from diffcheck.rule import OperationRule
     from diffcheck.verdict import Result
 
 
@@ -45,6 +46,8 @@ class Case:
     """Inputs to be checked before any is drawn: tensors by argument."""
     draws: bool = True
     """Whether inputs are drawn besides those that are given."""
+    rules: tuple[OperationRule, ...] = ()
+    """What operations compute that nothing else says anything of; see `diffcheck.rule`."""
     thawed: bool = False
     """Whether the derivative meant is that of the values: what is detached moves with the inputs."""
     file: str = ""
@@ -117,6 +120,7 @@ def case(
     name: str | None = None,
     preceded_by: Case | None = None,
     clear: bool = False,
+    rules: Sequence[OperationRule] = (),
 ) -> Case: ...
 @overload
 def case(
@@ -127,6 +131,7 @@ def case(
     name: str | None = None,
     preceded_by: Case | None = None,
     clear: bool = False,
+    rules: Sequence[OperationRule] = (),
 ) -> Callable[[Callable[..., Any]], Case]: ...
 def case(
     function: Callable[..., Any] | None = None,
@@ -138,6 +143,7 @@ def case(
     name: str | None = None,
     preceded_by: Case | None = None,
     clear: bool = False,
+    rules: Sequence[OperationRule] = (),
 ) -> Case | Callable[[Callable[..., Any]], Case]:
     """Declares a case, as a decorator or as a call on any function or `nn.Module`.
 
@@ -154,13 +160,14 @@ def case(
         name: Instead of the function's own name.
         preceded_by: A case over the same arguments whose backward pass runs before this one's, into the same `.grad`.
         clear: With `preceded_by`: clear `.grad` in between.
+        rules: What opaque operations in it compute, as `diffcheck.rule` gives it.
 
     Raises:
         DeclarationError: The declaration can't be checked; the message shows how to write it.
     """
 
     def declare(target: Callable[..., Any]) -> Case:
-        return _declare(target, gradient, assume, inputs, name, preceded_by, clear=clear)
+        return _declare(target, gradient, assume, inputs, name, preceded_by, clear=clear, rules=rules)
 
     return declare if function is None else declare(function)
 
@@ -174,10 +181,12 @@ def _declare(
     preceded_by: Case | None,
     *,
     clear: bool,
+    rules: Sequence[OperationRule],
 ) -> Case:
     import torch
 
     from diffcheck.nested import flattened
+    from diffcheck.rule import rules_by_operation
 
     if not callable(target):
         raise DeclarationError(
@@ -208,6 +217,8 @@ def _declare(
     _check_predecessor(name, arguments, preceded_by, clear=clear)
     if preceded_by is not None and gradient is None:
         raise DeclarationError(f"case {name!r}: with preceded_by= say with gradient= what .grad should hold at the end")
+    before = () if preceded_by is None else preceded_by.rules
+    given = rules_by_operation((*before, *rules), f"case {name!r}")
     code = getattr(inspect.unwrap(target), "__code__", None)
     return Case(
         function=function,
@@ -219,6 +230,7 @@ def _declare(
         assume=assume,
         preceded_by=preceded_by,
         clear=clear,
+        rules=tuple(given.values()),
         file=str(Path(code.co_filename)) if code else "",
         line=code.co_firstlineno if code else 0,
     )

@@ -120,6 +120,17 @@ class _Programs:
         return running_error(self._reference, self._inputs)
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What is common to all numbers of one input, since many may be off."""
+
+    values: tuple[float, ...]
+    radii: list[float] | None = None
+    sharper: dict[int, list[arb]] = field(default_factory=dict)
+    """The reference, by precision."""
+    executed: tuple[list[arb], list[arb]] | None = None
+
+
 class Certifier:
     """A trace's reference and executed formula, compiled once, for one floating-point format.
 
@@ -131,6 +142,7 @@ class Certifier:
         second_order: Whether the reference is a derivative of a derivative. There PyTorch takes other ways while a mode
             looks on (prod's double backward divides, or it does not), so that a right executed formula is right
             whatever its own rounding.
+        seeds: How many of the variables, the last ones, are cotangents or tangents.
     """
 
     def __init__(
@@ -141,6 +153,7 @@ class Certifier:
         fmt: Format,
         *,
         second_order: bool = False,
+        seeds: int = 0,
     ) -> None:
         distinct = list(dict.fromkeys(reference))
         position = {node: i for i, node in enumerate(distinct)}
@@ -150,10 +163,10 @@ class Certifier:
         self._executed = tuple(executed)
         self._format = fmt
         self._second_order = second_order
+        self._inputs = len(variables) - seeds
         self._programs = _Programs(distinct, variables)
         self._rounding: Program | None = None
-        self._last: tuple[tuple[float, ...], list[arb], list[arb]] | None = None
-        self._last_radii: tuple[tuple[float, ...], list[float]] | None = None
+        self._kept = _Kept(())
         self._executed_exact: Program | None = None
 
     def in_format(self, fmt: Format) -> Certifier:
@@ -161,7 +174,7 @@ class Certifier:
         if fmt == self._format:
             return self
         other = copy(self)
-        other.__dict__.update(_format=fmt, _rounding=None, _last=None, _last_radii=None)
+        other.__dict__.update(_format=fmt, _rounding=None, _kept=_Kept(()))
         return other
 
     @property
@@ -244,6 +257,7 @@ class Certifier:
             values: Of the variables.
             computed: What PyTorch returned, per number.
         """
+        values = self._kept_at(values).values
         selections = Selections()
         true = self._exact(values, self._first_precision, selections)
         judgement = Judgement()
@@ -307,13 +321,15 @@ class Certifier:
 
     def _verdict(self, position: int, number: float, values: Sequence[float], true: arb, bound: float) -> Verdict:
         bound = max(bound, self._running_bound(position, values))
-        true, decided = self._sharpened(position, values, true, bound)
+        true, decided = self._sharpened(position, values, true, bound if math.isfinite(bound) else 0.0)
         fmt = self._format
         if not true.is_finite():
             return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
         error = float((arb(number) - true).abs_upper())
         if not decided:
             return Verdict(Outcome.UNDECIDED, true, error, bound)
+        if math.isnan(number) and self._beyond_range(position, values):
+            return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         scale = max(bound, fmt.ulp(float(true.mid())))
         if math.isinf(number) and (true > 0) == (number > 0):
@@ -330,7 +346,10 @@ class Certifier:
             if math.isinf(in_range):  # in this format the formula has no value here, whoever computes it
                 return Verdict(Outcome.UNDEFINED, true, error, bound)
             scale = max(scale, in_range)
-        lost = math.isinf(error) or error > scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
+        most = scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
+        if math.isinf(bound) and math.isinf(executed_bound):
+            most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
+        lost = math.isinf(error) or error > most
         explained = error <= RADII * executed_bound or self._second_order
         # In a narrow format a right formula leaves the range on ordinary ways, and loses all of its digits there.
         left = not math.isfinite(number) and fmt.is_narrow and math.isinf(executed_bound)
@@ -341,7 +360,21 @@ class Certifier:
         else:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else scale
+        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
+            true, _ = self._sharpened(position, values, true, 0.0)  # beside a large bound, it need not have digits yet
         return Verdict(outcome, true, error, shown, executed_bound, differs)
+
+    def _beyond_range(self, position: int, values: Sequence[float]) -> bool:
+        """Whether the derivative exceeds the format once cotangents (tangents) that are 0 are not.
+
+        Nothing can be done there: the derivative of exp at 1024 is no float64, and 0 times infinity is NaN.
+        """
+        inputs = self._inputs
+        if 0.0 not in values[inputs:]:
+            return False
+        unit = [*values[:inputs], *(v or 1.0 for v in values[inputs:])]
+        true = self._exact(unit, _EXECUTED_BITS, Selections())[self._slots[position]]
+        return bool(abs(true) >= arb(self._format.largest))
 
     def _running_bound(self, position: int, values: Sequence[float]) -> float:
         """The radius by running error analysis; 0 if there is none.
@@ -351,11 +384,11 @@ class Certifier:
         """
         if self._programs.running is None:
             return 0.0
-        key = tuple(values)
-        if self._last_radii is None or self._last_radii[0] != key:  # of all numbers, since many may be off
+        kept = self._kept_at(values)
+        if kept.radii is None:
             point = np.array([values], dtype=float)[:, self._programs.used]
-            self._last_radii = key, self._programs.running(point, self._format.bits)[0].tolist()
-        radius = self._last_radii[1][self._slots[position]]
+            kept.radii = self._programs.running(point, self._format.bits)[0].tolist()
+        radius: float = kept.radii[self._slots[position]]
         return radius if math.isfinite(radius) else 0.0
 
     def _sharpened(self, position: int, values: Sequence[float], true: arb, bound: float) -> tuple[arb, bool]:
@@ -366,12 +399,21 @@ class Certifier:
             if true.is_finite():
                 # As balls: a millionth of the smallest subnormal number is 0 as a float.
                 scale = arb(max(fmt.ulp(float(true.mid())), fmt.smallest, bound))
+                if abs(true) >= arb(fmt.largest):
+                    scale = abs(true)  # what is beyond the range has no ulp
                 if true.rad() * _FAR_NARROWER <= scale:
                     return true, True
             if precision >= _MOST_BITS:
                 return true, False
             precision *= 2
-            true = self._exact(values, precision, Selections())[self._slots[position]]
+            true = self._sharper(values, precision)[self._slots[position]]
+
+    def _sharper(self, values: Sequence[float], precision: int) -> list[arb]:
+        """The reference at an input and a higher precision."""
+        known = self._kept_at(values).sharper
+        if precision not in known:
+            known[precision] = self._exact(values, precision, Selections())
+        return known[precision]
 
     def discrepancy(self, values: Sequence[float]) -> float:
         """How far the executed formulas are from the reference at an input, in units of the bound; at most 2**100."""
@@ -385,11 +427,11 @@ class Certifier:
                 worst = max(worst, float(gap) / max(float(ball.rad()), self._format.smallest))
         return min(worst, 2.0**100)
 
-    def _executed_at(self, values: Sequence[float]) -> list[arb]:
+    def _executed_at(self, values: Sequence[float], precision: int = _EXECUTED_BITS) -> list[arb]:
         """The executed formulas, whatever their rounding."""
         if self._executed_exact is None:
             self._executed_exact = compile_graph(self._executed, self._variables, EXACT)
-        return self._executed_exact(list(map(arb, values)), _EXECUTED_BITS, Selections())
+        return self._executed_exact(list(map(arb, values)), precision, Selections())
 
     def formulas_part(self, position: int, values: Sequence[float]) -> bool:
         """Whether the executed formula certainly is another one than the reference, by however little.
@@ -407,7 +449,11 @@ class Certifier:
     def _executed_rounding(self, position: int, values: Sequence[float], true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
         fmt = self._format
-        exact, ball = (found[position] for found in self._executed_both(tuple(values)))
+        exact, ball = (found[position] for found in self._executed_both(values))
+        precision = _EXECUTED_BITS
+        while not exact.is_finite() and precision < _MOST_BITS:  # 1 - sigmoid(512) is 0 to 700 bits
+            precision *= 2
+            exact = self._executed_at(values, precision)[position]
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()
@@ -416,15 +462,23 @@ class Certifier:
         allowed = max(fmt.ulp(float(true.mid())), 0.0 if math.isinf(radius) else radius * 2.0**-10)
         return float(gap) > allowed, radius
 
-    def _executed_both(self, values: tuple[float, ...]) -> tuple[list[arb], list[arb]]:
-        """The executed formulas at an input, exactly and with their rounding: of all numbers, since many may be off."""
-        if self._last is None or self._last[0] != values:
+    def _executed_both(self, values: Sequence[float]) -> tuple[list[arb], list[arb]]:
+        """The executed formulas at an input, exactly and with their rounding."""
+        kept = self._kept_at(values)
+        if kept.executed is None:
             fmt = self._format
             if self._rounding is None:
                 self._rounding = compile_graph(self._executed, self._variables, fmt.careful)
             rounded = self._rounding(list(map(arb, values)), fmt.bits, Selections())
-            self._last = values, self._executed_at(values), rounded
-        return self._last[1:]
+            kept.executed = self._executed_at(values), rounded
+        return kept.executed
+
+    def _kept_at(self, values: Sequence[float]) -> _Kept:
+        if self._kept.values is not values:
+            key = tuple(values)
+            if self._kept.values != key:
+                self._kept = _Kept(key)
+        return self._kept
 
     # -- kinks -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from hypothesis import Phase
 from torch import Tensor
 
 from diffcheck import draw
+from diffcheck.autodiff import import_forward_mode
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
@@ -21,7 +23,7 @@ from diffcheck.config import dtypes_for, under_vmap
 from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
 from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate, evaluate_each, input_of, numbers_again
 from diffcheck.faults import case_errors, described
 from diffcheck.finding import finding_at_scale, finding_of, worst_number
@@ -74,6 +76,8 @@ BLOCK: Final = 32
 """So many inputs are evaluated at once."""
 _GIVEN_AT_SCALE: Final = 3
 """Cotangents that are drawn for an input that is too large for a trace."""
+_BESIDE: Final = 0.25
+"""How far, relatively, from a given input a rule is looked at."""
 _SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
 
 
@@ -89,13 +93,19 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
-    if settings.device != "cpu":
-        # What is drawn, and what the function makes of nothing, is made there.
-        with torch.device(settings.device):
-            yield from check(case, replace(settings, device="cpu"), case_id=case_id, location=location)
-        return
+    # What is drawn, and what the function makes of nothing, is made where PyTorch computes.
+    with contextlib.nullcontext() if settings.device == "cpu" else torch.device(settings.device):
+        yield from _checked(case, settings, case_id, location)
+
+
+def _checked(case: Case, settings: Settings, case_id: str, location: str) -> Iterator[Result]:
+    asked = rows_of(case, settings)
+    # A rule that somebody gave is held to its operation before any derivative is judged by it, asked for or not.
+    vouching = dict.fromkeys((VALUE, dtype) for _, dtype in asked) if case.rules else {}
+    rows = [_Row(mode, dtype) for mode, dtype in dict.fromkeys([*vouching, *asked])]
+    if any("forward" in row.mode for row in rows):
+        import_forward_mode()
     started = time.perf_counter()
-    rows = [_Row(mode, dtype) for mode, dtype in rows_of(case, settings)]
     memory = Memory()
     assignments = size_assignments(case.arguments) if case.draws else []
     if case.draws and not assignments:
@@ -120,8 +130,68 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
             _compare_at_scale(case, row, settings, deadline)
         if row.refuted and row.broken is None:
             _hunt(case, row, inputs, settings, memory, deadline)
+    wrong_rule = _wrong_rule(case, rows, inputs, settings, memory, case_id, deadline)
     for row in rows:
-        yield _conclude(case, row, inputs, settings, memory, case_id, location, deadline)
+        if (row.mode, row.dtype) not in asked:
+            continue
+        if wrong_rule:
+            yield _result(case_id, row, Verdict.ERROR, wrong_rule)
+        else:
+            yield _conclude(case, row, inputs, settings, memory, case_id, location, deadline)
+
+
+def _wrong_rule(
+    case: Case,
+    rows: Sequence[_Row],
+    inputs: Inputs,
+    settings: Settings,
+    memory: Memory,
+    case_id: str,
+    deadline: float,
+) -> str:
+    """What a rule that somebody gave gets wrong, at the smallest input; empty if none is known to be wrong.
+
+    By such a rule no derivative can be judged, wherever its value happens to be right.
+    """
+    if not case.draws and case.rules:
+        _vouch_nearby(case, rows, memory)
+    row = next((row for row in rows if row.broken is not None and row.broken[0] == WrongRule.__name__), None)
+    if row is None:
+        return ""
+    drawn = _smallest(case, row, inputs, settings, memory, case_id, deadline)
+    try:
+        evaluate(case, row.mode, row.dtype, drawn, memory)
+    except DiffcheckError as error:
+        return str(error)
+    return ""
+
+
+def _vouch_nearby(case: Case, rows: Sequence[_Row], memory: Memory) -> None:
+    """Looks beside inputs that are the only ones, before derivatives at them are called other than they should be.
+
+    At one input a wrong rule may have the right value, and another derivative.
+    """
+    if not any(row.refuted or (row.broken is not None and row.broken[0] in _SEVERITY) for row in rows):
+        return
+    generator = torch.Generator().manual_seed(0)
+    for values in case.given:
+        for row in (row for row in rows if row.mode == VALUE and row.broken is None):
+            for by in (_BESIDE, _BESIDE, 0.0):
+                moved = {n: _moved(v, by, generator) if v.is_floating_point() else v for n, v in values.items()}
+                drawn = draw.at(moved, (1.0,))
+                try:
+                    evaluate(case, row.mode, row.dtype, drawn, memory)
+                except WrongRule:
+                    row.broken = (WrongRule.__name__, drawn)
+                    return
+                except DiffcheckError:
+                    pass  # nobody said that it is defined there
+
+
+def _moved(values: Tensor, by: float, generator: torch.Generator) -> Tensor:
+    """A tensor with other entries: of the same signs, or for 0 any."""
+    noise = torch.rand(values.shape, generator=generator, dtype=torch.float64).to(values.dtype)
+    return values * (1 + by * noise) if by else values + _BESIDE * (noise - 0.5)
 
 
 def _compare_at_scale(case: Case, row: _Row, settings: Settings, deadline: float) -> None:
@@ -156,7 +226,7 @@ def _size(values: Mapping[str, Tensor]) -> str:
 
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The mode and dtype of each result that a check gives, without checking anything."""
-    modes = modes_of(case, settings) if case.kernel is None else (VALUE, *modes_of(case, settings))
+    modes = (VALUE, *modes_of(case, settings)) if case.kernel or case.rules else modes_of(case, settings)
     dtypes = dtypes_for(settings.dtypes, complex_inputs=case.is_complex)
     rows = [(mode, dtype) for mode in modes for dtype in dtypes]
     if case.gradient is not None and dtypes:
@@ -380,6 +450,7 @@ _VERDICT_OF = {
     CaseFailure.__name__: Verdict.ERROR,
     Unsupported.__name__: Verdict.UNSUPPORTED,
     RuleError.__name__: Verdict.UNSUPPORTED,
+    WrongRule.__name__: Verdict.ERROR,
     BudgetExceeded.__name__: Verdict.UNDECIDED,
 }
 
@@ -403,7 +474,8 @@ def _conclude(
         except DiffcheckError as error:
             row.seconds += time.perf_counter() - started
             at = f" [smallest input: {_input_text(case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
-            return _result(case_id, row, verdict, f"{error}{at}")
+            details = error.advice if isinstance(error, Unsupported) else ()
+            return _result(case_id, row, verdict, f"{error}{at}", details=details)
         if evaluation is not None and evaluation.judgement.failures:
             if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
                 _note(row, evaluation)
@@ -464,7 +536,9 @@ def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> 
     return " ".join(parts)
 
 
-def _result(case_id: str, row: _Row, verdict: Verdict, reason: str = "", finding: Any = None) -> Result:
+def _result(
+    case_id: str, row: _Row, verdict: Verdict, reason: str = "", finding: Any = None, details: tuple[str, ...] = ()
+) -> Result:
     return Result(
         id=case_id,
         mode=row.mode,
@@ -480,6 +554,7 @@ def _result(case_id: str, row: _Row, verdict: Verdict, reason: str = "", finding
         gradient="" if row.largest is None else gradient_line(row.largest.variables, row.largest.unit_reference),
         finding=finding,
         reason=reason,
+        details=tuple(details),
     )
 
 

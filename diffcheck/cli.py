@@ -15,7 +15,7 @@ import typer
 
 from diffcheck import __version__, config
 from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
-from diffcheck.errors import ConfigError, DiffcheckError, LoadError
+from diffcheck.errors import ConfigError, DiffcheckError, LoadError, Unsupported
 from diffcheck.report import files
 from diffcheck.report.summary import Exit, exit_code
 
@@ -351,6 +351,8 @@ def show(
             shown = item.case.show(latex=latex)
     except DiffcheckError as error:
         _say(f"{item.id} can't be shown: {error}")
+        for line in error.advice if isinstance(error, Unsupported) else ():
+            console_for(sys.stderr).print(line, soft_wrap=True)
         return Exit.FAILED
     console_for(sys.stdout).print(shown, soft_wrap=latex)
     return Exit.PASSED

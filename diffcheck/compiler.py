@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
 
-from flint import arb, ctx, fmpq
+from flint import acb, arb, ctx, fmpq
 
 from diffcheck import expr as graph
 from diffcheck.expr import Expr
@@ -20,6 +20,7 @@ _LONGEST_INLINE: Final = 240
 
 ZERO: Final = arb(0)
 ONE: Final = arb(1)
+EVERYTHING: Final = arb(0, float("inf"))
 UNIT: Final = arb(0.5, 0.5)
 """The enclosure of a selector that could be either."""
 
@@ -68,6 +69,13 @@ def pick(selector: arb, a: arb, b: arb) -> arb:
     return a.union(b)
 
 
+def power(base: arb, exponent: arb) -> arb:
+    """A power. FLINT 3.6 crashes if neither middle nor radius of the base is finite: nothing is known of such a one."""
+    if not base.is_finite() and not base.is_exact() and not base.mid().is_finite():
+        base = EVERYTHING
+    return base**exponent
+
+
 def polygamma(order: arb, x: arb) -> arb:
     """ψ⁽ⁿ⁾(x) = (-1)ⁿ⁺¹ n! ζ(n + 1, x) for n ≥ 1 (DLMF 25.11.12), and the digamma function for n = 0."""
     if order == 0:
@@ -75,7 +83,14 @@ def polygamma(order: arb, x: arb) -> arb:
     whole = order.unique_fmpz()
     assert whole is not None
     sign = ONE if int(whole) % 2 else -ONE
-    return sign * (order + 1).gamma() * (order + 1).zeta(x)
+    # On the real line alone, FLINT knows it right of 0 only.
+    zeta = acb(order + 1).zeta(acb(x)).real if x < 0 else (order + 1).zeta(x)
+    return sign * (order + 1).gamma() * zeta
+
+
+def log_gamma(x: arb) -> arb:
+    """log |Γ(x)|: left of 0, where Γ may be negative, the real part of the complex logarithm."""
+    return acb(x).lgamma().real if x < 0 else x.lgamma()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +207,8 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
     outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
     scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "atan2": arb.atan2, "rounded": _rounded,
-        "any_order": _sum_within(arithmetic.largest) if arithmetic.largest else _sum_in_any_order,
+        "pick": pick, "polygamma": polygamma, "log_gamma": log_gamma, "power": power, "atan2": arb.atan2,
+        "any_order": _sum_within(arithmetic.largest) if arithmetic.largest else _sum_in_any_order, "rounded": _rounded,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
     exec(_code(writer.source), scope)  # noqa: S102 - the writer made it, of numbers and names of its own
@@ -269,7 +284,7 @@ class _Writer:
             case "div":
                 return f"({args[0]}/{args[1]})"
             case "pow":
-                return f"({args[0]}**{args[1]})"
+                return f"power({args[0]}, {args[1]})"
             case "positive" | "vanishes" as asked:
                 self.selectors.append(node)
                 return f"s.{asked}({len(self.selectors) - 1}, {args[0]})"

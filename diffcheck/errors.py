@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+WRONG_RULE: Final = "wrong rule"
+"""How the reason of a result begins when a rule that somebody gave is wrong."""
 
 
 class DiffcheckError(Exception):
@@ -24,10 +27,12 @@ class ConfigError(DiffcheckError):
 class Unsupported(DiffcheckError):
     """An operation has no rule, or leaves what a shadow can follow."""
 
-    def __init__(self, operation: str, reason: str) -> None:
+    def __init__(self, operation: str, reason: str, advice: tuple[str, ...] = ()) -> None:
         super().__init__(f"{operation}: {reason}")
         self.operation = operation
         self.reason = reason
+        self.advice = advice
+        """What to do about it, in lines: a snippet to paste."""
 
 
 class BudgetExceeded(DiffcheckError):
@@ -40,6 +45,13 @@ class CaseFailure(DiffcheckError):
 
 class RuleError(DiffcheckError):
     """A rule's value is not what PyTorch's kernel computed: diffcheck's mistake, never the derivative's."""
+
+
+class WrongRule(DiffcheckError):
+    """A rule that somebody gave is not what the operation computes: theirs to mend, and never the derivative's."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{WRONG_RULE}: {what}")
 
 
 class WrongDerivativeError(DiffcheckError, AssertionError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
 import torch
 from flint import arb
 from torch import Tensor
@@ -30,12 +31,14 @@ from diffcheck.certify import Certifier, Judgement, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.config import plain, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
-from diffcheck.shadow import MANTISSA_BITS, Budget, Source
+from diffcheck.rule import named
+from diffcheck.rules.complexes import parts_of
+from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Source
 from diffcheck.trace import Run, Trace, trace, trace_textbook
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in config.DTYPES}
@@ -304,7 +307,12 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
-            traced.variables, traced.reference, traced.executed, fmt, second_order=plain(mode) in SECOND_ORDER
+            traced.variables,
+            traced.reference,
+            traced.executed,
+            fmt,
+            second_order=plain(mode) in SECOND_ORDER,
+            seeds=len(traced.variables) - len(given.entries),
         )
     inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
@@ -403,23 +411,59 @@ def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -
     """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
 
     Raises:
-        RuleError: They differ.
+        WrongRule: A rule that somebody gave is not what its operation computed.
+        Unsupported: An operation's own Python function, which was followed, is not.
+        RuleError: They differ all the same.
     """
+    for applied in run.applied:
+        _check_applied(applied, traced, point, fmt)
     pairs: list[tuple[str, Any, float]] = []
     outputs = [v for y in run.outputs for v in flat([y])]
     if outputs:  # the textbook's gradient computes none
         pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
     derivatives = flat(run.derivatives)
     pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
+    differing = _first_differing([e for _, e, _ in pairs], [v for _, _, v in pairs], traced, point, fmt)
+    if differing is not None:
+        what, _, kernel = pairs[differing[0]]
+        raise RuleError(
+            f"{what} is {kernel!r} in PyTorch and {differing[1]} by diffcheck's rules: "
+            "a rule is wrong, and no derivative was judged; please report it"
+        )
+
+
+def _check_applied(applied: Applied, traced: Trace, point: Sequence[float], fmt: Format) -> None:
+    numbers = torch.view_as_real(applied.computed) if applied.computed.is_complex() else applied.computed
+    computed = [float(v) for v in numbers.reshape(-1).tolist()]
+    differing = _first_differing(parts_of(applied.shadow), computed, traced, point, fmt)
+    if differing is None:
+        return
+    position, stated = differing
+    shape = tuple(numbers.shape)
+    index = [int(i) for i in np.unravel_index(position, shape)][: applied.computed.dim()]
+    place = f"{applied.label}{f' at {index}' if index else ''}"
+    if applied.rule.given:
+        raise WrongRule(
+            f"{named(applied.rule)} is not what the operation computes: {place} is {computed[position]!r} by the "
+            f"operation and {stated} by its rule, at {applied.arguments}; no derivative was judged"
+        )
+    raise Unsupported(
+        applied.rule.operation,
+        f"its Python function can't be followed ({place} is {computed[position]!r}, and {stated} by what was followed)",
+        applied.advice,
+    )
+
+
+def _first_differing(
+    formulas: Sequence[Expr], numbers: Sequence[float], traced: Trace, point: Sequence[float], fmt: Format
+) -> tuple[int, str] | None:
+    """The first formula whose value is not the number beside it, whatever the rounding, and its value."""
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-    program = compile_graph([e for _, e, _ in pairs], traced.variables, careful)
-    balls = program([arb(v) for v in point], fmt.bits, Selections())
-    for (what, _, kernel), ball in zip(pairs, balls, strict=True):
-        if not math.isfinite(kernel) or not ball.is_finite():
+    balls = compile_graph(formulas, traced.variables, careful)([arb(v) for v in point], fmt.bits, Selections())
+    for position, (number, ball) in enumerate(zip(numbers, balls, strict=True)):
+        if not math.isfinite(number) or not ball.is_finite():
             continue
-        gap = float((arb(kernel) - ball.mid()).abs_upper())
-        if gap > _VALUE_SLACK * (float(ball.rad()) + fmt.ulp(kernel)):
-            raise RuleError(
-                f"{what} is {kernel!r} in PyTorch and {ball.str(17, radius=False)} by diffcheck's rules: "
-                "a rule is wrong, and no derivative was judged; please report it"
-            )
+        gap = float((arb(number) - ball.mid()).abs_upper())
+        if gap > _VALUE_SLACK * (float(ball.rad()) + fmt.ulp(number)):
+            return position, repr(float(ball.mid()))
+    return None

@@ -149,7 +149,9 @@ def _notes(
     notes = []
     by_hand = mode == TEXTBOOK
     whose, formula_name = ("gradient='s", "its formula") if by_hand else ("PyTorch's", "the executed formula")
-    if verdict.outcome is Outcome.INACCURATE and verdict.bound > 0 and math.isfinite(verdict.error):
+    if verdict.outcome is Outcome.INACCURATE and math.isinf(verdict.bound) and math.isfinite(verdict.error):
+        notes.append("not one digit is right: at this input rounding may do anything to the formula")
+    elif verdict.outcome is Outcome.INACCURATE and verdict.bound > 0 and math.isfinite(verdict.error):
         notes.append(
             f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake"
         )
@@ -163,6 +165,11 @@ def _notes(
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:
         notes.append(f"{formula_name} has another value here than the derivative, whatever the rounding")
+    if "forward" in mode and number == 0 and evaluation.path.trace.custom:
+        notes.append(
+            f"PyTorch has no forward mode for what torch.library.custom_op makes, and drops the tangent of "
+            f"{', '.join(evaluation.path.trace.custom)} without a word"
+        )
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
     if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:

@@ -16,7 +16,7 @@ Pair: TypeAlias = tuple[Expr, Expr]
 """The two sides of an identity."""
 
 _LONGEST_SUM: Final = 6
-_PRODUCTS_IN_SHORT: Final = 1_000_000
+_FEW_PRODUCTS: Final = 20_000
 
 _MOST_CASES: Final = 8
 """Selectors over which a remaining difference is split into cases: 2**8 of them."""
@@ -121,7 +121,7 @@ def _shape(pairs: Sequence[Pair]) -> Hashable:
 
 
 def _prove_together(pairs: Sequence[Pair]) -> Proof:
-    short, written_out = NormalForms(most_products=_PRODUCTS_IN_SHORT, longest_sum=_LONGEST_SUM), NormalForms()
+    written_out, short = NormalForms(), NormalForms(longest_sum=_LONGEST_SUM)
     seen: set[Pair] = set()
     undecided: Proof | None = None
     for position, pair in enumerate(pairs):
@@ -129,9 +129,7 @@ def _prove_together(pairs: Sequence[Pair]) -> Proof:
             continue
         seen.add(pair)
         try:
-            if _holds_in_short(short, pair):
-                continue
-            holds = _holds(written_out if short.has_abbreviated else short, pair)
+            holds = _vanishes_soon(written_out, short, pair) or _holds(written_out, pair)
         except GiveUp as reason:
             undecided = undecided or Proof(Status.UNDECIDED, position, str(reason))
             continue
@@ -143,12 +141,24 @@ def _prove_together(pairs: Sequence[Pair]) -> Proof:
     return undecided or Proof(Status.PROVED)
 
 
-def _holds_in_short(forms: NormalForms, pair: Pair) -> bool:
-    """Whether the sides are seen to be equal while long sums are abbreviated; nothing follows if they are not."""
+def _vanishes_soon(written_out: NormalForms, short: NormalForms, pair: Pair) -> bool:
+    """Whether the difference is seen to vanish by a few products, or else while long sums are abbreviated.
+
+    Nothing follows if it is not.
+    """
     try:
-        return forms.is_zero(forms.subtract(*map(forms.of, pair)))
+        with written_out.at_most(_FEW_PRODUCTS):
+            return _vanishes(written_out, pair)
+    except (GiveUp, RecursionError):
+        pass
+    try:
+        return _vanishes(short, pair)
     except (GiveUp, RecursionError):
         return False
+
+
+def _vanishes(forms: NormalForms, pair: Pair) -> bool:
+    return forms.is_zero(forms.subtract(*map(forms.of, pair)))
 
 
 def _holds(forms: NormalForms, pair: Pair) -> bool:

@@ -19,6 +19,7 @@ from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
 from diffcheck.report.summary import passes
 from diffcheck.results import Results
+from diffcheck.rule import OperationRule, rules_by_operation
 from diffcheck.search import Settings, is_at_scale
 
 
@@ -31,6 +32,7 @@ def check(  # noqa: PLR0913 - one parameter per option
     reference: Callable[..., Any] | None = None,
     gradient: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
+    rules: Sequence[OperationRule] = (),
     name: str | None = None,
     modes: Sequence[str] = FIRST_ORDER,
     dtypes: Sequence[str] | None = None,
@@ -53,6 +55,7 @@ def check(  # noqa: PLR0913 - one parameter per option
             Triton). The reference is traced, proved and certified, and the target's numbers are held to it.
         gradient: What the textbook says; see `case`.
         assume: What holds between the arguments of the domain; see `case`.
+        rules: What opaque operations compute, as `diffcheck.rule` gives it.
         name: Instead of the function's own.
         modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …), each also under
             vmap (`vmap-reverse`, …).
@@ -72,6 +75,8 @@ def check(  # noqa: PLR0913 - one parameter per option
         Unsupported: A given tensor is sparse, quantized, or of a dtype that is not judged.
     """
     chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
+    if rules:
+        chosen = _with_rules(target, chosen, rules)
     modes = _some("modes", modes, MODES)
     dtypes = dtypes_of(chosen) if dtypes is None else _some("dtypes", dtypes, DTYPES)
     asked = settings_for(modes, dtypes, settings, examples, seed, seconds)
@@ -133,7 +138,8 @@ def _declared(
     name: str | None,
 ) -> Case:
     """The case that a call describes."""
-    called = name or getattr(target, "name", None) or getattr(target, "__name__", None) or type(target).__name__
+    names = (getattr(target, attribute, None) for attribute in ("name", "__name__", "_name"))  # the last: a custom_op's
+    called = name or next((n for n in names if isinstance(n, str)), type(target).__name__)
     if not callable(target):
         raise DeclarationError(f"check takes a function, a module or a case, not {target!r} ({type(target).__name__})")
     given = bool(args or kwargs)
@@ -158,6 +164,12 @@ def _declared(
         same = inputs or _annotations(traced)
         declared = replace(declared, kernel=case(kernel, inputs=same, name=called).function)
     return with_given(declared, args, kwargs) if given else declared
+
+
+def _with_rules(target: object, chosen: Case, rules: Sequence[OperationRule]) -> Case:
+    if isinstance(target, Case):
+        raise DeclarationError(f"case {target.name!r} is declared already: say rules= where it is")
+    return replace(chosen, rules=tuple(rules_by_operation(rules, chosen.name).values()))
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from diffcheck.draw import copied
 from diffcheck.errors import Unsupported
 from diffcheck.formats import Format, format_of
 from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
+from diffcheck.rule import OperationRule, arguments_in_full, called, rule_for, rules_by_operation
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule, lift
 from diffcheck.running_error import bounded_values
@@ -121,7 +122,7 @@ def compare(
         with _disable_current_modes():
             return [seed.double() for seed in seeds_for([y.detach().to(dtype) for y in like])]
 
-    radii = Radii(fmt.bits)
+    radii = Radii(fmt.bits, rules_by_operation(case.rules, case.name))
     with radii:
         reference = differentiate(case, mode, exact, in_float64).derivatives
     parts = [
@@ -187,8 +188,9 @@ def _ulps(values: Tensor, fmt: Format) -> Tensor:
 class Radii(TorchDispatchMode):
     """Runs PyTorch operations in float64 and, beside them, bounds what rounding to so many bits does to the results."""
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, given: Mapping[str, OperationRule]) -> None:
         super().__init__()
+        self._given = given
         self._unit = 2.0**-bits
         self._backward = False
         self._rules = table()
@@ -292,11 +294,14 @@ class Radii(TorchDispatchMode):
         if spelled is not None:
             with torch.no_grad(), self:
                 return [self.of(spelled(*args, **kwargs))]
-        decomposition = decomposition_of(func)
-        if decomposition is None:
+        given, decomposition = rule_for(func, self._given), decomposition_of(func)
+        if given is None and decomposition is None:
             return [None]
         with torch.no_grad(), self:
-            result = decomposition(*args, **kwargs)
+            if given is not None:
+                result = called(given.function, func, arguments_in_full(func, args, kwargs))
+            else:
+                result = decomposition(*args, **kwargs)
         return [self.of(t) for t in _listed(result) if isinstance(t, Tensor) and _counts(t)]
 
     def _write(self, tensor: Tensor, radius: Tensor) -> None:

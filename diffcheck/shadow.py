@@ -23,10 +23,22 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 from diffcheck import expr as graph
 from diffcheck.constants import scalar
-from diffcheck.errors import BudgetExceeded, Unsupported
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported, WrongRule
 from diffcheck.expr import Expr
 from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
-from diffcheck.rules.complexes import Complex, by_parts, joined, parted
+from diffcheck.rule import (
+    Mismatch,
+    OperationRule,
+    arguments_in_full,
+    arguments_in_words,
+    called,
+    how_to_give,
+    named,
+    own_function,
+    pairs_of,
+    rule_for,
+)
+from diffcheck.rules.complexes import Complex, by_parts, joined, parted, parts_of
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
 
 MANTISSA_BITS: Final = {
@@ -64,6 +76,23 @@ class Source:
     """`forward` or `backward`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One tensor that an operation computed, beside what a rule that somebody gave, or its own function, says of it."""
+
+    rule: OperationRule
+    label: str
+    """Which of the operation's results it is."""
+    arguments: str
+    """Of the call, in words."""
+    computed: Tensor
+    shadow: Array
+    custom: bool
+    """Whether it is a `torch.library.custom_op`."""
+    advice: tuple[str, ...]
+    """How to give the operation a rule."""
+
+
 @dataclass(slots=True)
 class _Storage:
     """A storage's shadow, and the storage itself: its address must not be reused while the shadow is kept."""
@@ -82,7 +111,10 @@ class _State:
     operations: int = 0
     phase: str = "forward"
     inside_decomposition: int = 0
+    inside_kernel: int = 0
     suspended: int = 0
+    applied: list[Applied] = field(default_factory=list)
+    applying: list[OperationRule] = field(default_factory=list)
 
 
 def exact_constants(tensor: Tensor) -> Array:
@@ -108,6 +140,7 @@ class Shadows(TorchDispatchMode):
         bits: The precision of the dtype under test; a result with fewer bits is marked as rounded.
         budget: What the trace may spend.
         sources: Where to write down which line computed what first; looking at the stack takes its time.
+        given: Rules that somebody gave, by qualified name; they come first.
     """
 
     def __init__(
@@ -116,8 +149,10 @@ class Shadows(TorchDispatchMode):
         bits: int,
         budget: Budget | None = None,
         sources: dict[Expr, Source] | None = None,
+        given: Mapping[str, OperationRule] | None = None,
     ) -> None:
         super().__init__()
+        self._given = given or {}
         self._sources = sources
         self._rules = rules
         self._bits = bits
@@ -151,6 +186,11 @@ class Shadows(TorchDispatchMode):
     def random_operations(self) -> frozenset[str]:
         """The operations that drew random numbers."""
         return frozenset(self._state.random)
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """What was followed through a function in an operation's place, in order."""
+        return tuple(self._state.applied)
 
     def begin_backward(self) -> None:
         """From here on autograd works for itself: `detach` is an alias, and nothing is frozen."""
@@ -220,8 +260,10 @@ class Shadows(TorchDispatchMode):
         if op.random:
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
-        pending = self._prepare(op, args, kwargs) if live or not tensors else None
-        result = func(*args, **kwargs)
+        stand_in = self._stand_in(func, op) if live else None
+        before = self._copies(func, args, kwargs) if stand_in is not None else []
+        pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
+        result = self._computed(func, args, kwargs)
         outputs = tensors_in(result)
         if any(t.is_meta for t in outputs):
             return result
@@ -236,6 +278,8 @@ class Shadows(TorchDispatchMode):
             if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
                 raise Unsupported("view(dtype)", "the same bytes are read as another type")
             self._inherit_frozen(op, args, outputs)
+        elif stand_in is not None:
+            self._follow(func, op, stand_in, before, arguments_in_full(func, args, kwargs), result)
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
         elif result is not None and not op.about_layout:
@@ -290,6 +334,9 @@ class Shadows(TorchDispatchMode):
         options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
         match rule.kind:
             case "pointwise":
+                signs = [] if rule.at_negative_zero is None else list(map(_negative_zeros, args))
+                if any(sign.any() for sign in signs):
+                    return lambda _: _apply_with_signs(rule, signs, shadows)
                 return lambda _: _apply_pointwise(rule, shadows, options)
             case "array":
                 return lambda _: rule.apply(*shadows, **options)
@@ -331,6 +378,10 @@ class Shadows(TorchDispatchMode):
             produced = self._decompose(func, op, args, kwargs, result)
         if len(produced) < len(places):
             raise Unsupported(op.text, f"its rule gives {len(produced)} of {len(places)} results")
+        self._put(op, places, produced)
+
+    def _put(self, op: Operation, places: Sequence[Tensor | None], produced: Sequence[Array | None]) -> None:
+        """Writes the shadows of what an operation computed."""
         for target, shadow in zip(places, produced, strict=False):
             if target is None or shadow is None:
                 continue
@@ -372,20 +423,104 @@ class Shadows(TorchDispatchMode):
         if op.random:  # traced again, it would draw other numbers than PyTorch has drawn
             raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
         if op.writes:
-            raise Unsupported(op.text, "it has no rule")
-        decomposition: Any = decomposition_of(func) or _python_kernel(func)
+            raise Unsupported(op.text, "it has no rule", how_to_give(func))
+        decomposition = decomposition_of(func)
         if decomposition is None:
-            raise Unsupported(op.text, "it has neither a rule nor a decomposition")
+            raise Unsupported(op.text, "it has neither a rule nor a decomposition", how_to_give(func))
+        try:
+            with self._followed():
+                result = decomposition(*args, **kwargs)
+        except Unsupported as error:
+            # The rule to give is one for the operation that was called, not for a part that PyTorch makes it of.
+            raise Unsupported(error.operation, error.reason, error.advice and how_to_give(func)) from error
+        flat = result if isinstance(result, (tuple, list)) else [result]
+        return [self._window(t) if isinstance(t, Tensor) else None for t in flat]
+
+    @contextlib.contextmanager
+    def _followed(self) -> Iterator[None]:
+        """Follows what stands for one operation: its decomposition, or a function in its place."""
         self._state.inside_decomposition += 1
+        kernels, self._state.inside_kernel = self._state.inside_kernel, 0
         super().__enter__()
         try:
             with torch.no_grad():
-                result = decomposition(*args, **kwargs)
+                yield
         finally:
             super().__exit__(None, None, None)
+            self._state.inside_kernel = kernels
             self._state.inside_decomposition -= 1
-        flat = result if isinstance(result, (tuple, list)) else [result]
-        return [self._window(t) if isinstance(t, Tensor) else None for t in flat]
+
+    def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
+        self._state.inside_kernel += 1
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._state.inside_kernel -= 1
+
+    # -- functions in place of operations --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Watches Python again: PyTorch takes the watch off while it runs what the watch has seen."""
+        if self._watch in _get_current_function_mode_stack():
+            yield
+            return
+        with self._watch:
+            yield
+
+    def _stand_in(self, func: Any, op: Operation) -> OperationRule | None:
+        """The rule that somebody gave for an operation; its own Python function, if nothing else says what it does."""
+        given = rule_for(func, self._given)
+        if given is not None:
+            if given in self._state.applying:
+                raise CaseFailure(f"{named(given)} calls {given.operation} itself: it says nothing")
+            return given
+        own = None if op.random else own_function(func)
+        return None if own is None or decomposition_of(func) is not None else own
+
+    def _copies(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The arguments of a call in full, with memory of their own: neither call sees what the other writes."""
+        with self._followed():
+            return [_copy(value) for value in arguments_in_full(func, args, kwargs)]
+
+    def _follow(
+        self, func: Any, op: Operation, stand_in: OperationRule, before: list[Any], args: list[Any], result: Any
+    ) -> None:
+        """Computes and writes the shadows of what an operation computed by the function in its place."""
+        state = self._state
+        words = arguments_in_words(func, before)
+        state.applying.append(stand_in)
+        try:
+            with self._followed(), self._watched():
+                said = called(stand_in.function, func, before)
+            pairs = pairs_of(func, result, said, args, before)
+        except Mismatch as error:
+            raise WrongRule(f"{named(stand_in)} {error}, at {words}") from None
+        except Unsupported as error:
+            if stand_in.given or error.advice:
+                raise
+            raise Unsupported(op.text, f"its Python function can't be followed ({error})", how_to_give(func)) from error
+        except DiffcheckError:
+            raise
+        except Exception as error:  # a user's function may raise anything
+            raise CaseFailure(f"{named(stand_in)} raises {type(error).__name__}: {error}, at {words}") from error
+        finally:
+            state.applying.pop()
+        shadows = [self._window(pair.stated) for pair in pairs]
+        numbers = [s for pair, s in zip(pairs, shadows, strict=True) if not _is_whole(pair.computed)]
+        if not stand_in.given and numbers and all(graph.is_constant(e) for s in numbers for e in parts_of(s)):
+            raise Unsupported(
+                op.text,
+                "its Python function can't be followed (nothing that it computes seems to depend on its arguments)",
+                how_to_give(func),
+            )
+        custom, advice = own_function(func) is not None, () if stand_in.given else how_to_give(func)
+        for pair, shadow in zip(pairs, shadows, strict=True):
+            # The numbers are looked at when all have been computed; until then they may be written to.
+            computed = pair.computed.detach().clone()
+            state.applied.append(Applied(stand_in, pair.label, words, computed, shadow, custom, advice))
+        self._put(op, [pair.computed for pair in pairs], shadows)
 
     # -- storages and views ----------------------------------------------------------------------------------------
 
@@ -438,14 +573,15 @@ class Shadows(TorchDispatchMode):
                 state.frozen[id(tensor)] = (tensor, kind)
 
 
-def _python_kernel(func: Any) -> Any:
-    """The Python function behind a `torch.library.custom_op`; its operations can be traced as a decomposition's are."""
-    from torch._library.custom_ops import OPDEFS
+def _copy(value: Any) -> Any:
+    """An argument whose tensors have memory of their own."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    return [_copy(part) for part in value] if isinstance(value, (list, tuple)) else value
 
-    if func.namespace == "prims":  # PyTorch's own primitives, which call the operation that they stand for
-        return None
-    definition = OPDEFS.get(func._schema.name)
-    return None if definition is None else definition._init_fn
+
+def _is_whole(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 class _PythonWatch(TorchFunctionMode):
@@ -460,6 +596,8 @@ class _PythonWatch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         shadows = self._shadows
+        if shadows._state.inside_kernel:
+            return func(*args, **kwargs)
         if func is _DATA_GETTER:
             return args[0].detach()
         if func in _PRINTING:
@@ -538,6 +676,19 @@ def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) ->
         ),
         shape,
     )
+
+
+def _negative_zeros(value: Any) -> Array:
+    """Which elements of an argument are -0.0."""
+    numbers = torch.as_tensor(value)
+    found: Array = ((numbers == 0) & torch.signbit(numbers)).numpy()
+    return found
+
+
+def _apply_with_signs(rule: Rule, signs: Sequence[Array], args: Sequence[Any]) -> Array:
+    function, count = rule.at_negative_zero, len(signs)
+    assert function is not None
+    return elementwise(lambda *both: function(both[:count], *both[count:]), *signs, *args)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -26,10 +26,11 @@ from diffcheck.faults import (
     check_unchanged,
     time_limit,
 )
+from diffcheck.rule import rules_by_operation
 from diffcheck.rules import table
-from diffcheck.rules.complexes import Complex, real_numbers
+from diffcheck.rules.complexes import Complex, parts_of
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows, Source, symbols_of
+from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Guard, Shadows, Source, symbols_of
 from diffcheck.verdict import Mistake
 
 VALUE: Final = "value"
@@ -62,6 +63,8 @@ class Trace:
     unit_reference: tuple[Expr, ...]
     """The gradient of the sum of the outputs, per entry of the inputs."""
     guards: tuple[Guard, ...]
+    custom: tuple[str, ...] = ()
+    """The operations in it that are a `torch.library.custom_op`."""
 
     @property
     def path(self) -> tuple[bool, ...]:
@@ -75,6 +78,8 @@ class Run:
 
     outputs: tuple[Tensor, ...]
     derivatives: tuple[Tensor, ...]
+    applied: tuple[Applied, ...] = ()
+    """What was followed in an operation's place, if the run was traced."""
 
 
 def differentiate(
@@ -227,11 +232,11 @@ class _Seeding:
             name = _unused(name, [*self._inputs, *self.names])
             self.names.append(name)
             cells = symbols_of(name, tensor)
-            self.all.extend(real_numbers(cells))
+            self.all.extend(parts_of(cells))
             self._shadows.attach(tensor, cells)
             # Read back: where memory is shared (an expanded cotangent), one symbol stands for all elements.
             cells = self._shadows.read(tensor).copy()
-            kept.extend(real_numbers(cells))
+            kept.extend(parts_of(cells))
             self._given.append((name, tensor, cells))
         return tensors
 
@@ -266,6 +271,7 @@ def trace(
     Raises:
         CaseFailure: The case misbehaved.
         Unsupported: An operation has no rule.
+        WrongRule: A rule that somebody gave returns something else than its operation.
         BudgetExceeded: The run used up its budget.
     """
     values = {name: copied(value) for name, value in values.items()}
@@ -273,7 +279,8 @@ def trace(
     real = [a.name for a in case.arguments if a.differentiated]
     dtype = values[real[0]].dtype
     budget = budget or Budget()
-    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources)
+    given = rules_by_operation(case.rules, f"case {case.name!r}")
+    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources, given)
     symbols = {name: symbols_of(name, values[name]) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
@@ -290,22 +297,23 @@ def trace(
     check_outputs(whole, run.outputs, before)
     changed = [n for n in real if _differ(shadows.read(values[n]), symbols[n])]
     check_unchanged(case, values, before, changed)
-    check_repeatable(whole, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
+        check_repeatable(whole, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
             check_same_derivatives(
                 case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
             )
-    flat_inputs = [e for name in real for e in real_numbers(symbols[name])]
-    outputs = [e for cells in output_shadows for e in real_numbers(cells)]
+    flat_inputs = [e for name in real for e in parts_of(symbols[name])]
+    outputs = [e for cells in output_shadows for e in parts_of(cells)]
     # The sum of complex numbers is no loss: its real part is.
     units = [e for cells in output_shadows for z in cells.flat for e in ((ONE, ZERO) if _is_complex(z) else (ONE,))]
     values_only = graph.as_values(outputs)
     if case.thawed:
         values_only = graph.thawed(values_only)
     # Cleared in between, only the second pass counts. Its outputs come last.
-    counted = len(real_numbers(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
+    counted = len(parts_of(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]
     firsts = seeding.first[-counted:] if mode == "accumulate" else seeding.first
     return (
@@ -313,13 +321,14 @@ def trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.all),
             seeds=tuple(seeding.names),
             entries=_entries(_owners(mode, real, output_names(len(run.outputs))), run.derivatives),
-            executed=tuple(e for cells in executed for e in real_numbers(cells)),
+            executed=tuple(e for cells in executed for e in parts_of(cells)),
             reference=_reference(mode, differentiated, flat_inputs, firsts, seeding.second),
             outputs=tuple(outputs),
             unit_reference=tuple(derive.pull_back(differentiated, units[-counted:], flat_inputs)),
             guards=shadows.guards,
+            custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
         ),
-        run,
+        replace(run, applied=shadows.applied),
     )
 
 
@@ -335,7 +344,8 @@ def trace_textbook(
     values = {name: value.clone() for name, value in values.items()}
     before = {name: value.clone() for name, value in values.items()}
     real = [a.name for a in case.arguments if a.differentiated]
-    shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget)
+    given = rules_by_operation(case.rules, f"case {case.name!r}")
+    shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget, given=given)
     for name in real:
         shadows.attach(values[name], symbols_of(name, values[name]))
     try:
@@ -345,19 +355,19 @@ def trace_textbook(
             cells = [shadows.read(t) for t in said]
     finally:
         shadows.leave()
-    variables = tuple(str(e.payload) for name in real for e in real_numbers(symbols_of(name, values[name])))
+    variables = tuple(str(e.payload) for name in real for e in parts_of(symbols_of(name, values[name])))
     return (
         Trace(
             variables=variables,
             seeds=(),
             entries=_entries(real, said),
-            executed=tuple(e for array in cells for e in real_numbers(array)),
+            executed=tuple(e for array in cells for e in parts_of(array)),
             reference=reference.unit_reference,
             outputs=reference.outputs,
             unit_reference=reference.unit_reference,
             guards=(*reference.guards, *shadows.guards),
         ),
-        Run((), tuple(said)),
+        Run((), tuple(said), shadows.applied),
     )
 
 
@@ -444,7 +454,7 @@ def _entries(owners: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Entry, .
 
 
 def _differ(ours: Array, theirs: Array) -> bool:
-    pairs = zip(real_numbers(ours), real_numbers(theirs), strict=True)
+    pairs = zip(parts_of(ours), parts_of(theirs), strict=True)
     return any(a is not b for a, b in pairs)
 
 

@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     UNSUPPORTED = "unsupported"
     """An operation has no rule, or PyTorch does not implement the mode."""
     ERROR = "error"
-    """The case itself misbehaved: it raised, returned no tensor, is random, changed its inputs."""
+    """The case itself misbehaved: it raised, returned no tensor, is random, changed its inputs, has a wrong rule."""
 
 
 PASSING = frozenset({Verdict.PROVED, Verdict.AGREES})

@@ -257,8 +257,10 @@ def test_a_wrong_tangent_is_caught_where_forward_mode_is_asked_for():
 @pytest.mark.parametrize(
     ("ours", "theirs"), [(gradcheck, torch_gradcheck), (gradgradcheck, torch_gradgradcheck)], ids=["first", "second"]
 )
-def test_the_signatures_are_pytorchs(ours: Callable[..., Any], theirs: Callable[..., Any]):
-    mine, other = (inspect.signature(f).parameters.values() for f in (ours, theirs))
+def test_the_signatures_are_pytorchs_and_rules(ours: Callable[..., Any], theirs: Callable[..., Any]):
+    *mine, last = inspect.signature(ours).parameters.values()
+    other = inspect.signature(theirs).parameters.values()
+    assert last.name == "rules"
     assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in other]
 
 

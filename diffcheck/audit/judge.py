@@ -156,7 +156,12 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
     fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
     check_values(traced, run, point, fmt)
     certifier = Certifier(
-        traced.variables, traced.reference, traced.executed, fmt, second_order=plain(mode) in autodiff.SECOND_ORDER
+        traced.variables,
+        traced.reference,
+        traced.executed,
+        fmt,
+        second_order=plain(mode) in autodiff.SECOND_ORDER,
+        seeds=len(flat(seeds.kept)),
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)

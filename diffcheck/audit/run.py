@@ -89,14 +89,11 @@ def _identity(plan: Plan) -> dict[str, Any]:
 
 def warm_up() -> None:
     """Imports what every process would import by itself, and starts no thread: the processes are forked from here."""
-    import warnings
-
     import torch
 
+    from diffcheck.autodiff import import_forward_mode
     from diffcheck.rules import table
 
     table()
     torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
-        import torch._decomp.decompositions_for_jvp
+    import_forward_mode()

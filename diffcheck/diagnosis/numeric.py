@@ -13,13 +13,15 @@ from flint import arb
 from diffcheck import expr as graph
 from diffcheck.compiler import EXACT, Selections, compile_graph
 from diffcheck.diagnosis.view import View
-from diffcheck.evaluate import Evaluation
+from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.expr import Expr
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
 
 _FORMATS: Final = {24: "float32", 11: "float16", 8: "bfloat16"}
 _FEWEST: Final = 3
 """Numbers that must agree before a factor is suspected."""
+_BITS: Final = 4096
+"""Enough to tell what cancels from what is 0."""
 
 
 def _bfloat16(value: Any) -> np.float32:
@@ -104,15 +106,28 @@ def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
             Certainty.CERTAIN,
             f"{what} is {_shown(values[first])} here, in a branch that is not taken, and 0 times that is NaN",
         )
-    arguments = [values[a] for a in first.args]
-    if first.head == "div" and arguments[1] == 0:
-        if _true(view, first.args[1]) == 0:
-            top, bottom = map(view.written, first.args)
-            words = f"{top} is divided by {bottom}, which is {_shown(arguments[0])}/0 here"
-            return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
-        return Diagnosis(Mistake.UNDERFLOW, Certainty.CERTAIN, f"{view.written(first.args[1])} is 0 in {dtype}")
-    if np.isinf(values[first]) and _true(view, first) not in (None, 0):
+    limits = torch.finfo(DTYPES[dtype])
+    if first.head == "div" and values[first.args[1]] == 0:
+        return _division_by_zero(view, first, values, dtype, limits.smallest_normal)
+    if np.isinf(values[first]) and _true_size(view, first) > arb(limits.max):
         return Diagnosis(Mistake.OVERFLOW, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")
+    return None
+
+
+def _division_by_zero(
+    view: View, quotient: Expr, values: Mapping[Expr, Any], dtype: str, smallest_normal: float
+) -> Diagnosis | None:
+    """Whether what is divided by is 0, or has become it out of range or by rounding."""
+    top, bottom = map(view.written, quotient.args)
+    size = _true_size(view, quotient.args[1])
+    if size.is_zero():
+        words = f"{top} is divided by {bottom}, which is {_shown(values[quotient.args[0]])}/0 here"
+        return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
+    if size < smallest_normal:
+        return Diagnosis(Mistake.UNDERFLOW, Certainty.CERTAIN, f"{bottom} is 0 in {dtype}")
+    if size > smallest_normal:
+        words = f"{top} is divided by {bottom}, which rounding makes 0 in {dtype}"
+        return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
     return None
 
 
@@ -153,13 +168,11 @@ def _chooses(view: View) -> bool:
     return any(node.head in ("where", "positive", "vanishes") for node in graph.topological(view.outputs))
 
 
-def _true(view: View, node: Expr) -> float | None:
-    """A part's value without rounding, overflow or underflow; None where it has none."""
+def _true_size(view: View, node: Expr) -> arb:
+    """The size of a part's value without rounding, overflow or underflow; no comparison holds where it has none."""
     program = compile_graph([node], view.trace.variables, EXACT)
-    (ball,) = program([arb(v) for v in view.point], 256, Selections())
-    if not ball.is_finite():
-        return None
-    return 0.0 if ball.is_zero() else 1.0
+    (ball,) = program([arb(v) for v in view.point], _BITS, Selections())
+    return abs(ball) if ball.is_finite() else arb("nan")
 
 
 def by_numbers(evaluation: Evaluation) -> Diagnosis | None:

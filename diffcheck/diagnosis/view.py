@@ -211,13 +211,18 @@ class View:
             lower, upper = -2.0, 2.0
         return lower + (upper - lower) * generator.uniform(0.05, 0.95)
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.trace.variables)}
+
     def values(self, nodes: Sequence[Expr]) -> list[list[arb] | None]:
         """Enclosures of nodes at every sample; None at a kink of theirs."""
-        program = compile_graph(list(nodes), self.trace.variables, EXACT)
+        used = sorted(map(self._places.__getitem__, graph.symbols(nodes)))
+        program = compile_graph(list(nodes), [self.trace.variables[i] for i in used], EXACT)
         found: list[list[arb] | None] = []
         for sample in self.samples:
             selections = Selections()
-            balls = program(sample, _BITS, selections)
+            balls = program([sample[i] for i in used], _BITS, selections)
             found.append(None if selections.boundary or selections.undecided else balls)
         return found
 

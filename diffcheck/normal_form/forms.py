@@ -31,7 +31,6 @@ class NormalForms(Functions):
     ) -> None:
         super().__init__(most_terms, most_products)
         self._longest_sum = longest_sum
-        self.has_abbreviated = False
         self._done: dict[Expr, Polynomial] = {}
         self._inverses: dict[Expr, Polynomial] = {}
 
@@ -84,7 +83,6 @@ class NormalForms(Functions):
         found = self.sum(args)
         if self._longest_sum is None or len(found.terms) <= self._longest_sum:
             return found
-        self.has_abbreviated = True
         return self.abbreviated(found)
 
     def _power_of(self, node: Expr, base: Polynomial, exponent: Polynomial) -> Polynomial:

@@ -5,7 +5,8 @@ Exponents are packed into one integer per monomial, so that multiplying monomial
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd, lcm
 from typing import Final
@@ -326,9 +327,23 @@ class Ring:
         for monomial, coefficient in p.terms.items():
             exponent = exponents[monomial]
             by_power.setdefault(exponent - lowest, {})[monomial - (exponent << (WIDTH * index))] = coefficient
+        special = p.special & ~(1 << index)
+        untouched = Polynomial(by_power.pop(0, {}), special)
+        if not by_power:
+            return untouched
         inside = self._atoms[index].inside
         assert inside is not None
-        special = p.special & ~(1 << index)
-        return self.sum(
+        parts = [
             self.multiply(Polynomial(terms, special), self.power(inside, height)) for height, terms in by_power.items()
-        )
+        ]
+        return self.sum([untouched, *parts])
+
+    @contextmanager
+    def at_most(self, products: int) -> Iterator[None]:
+        """Gives up after so many multiplications of terms; what was found by then is kept."""
+        later = max(self._products_left - products, 0)
+        self._products_left -= later
+        try:
+            yield
+        finally:
+            self._products_left = max(self._products_left, 0) + later

@@ -14,7 +14,7 @@ from diffcheck.pytest_plugin.asked import ASKED, VERDICT
 from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
 from diffcheck.pytest_plugin.source import marks_above, module_marks, names_in
 from diffcheck.report.summary import is_internal, passes
-from diffcheck.verdict import Result
+from diffcheck.verdict import Result, Verdict
 
 
 class CaseFile(pytest.File):
@@ -77,7 +77,7 @@ class CaseItem(pytest.Item):
         asked = self.config.stash[ASKED]
         result = result_of(self.row, self.session)
         self.user_properties += [(VERDICT, result.verdict.value), (f"{VERDICT}-seed", asked.seed)]
-        if result.details and not is_internal(result):
+        if result.details and result.verdict is not Verdict.UNSUPPORTED and not is_internal(result):
             self.add_report_section("call", VERDICT, "\n".join(result.details))
         if not passes(result, strict=asked.strict):
             raise NotPassedError(result)

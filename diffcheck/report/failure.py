@@ -12,7 +12,8 @@ from rich.text import Text
 from diffcheck.report.findings import print_finding
 from diffcheck.report.summary import is_internal, passes
 from diffcheck.report.terminal import HOW_TO_REPORT
-from diffcheck.report.text import print_hanging
+from diffcheck.report.text import print_hanging, printable
+from diffcheck.verdict import Verdict
 
 if TYPE_CHECKING:
     from diffcheck.verdict import Result
@@ -41,5 +42,8 @@ def failure(result: Result, replay: str, *, strict: bool, width: int) -> str:
     if is_internal(result):
         print_hanging(console, Text("  "), HOW_TO_REPORT)
         print_hanging(console, Text("  "), "\n".join(result.details))
+    if result.verdict is Verdict.UNSUPPORTED:
+        for line in result.details:  # not wrapped: it is there to be copied
+            console.print(Text(f"  {printable(line, console)}".rstrip()), soft_wrap=True)
     console.print(Text(f"  replay  {replay}"), soft_wrap=True)
     return file.getvalue()

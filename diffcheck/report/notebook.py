@@ -93,6 +93,8 @@ def _below(result: Result) -> str:
         return ""
     where = ", ".join(part for part in (result.id, result.mode, result.dtype) if part)
     reason = f"<p>{escape(result.reason)}</p>" if result.reason else ""
+    if result.verdict is Verdict.UNSUPPORTED and result.details:
+        reason += f"<pre>{escape(chr(10).join(result.details))}</pre>"
     finding = finding_html(result.finding, result) if result.finding else ""
     # What passes may have something to say, and does not push itself forward.
     opened = "" if passes(result, strict=False) else " open"

@@ -110,7 +110,9 @@ class Terminal:
         for text in self._remarks(rows):
             print_hanging(self.console, margin, text)
         for detail in self._details(results):
-            self.console.print(margin + printable(detail, self.console), soft_wrap=True)  # wrapped, no table is one
+            line = margin + printable(detail, self.console)
+            line.rstrip()
+            self.console.print(line, soft_wrap=True)  # wrapped, no table is one
 
     def finish(self, run: Run) -> None:
         """Print the findings and the last line."""
@@ -158,10 +160,14 @@ class Terminal:
     def _details(self, results: Sequence[Result]) -> Iterable[str]:
         """Give the tables of a case, named by mode: of the first dtype that has one, of all with `-v`.
 
-        Those of an error are a traceback, for `-v` too.
+        Those of an error are a traceback, for `-v` too. What is unsupported has advice, which is the same for all.
         """
         if self.verbosity < 0:
             return
+        unsupported = [result.details for result in results if result.verdict is Verdict.UNSUPPORTED]
+        for advice in dict.fromkeys(unsupported):
+            yield from advice
+        results = [result for result in results if result.verdict is not Verdict.UNSUPPORTED]
         met: set[str] = set()
         for result in results:
             wanted = self.verbosity > 0 or (result.verdict is not Verdict.ERROR and result.mode not in met)

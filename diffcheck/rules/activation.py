@@ -167,7 +167,7 @@ RULES: Final[dict[str, Rule]] = {
         )
     ),
     "aten.log_sigmoid_backward": pointwise(log_sigmoid_backward),
-    "aten.hardtanh": pointwise(clamp),
+    "aten.hardtanh": pointwise(lambda x, low=-ONE, high=ONE: clamp(x, low, high)),
     "aten.hardtanh_backward": pointwise(lambda g, x, low, high: where(between(x, low, high), g, ZERO)),
     "aten.hardsigmoid": pointwise(lambda x: clamp(x + _THREE, ZERO, _SIX) / _SIX),
     "aten.hardsigmoid_backward": guarded(hardsigmoid_backward),

@@ -72,11 +72,6 @@ def by_parts(function: Callable[[Expr], Expr], x: Array) -> Array:
     return elements((apply(e) for e in x.flat), x.shape)
 
 
-def real_numbers(x: Array) -> list[Expr]:
-    """The elements in row-major order; of complex numbers both parts, in turn."""
-    return [part for e in x.flat for part in ((e.re, e.im) if isinstance(e, Complex) else (e,))]
-
-
 def joined(cells: Array) -> Array:
     """Complex numbers from an array whose last axis holds the two parts."""
     return elements((Complex(*cells[i]) for i in np.ndindex(*cells.shape[:-1])), cells.shape[:-1])
@@ -86,6 +81,11 @@ def parted(x: Array) -> Array:
     """The two parts of complex numbers along a new last axis."""
     numbers = [as_complex(e) for e in x.flat]
     return elements((part for z in numbers for part in (z.re, z.im)), (*x.shape, 2))
+
+
+def parts_of(x: Array) -> list[Expr]:
+    """Every expression of an array, of complex numbers both, in row-major order."""
+    return [part for e in x.flat for part in ((e.re, e.im) if isinstance(e, Complex) else (e,))]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -113,6 +113,22 @@ def clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
     return raised if high is None else smaller(raised, high)
 
 
+def angle_at_negative_zero(negative: tuple[bool, bool], y: Expr, x: Expr) -> Expr:
+    """atan2 on the other side of its cut: -0.0 belongs below the axis, and left of the origin."""
+    side = PI * vanishes(y) if negative[1] else ZERO
+    return -(call("atan2", -y, x) + side) if negative[0] else call("atan2", y, x) + side
+
+
+def copied_sign(x: Expr, y: Expr) -> Expr:
+    """|x| with the sign of y."""
+    return where(greater_equal(y, ZERO), absolute(x), -absolute(x))
+
+
+def copied_sign_of_zero(negative: tuple[bool, bool], x: Expr, y: Expr) -> Expr:
+    """The same where the sign of y is known, though y is 0."""
+    return where(positive(y), absolute(x), -absolute(x)) if negative[1] else copied_sign(x, y)
+
+
 def x_log_y(x: Expr, y: Expr) -> Expr:
     """x · log y, which is 0 for x = 0 whatever y is."""
     return where(vanishes(x), ZERO, x * y)
@@ -270,7 +286,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.asin": _function("asin"),
     "aten.acos": _function("acos"),
     "aten.atan": _function("atan"),
-    "aten.atan2": pointwise(lambda y, x: call("atan2", y, x)),
+    "aten.atan2": pointwise(lambda y, x: call("atan2", y, x), angle_at_negative_zero),
     "aten.sinh": _function("sinh"),
     "aten.cosh": _function("cosh"),
     "aten.tanh": _function("tanh"),
@@ -308,7 +324,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.heaviside": pointwise(lambda x, y: where(vanishes(x), y, positive(x))),
     # A step off its jump: π for negative numbers.
     "aten.angle": pointwise(lambda x: where(greater(ZERO, x), PI, ZERO)),
-    "aten.copysign": pointwise(lambda x, y: where(greater_equal(y, ZERO), absolute(x), -absolute(x))),
+    "aten.copysign": pointwise(copied_sign, copied_sign_of_zero),
     "aten.floor": pointwise(floor),
     "aten.ceil": pointwise(ceil),
     "aten.trunc": pointwise(trunc),

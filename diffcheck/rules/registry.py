@@ -29,11 +29,17 @@ class Rule:
 
     apply: Callable[..., Any]
     kind: Literal["pointwise", "array", "guarded"]
+    at_negative_zero: Callable[..., Expr] | None = None
+    """Of single elements too: given first which arguments are -0.0, where the sign of a zero matters."""
 
 
-def pointwise(function: Callable[..., Expr]) -> Rule:
-    """A function of single elements; tensors and numbers among the arguments are broadcast against each other."""
-    return Rule(function, "pointwise")
+def pointwise(function: Callable[..., Expr], at_negative_zero: Callable[..., Expr] | None = None) -> Rule:
+    """A function of single elements; tensors and numbers among the arguments are broadcast against each other.
+
+    Real numbers have one zero, and formulas know no other. `at_negative_zero` is a formula of the same function that
+    has the kernel's value where an argument is -0.0 (it is given a tuple of truth values, then the arguments).
+    """
+    return Rule(function, "pointwise", at_negative_zero)
 
 
 def array(function: Callable[..., Any]) -> Rule:

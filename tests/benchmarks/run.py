@@ -40,6 +40,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda x: torch.softmax(x, 0),
     "gelu": torch.nn.functional.gelu,
 }
+AUDIT = "## The audit beside gradcheck"
 IMPORTS = "import torch, sympy, hypothesis, flint, numpy, jaxtyping, annotated_types, typer, rich"
 
 
@@ -171,7 +172,9 @@ def main() -> None:
     if chosen.output is None:
         print(text)
     else:
-        chosen.output.write_text(text)
+        old = chosen.output.read_text() if chosen.output.exists() else ""
+        _, heading, audit = old.partition(AUDIT)  # which `audit.py` writes
+        chosen.output.write_text(text + ("\n" + heading + audit if heading else ""))
         print(json.dumps({"written": str(chosen.output)}))
 
 

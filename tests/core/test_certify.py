@@ -18,6 +18,7 @@ from torch import Tensor
 from diffcheck import expr as graph
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, Judgement, Outcome
+from diffcheck.compiler import Selections, compile_graph
 from diffcheck.derive import pull_back
 from diffcheck.domain import Argument, resolved, size_assignments
 from diffcheck.domain import contains as within
@@ -418,6 +419,8 @@ def test_overflow_is_infinity_of_the_right_sign():
     assert outcome(of, (1e200, 1e200), 1.0) is Outcome.INACCURATE
     assert outcome(of, (1e200, 1e200), 1.0, X + Y) is Outcome.WRONG
     assert outcome(of, (1e200, 1e100), math.inf) is Outcome.WRONG
+    growth = graph.call("exp", X) + -graph.call("exp", -X)
+    assert outcome(growth, (4096.0, 0.0), math.inf) is Outcome.WITHIN  # thousands of bits before its first ulp
     for point in ((1e200, 0.0), (-1e200, 0.0)):
         assert outcome(slope(ABSOLUTE) * X * X, point, math.copysign(math.inf, point[0])) is Outcome.WITHIN
 
@@ -485,7 +488,35 @@ def test_where_rounding_may_do_anything_the_formula_decides():
     point = (1e20, 1e-3)
     assert outcome(quotient, point, 999.0) is Outcome.WITHIN
     assert outcome(quotient, point, 2000.0, 2 * quotient) is Outcome.WRONG
-    assert outcome(quotient, point, math.inf) is Outcome.WRONG
+    failure = judged(quotient, point, math.inf).failures[0]
+    assert failure.outcome is Outcome.WRONG
+    assert float(failure.certified.rad()) < 1e-9  # beside a bound that is infinite, the certified value has digits
+
+
+def test_where_no_bound_is_finite_what_has_no_digit_is_not_passed():
+    """A power of 1 - sigmoid(x), which is 0 in float64 from x = 37 on, and to 512 bits at x = 512."""
+    power = (ONE - ONE / (ONE + graph.call("exp", -X))) ** Y
+    failure = judged(power, (512.0, 0.9), 0.0).failures[0]
+    assert failure.outcome is Outcome.INACCURATE
+    assert not failure.formula_differs
+    with mpmath.workdps(4 * DIGITS):  # 222 digits cancel
+        truth = (1 - 1 / (1 + mpmath.exp(-512))) ** mpmath.mpf(0.9)
+        assert contains(failure.certified, truth, mpmath.mpf(10) ** -280)
+    assert outcome(power, (512.0, 0.9), float(truth)) is Outcome.WITHIN
+    assert outcome(power, (512.0, 0.9), 0.0, 2 * power) is Outcome.WRONG
+    quotient = ONE / (X + Y + -X)
+    assert outcome(quotient, (1e20, 1e-3), 2000.0) is Outcome.INACCURATE
+
+
+def test_zero_times_what_is_beyond_the_range_is_not_judged():
+    """The derivative of exp at 1024 is no float64: with a cotangent of 0, autograd multiplies 0 by infinity."""
+    reference = Y * graph.call("exp", X)
+    certifier = Certifier(["x", "y"], [reference], [reference], DOUBLE, seeds=1)
+    assert certifier.judge([1024.0, 0.0], [math.nan]).undefined == 1
+    assert certifier.judge([1024.0, 1.0], [math.nan]).failures[0].outcome is Outcome.WRONG
+    assert certifier.judge([700.0, 0.0], [math.nan]).failures[0].outcome is Outcome.WRONG
+    assert certifier.judge([1024.0, 0.0], [math.inf]).failures[0].outcome is Outcome.WRONG
+    assert outcome(reference, (1024.0, 0.0), math.nan) is Outcome.WRONG  # y may be an input, and 0 is one of its values
 
 
 def test_precision_runs_out():
@@ -519,6 +550,22 @@ def test_many_inputs_at_once_are_judged_as_one_by_one(fmt: Any):
             assert one.max_bounds <= 4 * other.max_bounds + 1e-300
             failed += len(one.failures)
     assert failed > 100
+
+
+def test_a_power_of_what_nothing_is_known_of_has_no_value():
+    """FLINT 3.6 ends the process there: neither the middle nor the radius of the base is finite (ndtri at 1)."""
+    program = compile_graph([graph.power(X, constant(2))], ["x"])
+    (ball,) = program([arb(math.inf) + arb(0, math.inf)], 53, Selections())
+    assert not ball.is_finite()
+
+
+def test_the_gamma_functions_left_of_zero():
+    program = compile_graph([graph.call("lgamma", X), graph.call("polygamma", constant(1), X)], ["x"])
+    for at in (-0.5, -1.25, -20.25):
+        log, trigamma = program([arb(at)], 128, Selections())
+        with mpmath.workdps(DIGITS):
+            assert contains(log, mpmath.re(mpmath.loggamma(at)))
+            assert contains(trigamma, mpmath.psi(1, at))
 
 
 def test_functions_that_numpy_lacks_are_judged_on_balls():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -517,3 +519,25 @@ def test_the_finding_is_the_same_with_the_same_seed():
         return reverse(declared(by_hand(*WRONG_BACKWARDS["forgotten chain term"])), examples=40).finding
 
     assert finding() == finding()
+
+
+IMPORTED: str = """
+import importlib.abc, signal, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+from diffcheck import check
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == "torch._decomp.decompositions_for_jvp":
+            print("alarm", signal.getitimer(signal.ITIMER_REAL)[0])
+
+sys.meta_path.insert(0, Finder())
+check(torch.sin, torch.ones(2, dtype=torch.float64), modes=("forward",))
+"""
+
+
+def test_no_alarm_interrupts_what_pytorch_imports_for_forward_mode():
+    """Half of a module would stay, and fail every case that comes after."""
+    found = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["alarm 0.0"]

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
     "errors", "config", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form",
-    "identity", "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rules",
+    "identity", "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rule", "rules",
     "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro",
     "diagnosis", "search", "finding", "check", "protocol",
 )  # fmt: skip

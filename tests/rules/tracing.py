@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,11 @@ def recorded(rules: Mapping[str, Rule], used: set[str]) -> dict[str, Rule]:
             used.add(name)
             return rule.apply(*args, **options)
 
-        return Rule(apply, rule.kind)
+        def signed(*args: Any) -> Any:
+            used.add(name)
+            return rule.at_negative_zero(*args)
+
+        return replace(rule, apply=apply, at_negative_zero=rule.at_negative_zero and signed)
 
     return {name: wrap(name, rule) for name, rule in rules.items()}
 

@@ -1,0 +1,123 @@
+"""What docs/pytorch-findings.md says of nested modes: PyTorch's number, the one by hand, and what diffcheck says.
+
+Each is a function of one number s, at s = 0. A failure may mean that PyTorch has been mended: then the page changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import grad, jvp
+
+import diffcheck
+from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.verdict import Verdict
+
+OVER_FORWARD = ("reverse-over-forward", "forward-over-forward")
+WITH_FORWARD = ("forward-over-reverse", *OVER_FORWARD)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A function whose second derivative PyTorch has wrong in some modes."""
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    right: float
+    wrong: float
+    modes: Sequence[str]
+    """Those that give the wrong number; `forward-over-reverse` by dual numbers, for `torch.func` has it right."""
+
+
+def matrix(*rows: Sequence[float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def column(s: Tensor) -> Tensor:
+    return torch.stack([torch.ones_like(s), 0.5 + s])[:, None]
+
+
+def pair(s: Tensor) -> Tensor:
+    return torch.stack([s, torch.ones_like(s)])
+
+
+SYMMETRIC, IDENTITY = matrix([2, 1], [1, 3]), matrix([1, 0], [0, 1])
+UPPER, ALONG, RIGHT_SIDE = matrix([2, 1], [0, 3]), matrix([1, 0.5], [0, 2]), matrix([1, 1], [1, 2])
+LOWER, FIRST = matrix([1, 0], [1, 1]), matrix([1, 0], [0, 0])
+TAU = matrix([0.3])[0]
+TWO, ONE = matrix([2]), matrix([1])
+SPREAD = 3 * 1e-5 * 0.5 / (0.25 + 1e-5) ** 2.5 / 4
+"""d²/ds² of δ/√(δ² + ε) at δ = (s - 1)/2, ε = 1e-5."""
+
+FOUND = (
+    # det(A + s) = 5 + 5s + s²
+    Nested("det", lambda s: torch.det(SYMMETRIC + s * IDENTITY), 2.0, 5.0, WITH_FORWARD),
+    Nested("slogdet", lambda s: torch.linalg.slogdet(SYMMETRIC + s * IDENTITY)[1], -0.6, 0.0, WITH_FORWARD),
+    Nested("logdet", lambda s: torch.logdet(TWO + s * ONE), -0.25, 0.0, WITH_FORWARD),
+    # (I - 0.3 v vᵀ) has -0.3 v₁ below, v = (1, 0.5 + s)
+    Nested("householder_product", lambda s: torch.linalg.householder_product(column(s), TAU)[1, 0], 0.0, -0.1224,
+           OVER_FORWARD),
+    Nested("triangular_solve", lambda s: torch.triangular_solve(RIGHT_SIDE, UPPER + s * ALONG)[0].sum(),
+           17 / 18, 19 / 24, ("forward-over-reverse",)),
+    # (LLᵀ)⁻¹ has 2/(1 + s)² first
+    Nested("cholesky_inverse, over reverse", lambda s: torch.cholesky_inverse(LOWER + s * FIRST)[0, 0], 12.0, 40.0,
+           ("forward-over-reverse",)),
+    Nested("cholesky_inverse, reverse over", lambda s: torch.cholesky_inverse(LOWER + s * FIRST)[0, 0], 12.0, 24.0,
+           ("reverse-over-forward",)),
+    Nested("cholesky_inverse, forward over", lambda s: torch.cholesky_inverse(LOWER + s * FIRST)[0, 0], 12.0, 56.0,
+           ("forward-over-forward",)),
+    Nested("layer_norm", lambda s: F.layer_norm(pair(s), (2,))[0], SPREAD, 2.9998200089993925, OVER_FORWARD),
+    Nested("batch_norm", lambda s: F.batch_norm(pair(s)[:, None], None, None, training=True)[0, 0], SPREAD,
+           2.9998200089993925, OVER_FORWARD),
+    Nested("instance_norm", lambda s: F.instance_norm(pair(s)[None, None])[0, 0, 0], SPREAD, 2.9998200089993925,
+           OVER_FORWARD),
+    # -log(p) at p = 1/1000
+    Nested("binary_cross_entropy", lambda s: F.binary_cross_entropy(s + 1e-3, torch.ones_like(s)), 1e6,
+           999999.997997998, tuple(SECOND_ORDER)),
+)  # fmt: skip
+
+
+def second_derivative(function: Callable[[Tensor], Tensor], mode: str) -> float:
+    """By PyTorch alone."""
+    at, one = torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    if mode == "reverse-over-reverse":
+        return float(grad(grad(function))(at))
+    if mode == "forward-over-reverse":
+        with forward_ad.dual_level():
+            moving = forward_ad.make_dual(at.clone().requires_grad_(), one)
+            (gradient,) = torch.autograd.grad(function(moving), moving)
+            tangent = forward_ad.unpack_dual(gradient).tangent
+        return 0.0 if tangent is None else float(tangent)
+
+    def tangent_at(s: Tensor) -> Tensor:
+        moved: Tensor = jvp(function, (s,), (one,))[1]
+        return moved
+
+    return float(grad(tangent_at)(at) if mode == "reverse-over-forward" else jvp(tangent_at, (at,), (one,))[1])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # triangular_solve is deprecated, and says so
+@pytest.mark.parametrize("found", FOUND, ids=lambda found: found.name)
+def test_a_wrong_second_derivative_is_what_the_page_says(found: Nested):
+    for mode in found.modes:
+        assert second_derivative(found.function, mode) == pytest.approx(found.wrong, rel=1e-9, abs=1e-9), mode
+    zero = torch.tensor(0.0, dtype=torch.float64)
+    results = diffcheck.check(found.function, zero, modes=tuple(found.modes))
+    assert {r.verdict for r in results} == {Verdict.WRONG}, [r.reason for r in results]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("found", FOUND[:-1], ids=lambda found: found.name)
+def test_reverse_over_reverse_has_the_one_by_hand(found: Nested):
+    assert second_derivative(found.function, "reverse-over-reverse") == pytest.approx(found.right, rel=1e-6, abs=1e-12)
+    zero = torch.tensor(0.0, dtype=torch.float64)
+    (result,) = diffcheck.check(found.function, zero, modes=("reverse-over-reverse",))
+    # The backward of det that can be differentiated itself goes through a singular value decomposition.
+    expected = Verdict.UNSUPPORTED if found.name == "det" else Verdict.PROVED
+    assert result.verdict is expected, result.reason
