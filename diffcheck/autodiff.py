@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -27,11 +26,13 @@ def import_forward_mode() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
-        importlib.import_module("torch._decomp.decompositions_for_jvp")
+        from torch._decomp import decompositions_for_jvp  # noqa: F401
 
 
 def outputs_of(result: Any) -> list[Tensor]:
     """The real and complex tensors that a function returned, in order."""
+    if type(result) is Tensor:  # as most are: asking what it is an instance of costs as much as adding two of them
+        return [result] if result.is_floating_point() or result.is_complex() else []
     parts = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
     return [t for t in parts if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())]
 

@@ -124,7 +124,8 @@ def _seeds_of(inputs: Sequence[Input], forms: Forms) -> tuple[list[list[float]],
         rows = zip(inputs, block.tolist(), several.unbind(), strict=True)
         for i, (x, entries, seed) in enumerate(rows):
             numbers[i].extend(entries)
-            seeds[i].append(_lying(seed, x.drawn.layout))
+            own = x.drawn.layout
+            seeds[i].append(seed if own is Layout.CONTIGUOUS else _lying(seed, own))
         position += count
     return numbers, seeds
 

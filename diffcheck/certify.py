@@ -37,8 +37,6 @@ _MOST_BITS: Final = 4096
 _EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
 _MOST_FORCED: Final = 6
-_FEW: Final = 4
-"""Fewer inputs than this are bounded one by one, on balls."""
 
 
 class Outcome(Enum):
@@ -217,15 +215,19 @@ class Certifier:
             points: By input, the values of the variables.
             computed: By input, what PyTorch returned, per number.
         """
-        running = self._programs.running if len(points) >= _FEW and self._slots else None
+        running = self._programs.running if self._slots else None
         if running is None:
             return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
         fmt = self._format
-        radii = running(np.array(points)[:, self._programs.used], fmt.bits)[:, self._slots]
+        exact, used, precision = self._programs.exact, self._programs.used, self._first_precision
+        chosen = points if len(used) == len(self._variables) else [[values[i] for i in used] for values in points]
+        radii = running(np.array(chosen), fmt.bits)
+        if not self._all_distinct:
+            radii = radii[:, self._slots]
         errors = np.full(radii.shape, np.inf)
-        for row, values, numbers in zip(errors, points, computed, strict=True):
+        for row, values, numbers in zip(errors, chosen, computed, strict=True):
             selections = Selections()
-            true = self._exact(values, self._first_precision, selections)
+            true = exact(list(map(arb, values)), precision, selections)
             if not selections.boundary and not selections.undecided:
                 row[:] = self._errors(true, numbers)
         plain = (errors <= RADII * radii) & (radii < np.inf)
@@ -347,7 +349,8 @@ class Certifier:
                 return Verdict(Outcome.UNDEFINED, true, error, bound)
             scale = max(scale, in_range)
         most = scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
-        if math.isinf(bound) and math.isinf(executed_bound):
+        # Balls of a half precision are soon infinite, where rounding is far from doing anything.
+        if fmt.bits >= 2 * LOST_BITS and math.isinf(bound) and math.isinf(executed_bound):
             most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
         lost = math.isinf(error) or error > most
         explained = error <= RADII * executed_bound or self._second_order

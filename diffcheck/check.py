@@ -30,7 +30,7 @@ from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
 from diffcheck.scale import Comparison, compare, random_seeds
-from diffcheck.search import Inputs, Settings, Source, find, inputs_of, is_at_scale
+from diffcheck.search import Inputs, Settings, Source, find, gather, inputs_of, is_at_scale
 from diffcheck.trace import VALUE, Trace
 from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.witness import numbers_to_try
@@ -250,24 +250,19 @@ def _drawn(
     case: Case, rows: Sequence[_Row], source: Source, settings: Settings, deadline: float, memory: Memory
 ) -> list[Drawn]:
     """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
-    found: list[Drawn] = []
     dtypes = list(dict.fromkeys(row.dtype for row in rows))
+    # What is drawn is within the bounds; rounding to a narrower dtype may take it out of them.
+    bounds_only = case.assume is None and not any(a.predicates for a in case.arguments) and "float64" in dtypes
 
-    def collect(drawn: Drawn) -> bool:
-        if time.perf_counter() > deadline:
-            return True  # the search ends
+    def inside(drawn: Drawn) -> bool:
+        if bounds_only and drawn.given is None:
+            return True
         try:
-            inside = any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+            return any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
         except DiffcheckError:
-            inside = True  # it is raised again, and reported, when a row is visited
-        if not inside:
-            hypothesis.reject()  # another one is drawn instead
-        found.append(drawn)
-        return False
+            return True  # it is raised again, and reported, when a row is visited
 
-    if rows:
-        find(source.strategy, collect, settings, phases=[Phase.generate], examples=source.most)
-    return found
+    return gather(source, inside, settings, deadline) if rows else []
 
 
 def _blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
@@ -368,7 +363,7 @@ def _note(row: _Row, evaluation: Evaluation) -> None:
     traced = evaluation.path.trace
     # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
     readable = evaluation.path.proof.status is not Status.LEFT
-    if row.largest is None or (readable and len(traced.unit_reference) > len(row.largest.unit_reference)):
+    if row.largest is None or (readable and len(traced.inputs) > len(row.largest.inputs)):
         row.largest = traced
 
 
@@ -433,6 +428,7 @@ def _smallest(
         replace(settings, examples=settings.examples + 20),
         phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
         key=_key(row, case_id, source) if settings.database else None,
+        first=first,
     )
     if slow:
         memory.smallest_exhausted = found or first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from types import CodeType
@@ -178,6 +178,7 @@ class Program:
     constants: tuple[Expr | _Accuracy, ...]
     size: int
     """How many outputs there are."""
+    _code: CodeType
     _run: Callable[[Sequence[arb], Sequence[arb], Selections], list[arb]]
     _constants_at: dict[int, tuple[arb, ...]]
 
@@ -188,6 +189,10 @@ class Program:
         if constants is None:
             constants = self._constants_at[precision] = tuple(map(_constant, self.constants))
         return self._run(values, constants, selections)
+
+    def within(self, arithmetic: Arithmetic) -> Program:
+        """The same `careful` program for another format."""
+        return replace(self, _run=_function(self._code, arithmetic))
 
 
 def _constant(node: Expr | _Accuracy) -> arb:
@@ -206,18 +211,24 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
     """Compiles the outputs as a function of the named variables."""
     outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
     writer = _Writer(outputs, inputs, arithmetic)
+    code = _code(writer.source)
+    run = _function(code, arithmetic)
+    return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), code, run, {})
+
+
+def _function(code: CodeType, arithmetic: Arithmetic) -> Any:
     scope: dict[str, Any] = {
         "pick": pick, "polygamma": polygamma, "log_gamma": log_gamma, "power": power, "atan2": arb.atan2,
         "any_order": _sum_within(arithmetic.largest) if arithmetic.largest else _sum_in_any_order, "rounded": _rounded,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
-    exec(_code(writer.source), scope)  # noqa: S102 - the writer made it, of numbers and names of its own
-    return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), scope["program"], {})
+    exec(code, scope)  # noqa: S102 - the writer made it, of numbers and names of its own
+    return scope["program"]
 
 
 @lru_cache(maxsize=1024)
 def _code(source: str) -> CodeType:
-    # The same formula in another dtype, or with other constants, is the same program.
+    # The same formula with other constants is the same program.
     return compile(source, "<diffcheck program>", "exec")
 
 

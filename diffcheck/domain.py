@@ -368,6 +368,8 @@ def _last_integer(bound: float, *, is_open: bool) -> float:
 
 def resolved(known: Argument, shapes: Shapes, arguments: Sequence[Argument]) -> Argument:
     """The argument with bounds that name an axis replaced by that axis' size."""
+    if not isinstance(known.lower, str) and not isinstance(known.upper, str):
+        return known
     sizes = {
         axis.text: size
         for other in arguments

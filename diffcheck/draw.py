@@ -1,4 +1,9 @@
-"""Hypothesis strategies for the inputs of a case: sizes, values over wide magnitudes, special values, cotangents."""
+"""Hypothesis strategies for the inputs of a case: sizes, values over wide magnitudes, special values, cotangents.
+
+Hypothesis spends more on a choice, on every layer of strategies above it and on an example than PyTorch on a small
+tensor. So an input is one strategy of plain integers, each of which stands for something, simpler things for smaller
+ones; and many inputs are one example (`SeveralInputs`).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 import torch
-from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from diffcheck.domain import Argument, Shapes, contains, resolved
@@ -24,14 +30,17 @@ _CHOSEN: Final = {"real": (2.0**-10, 2.0**12), "complex": (2.0**-10, 2.0**6)}
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 _MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
 """Numbers from -32 to 32, no two of them simple multiples of each other."""
-_SEEDS: Final = tuple(sorted((k / 128 + 0.003 for k in range(-640, 641)), key=abs))
+_SIMPLE_SEEDS: Final = (1.0, -1.0, 0.0, 2.0, -0.5, 3.0)
+_SEEDS: Final = (*_SIMPLE_SEEDS, *sorted((k / 128 + 0.003 for k in range(-640, 641)), key=abs))
 _MOST_INTEGER: Final = 3
 """Integers without bounds reach from -3 to 3."""
 
 _FILLER: Final = 0.625
 """What stands in memory between the entries of a tensor that is not contiguous."""
 
-Entries = tuple[float | int | bool, ...]
+Entries: TypeAlias = tuple[float | int | bool, ...]
+_Choose: TypeAlias = Callable[[int], int]
+"""Chooses an integer, from 0 up to the one that it is given."""
 
 
 class Layout(StrEnum):
@@ -59,6 +68,8 @@ class Drawn:
     """Whether some axis is long: then values are compared, and the identity is left to small sizes."""
     given: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
     """The tensors themselves, where somebody gave them; they may lie in memory as they like."""
+    choices: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    """The integers that Hypothesis chose for it: from them its strategy gives it again."""
 
     def __hash__(self) -> int:
         return hash((*self.entries.values(), self.seeds, self.layout))
@@ -66,11 +77,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A way to draw a number: an integer from 0 up, and what it stands for.
-
-    Hypothesis spends more on a choice and on every layer above it than PyTorch on a small tensor: an element takes one
-    integer, and a tensor is decoded at once. Smaller integers stand for simpler numbers.
-    """
+    """A way to draw a number: an integer from 0 up, and what it stands for."""
 
     largest: int
     decode: Callable[[int], float]
@@ -95,7 +102,10 @@ def _between(lower: float, upper: float, code: int) -> float:
 
 
 def _ways(known: Argument, special: Sequence[float]) -> list[_Way]:
-    """Ways to draw a real number within an argument's bounds: simple and special ones, moderate ones, any."""
+    """Ways to draw a real number within an argument's bounds: simple and special ones, moderate ones, any.
+
+    The first integers stand for the simple numbers in each, or Hypothesis could not go from one way to a simpler one.
+    """
     lower, upper = known.lower, known.upper
     assert not isinstance(lower, str) and not isinstance(upper, str)
     first = math.nextafter(lower, math.inf) if known.lower_open else lower
@@ -104,19 +114,32 @@ def _ways(known: Argument, special: Sequence[float]) -> list[_Way]:
     def inside(value: float) -> float:
         return min(max(value, first), last)
 
-    simple = [v for v in (*_SIMPLE, *special, lower, upper) if math.isfinite(v) and contains(known, v)]
-    unbounded = math.isinf(lower) and math.isinf(upper)
-    moderate = _MODERATE if unbounded else tuple(v for v in _MODERATE if contains(known, v))
-    ways = [_Way(len(v) - 1, v.__getitem__) for v in (tuple(dict.fromkeys(simple)), moderate) if v]
-    if unbounded:
-        ways.append(_Way(2**59 - 1, _wide))
+    if math.isinf(lower) and math.isinf(upper):
+        anything = _Way(2**59 - 1, _wide)
     elif math.isinf(upper):
-        ways.append(_Way(2**59 - 1, lambda code: inside(lower + abs(_wide(code)))))
+        anything = _Way(2**59 - 1, lambda code: inside(lower + abs(_wide(code))))
     elif math.isinf(lower):
-        ways.append(_Way(2**59 - 1, lambda code: inside(upper - abs(_wide(code)))))
+        anything = _Way(2**59 - 1, lambda code: inside(upper - abs(_wide(code))))
     else:
-        ways.append(_Way(2**59 - 1, lambda code: inside(_between(lower, upper, code))))
-    return ways
+        anything = _Way(2**59 - 1, lambda code: inside(_between(lower, upper, code)))
+    moderate = _moderate(first, last)
+    ways = [*([_Way(len(moderate) - 1, moderate.__getitem__)] if moderate else []), anything]
+    simple = [v for v in (*_SIMPLE, *special, lower, upper) if math.isfinite(v) and contains(known, v)]
+    if not simple:
+        return [*ways, _mixed(ways)]
+    simplest = _Way(len(set(simple)) - 1, tuple(dict.fromkeys(simple)).__getitem__)
+    return [simplest, *(_after(simplest, way) for way in (*ways, _mixed([simplest, *ways])))]
+
+
+def _after(simplest: _Way, way: _Way) -> _Way:
+    """Another way for the integers that one leaves over."""
+    count = simplest.largest + 1
+    return _Way(way.largest + count, lambda code: simplest.decode(code) if code < count else way.decode(code - count))
+
+
+@lru_cache(maxsize=64)
+def _moderate(first: float, last: float) -> tuple[float, ...]:
+    return tuple(v for v in _MODERATE if first <= v <= last)
 
 
 def _mixed(ways: Sequence[_Way]) -> _Way:
@@ -129,28 +152,24 @@ def _mixed(ways: Sequence[_Way]) -> _Way:
     return _Way(count * (max(w.largest for w in ways) + 1) - 1, decode)
 
 
-def _column(way: _Way, count: int) -> st.SearchStrategy[Entries]:
-    return st.tuples(*[st.integers(0, way.largest)] * count).map(lambda codes: tuple(map(way.decode, codes)))
-
-
-def _entries(known: Argument, count: int, special: Sequence[float]) -> st.SearchStrategy[Entries]:
-    lower, upper = known.lower, known.upper
-    assert not isinstance(lower, str) and not isinstance(upper, str)
+def _columns(known: Argument, count: int, special: Sequence[float]) -> Sequence[Callable[[_Choose], Entries]]:
+    """Ways to draw the entries of an argument."""
     if not known.differentiated:
         # One of three patterns: a trace serves one set of integers only, and a trace for every draw would be slow.
-        return st.integers(0, 2).map(lambda turn: _pattern(known, count, turn))
+        return [lambda _, turn=turn: _pattern(known, count, turn) for turn in range(3)]  # type: ignore[misc]
     ways = _ways(known, special)
-    mixed = _mixed(ways)
-    columns = [_column(way, count) for way in (*ways, mixed)]
-    if count > 1:
-        # Ties and repeated entries are where sorting, maxima and norms differ.
-        either = st.integers(0, mixed.largest)
-        columns.append(
-            st.tuples(either, either, st.integers(0, 2**count - 1)).map(
-                lambda drawn: tuple(mixed.decode(drawn[drawn[2] >> i & 1]) for i in range(count))
-            )
-        )
-    return st.one_of(columns)
+    mixed = ways[-1]
+
+    def column(way: _Way) -> Callable[[_Choose], Entries]:
+        return lambda choose: tuple([way.decode(choose(way.largest)) for _ in range(count)])
+
+    def tied(choose: _Choose) -> Entries:
+        """Ties and repeated entries are where sorting, maxima and norms differ."""
+        two = mixed.decode(choose(mixed.largest)), mixed.decode(choose(mixed.largest))
+        which = choose(2**count - 1)
+        return tuple([two[which >> i & 1] for i in range(count)])
+
+    return [*map(column, ways), *([tied] if count > 1 else [])]
 
 
 def _pattern(known: Argument, count: int, turn: int) -> Entries:
@@ -166,10 +185,49 @@ def _pattern(known: Argument, count: int, turn: int) -> Entries:
     return tuple(low + (turn + i * (turn + 1)) % (high - low + 1) for i in range(count))
 
 
-def cotangent_numbers() -> st.SearchStrategy[Entries]:
+class OneInput(SearchStrategy[Drawn]):
+    """An input as an example.
+
+    Args:
+        drawn: Makes it of the integers that it chooses.
+        size: How many elements it has at most.
+    """
+
+    def __init__(self, drawn: Callable[[_Choose], Drawn], size: int = 1) -> None:
+        super().__init__()
+        self._drawn = drawn
+        self.size = size
+
+    def do_draw(self, data: Any) -> Drawn:
+        """Called by Hypothesis."""
+        choices: list[int] = []
+
+        def choose(largest: int) -> int:
+            if not largest:
+                return 0
+            choices.append(data.draw_integer(0, largest))
+            return choices[-1]
+
+        drawn = self._drawn(choose)
+        return replace(drawn, choices=tuple(choices))
+
+
+class SeveralInputs(SearchStrategy[list[Drawn]]):
+    """Several inputs as one example."""
+
+    def __init__(self, each: OneInput, count: int) -> None:
+        super().__init__()
+        self._each, self._count = each, count
+
+    def do_draw(self, data: Any) -> list[Drawn]:
+        """Called by Hypothesis."""
+        return [self._each.do_draw(data) for _ in range(self._count)]
+
+
+def _cotangent_numbers(choose: _Choose) -> tuple[float, ...]:
     """Numbers for cotangents and tangents, signed and zero; a few are enough, taken in turn."""
-    simple = (1.0, -1.0, 0.0, 2.0, -0.5, 3.0)
-    return st.one_of([_column(_Way(len(v) - 1, v.__getitem__), 5) for v in (simple, _SEEDS)])
+    numbers = _SEEDS if choose(1) else _SIMPLE_SEEDS
+    return tuple([numbers[choose(len(numbers) - 1)] for _ in range(5)])
 
 
 def inputs(
@@ -179,7 +237,7 @@ def inputs(
     *,
     large: bool = False,
     layouts: Sequence[Layout] = tuple(Layout),
-) -> st.SearchStrategy[Drawn]:
+) -> OneInput:
     """Inputs of a case: one of the assignments of sizes, then entries, then numbers for cotangents.
 
     Args:
@@ -189,24 +247,23 @@ def inputs(
         large: Whether these sizes are too large for proofs.
         layouts: How they may lie in memory.
     """
-    # Built once: Hypothesis validates a strategy when it first sees it, and that costs more than drawing from it.
     per_shapes = [
-        st.builds(
-            Drawn,
-            st.just(shapes),
-            st.fixed_dictionaries(
-                {
-                    a.name: _entries(resolved(a, shapes, arguments), a.parts * math.prod(shapes[a.name]), special)
-                    for a in arguments
-                }
-            ),
-            cotangent_numbers(),
-            _layouts(layouts),
-            st.just(large),
-        )
+        {
+            a.name: _columns(resolved(a, shapes, arguments), a.parts * math.prod(shapes[a.name]), special)
+            for a in arguments
+        }
         for shapes in assignments
     ]
-    return st.integers(0, len(per_shapes) - 1).flatmap(per_shapes.__getitem__)
+    turns = _layouts(layouts)
+
+    def drawn(choose: _Choose) -> Drawn:
+        which = choose(len(assignments) - 1)
+        entries = {name: columns[choose(len(columns) - 1)](choose) for name, columns in per_shapes[which].items()}
+        seeds = _cotangent_numbers(choose)
+        return Drawn(assignments[which], entries, seeds, turns[choose(len(turns) - 1)], large)
+
+    sizes = [sum(map(math.prod, shapes.values())) for shapes in assignments]
+    return OneInput(drawn, max([1, *sizes]))
 
 
 def at(
@@ -223,18 +280,19 @@ def at(
     )
 
 
-def around(values: Mapping[str, Tensor], *, large: bool = False) -> st.SearchStrategy[Drawn]:
+def around(values: Mapping[str, Tensor], *, large: bool = False) -> OneInput:
     """A given input, with cotangents that are drawn."""
     given = at(values, (1.0,), large=large)
-    return st.builds(
-        lambda seeds, layout: replace(given, seeds=seeds, layout=layout), cotangent_numbers(), _layouts(tuple(Layout))
+    turns = _layouts(tuple(Layout))
+    return OneInput(
+        lambda choose: replace(given, seeds=_cotangent_numbers(choose), layout=turns[choose(len(turns) - 1)])
     )
 
 
-def _layouts(allowed: Sequence[Layout]) -> st.SearchStrategy[Layout]:
-    """Contiguous in half of all draws, where it is allowed."""
+def _layouts(allowed: Sequence[Layout]) -> list[Layout]:
+    """Layouts to choose from: contiguous in half of all draws, where it is allowed."""
     others = [layout for layout in allowed if layout is not Layout.CONTIGUOUS]
-    return st.sampled_from([Layout.CONTIGUOUS] * (max(1, len(others)) if len(others) < len(allowed) else 0) + others)
+    return [Layout.CONTIGUOUS] * (max(1, len(others)) if len(others) < len(allowed) else 0) + others
 
 
 def sweep(arguments: Sequence[Argument], shapes: Shapes, special: Sequence[float]) -> list[Drawn]:

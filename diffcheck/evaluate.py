@@ -39,7 +39,7 @@ from diffcheck.identity import Proof, Status, prove
 from diffcheck.rule import named
 from diffcheck.rules.complexes import parts_of
 from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Source
-from diffcheck.trace import Run, Trace, trace, trace_textbook
+from diffcheck.trace import Derived, Run, Trace, trace, trace_textbook
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in config.DTYPES}
 """By the names that options give them."""
@@ -67,6 +67,9 @@ class Memory:
     paths: dict[tuple[object, ...], list[Path]] = field(default_factory=dict)
     explained: dict[tuple[object, ...], Path] = field(default_factory=dict)
     """Traces by row, shape, layout and path that were right where the first one was not."""
+    derived: Derived = field(default_factory=dict)
+    checks: dict[tuple[object, ...], Program] = field(default_factory=dict)
+    """What compares a trace's values with the kernels', by formula."""
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict)
     certifiers: dict[tuple[object, ...], Certifier] = field(default_factory=dict)
     operations: Budget = field(default_factory=Budget)
@@ -213,7 +216,7 @@ def _input_for(mode: str, case: Case, dtype: str, drawn: Drawn, memory: Memory) 
     return stacked(case, given, COMPANIONS) if given is not None and under_vmap(mode) else given
 
 
-_REMEMBERED: Final = 64
+_REMEMBERED: Final = 256
 
 
 def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
@@ -297,10 +300,10 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             case, given.values, _reference_trace(case, dtype, given, memory), memory.operations
         )
     else:
-        traced, run = trace(case, mode, given.values, seeding, memory.operations, twice=twice)
+        traced, run = trace(case, mode, given.values, seeding, memory.operations, derived=memory.derived, twice=twice)
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = given.entries + flat(kept)
-    check_values(traced, run, point, fmt)
+    check_values(traced, run, point, fmt, memory.checks)
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
     programs = (traced.variables, *formulas, plain(mode) in SECOND_ORDER)
@@ -360,9 +363,7 @@ def _at(case: Case, mode: str, placed: _Placed, memory: Memory) -> Evaluation:
 
 
 def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -> list[Evaluation]:
-    """Of inputs that one trace serves; nothing if not all of them went well, or if there is nothing to share."""
-    if len(placed) == 1:
-        return []
+    """Of inputs that one trace serves; nothing if not all of them went well."""
     path = placed[0].path
     try:
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
@@ -407,8 +408,17 @@ def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Sour
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -> None:
+def check_values(
+    traced: Trace, run: Run, point: Sequence[float], fmt: Format, known: dict[tuple[object, ...], Program]
+) -> None:
     """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
+
+    Args:
+        traced: What the rules say.
+        run: What the kernels computed.
+        point: The values of the trace's variables.
+        fmt: In which they computed.
+        known: The programs of earlier traces, and of this one: in another dtype it is the same.
 
     Raises:
         WrongRule: A rule that somebody gave is not what its operation computed.
@@ -416,14 +426,14 @@ def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -
         RuleError: They differ all the same.
     """
     for applied in run.applied:
-        _check_applied(applied, traced, point, fmt)
+        _check_applied(applied, traced, point, fmt, known)
     pairs: list[tuple[str, Any, float]] = []
     outputs = [v for y in run.outputs for v in flat([y])]
     if outputs:  # the textbook's gradient computes none
         pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
     derivatives = flat(run.derivatives)
     pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
-    differing = _first_differing([e for _, e, _ in pairs], [v for _, _, v in pairs], traced, point, fmt)
+    differing = _first_differing([e for _, e, _ in pairs], [v for _, _, v in pairs], traced, point, fmt, known)
     if differing is not None:
         what, _, kernel = pairs[differing[0]]
         raise RuleError(
@@ -432,10 +442,12 @@ def check_values(traced: Trace, run: Run, point: Sequence[float], fmt: Format) -
         )
 
 
-def _check_applied(applied: Applied, traced: Trace, point: Sequence[float], fmt: Format) -> None:
+def _check_applied(
+    applied: Applied, traced: Trace, point: Sequence[float], fmt: Format, known: dict[tuple[object, ...], Program]
+) -> None:
     numbers = torch.view_as_real(applied.computed) if applied.computed.is_complex() else applied.computed
     computed = [float(v) for v in numbers.reshape(-1).tolist()]
-    differing = _first_differing(parts_of(applied.shadow), computed, traced, point, fmt)
+    differing = _first_differing(parts_of(applied.shadow), computed, traced, point, fmt, known)
     if differing is None:
         return
     position, stated = differing
@@ -455,11 +467,19 @@ def _check_applied(applied: Applied, traced: Trace, point: Sequence[float], fmt:
 
 
 def _first_differing(
-    formulas: Sequence[Expr], numbers: Sequence[float], traced: Trace, point: Sequence[float], fmt: Format
+    formulas: Sequence[Expr],
+    numbers: Sequence[float],
+    traced: Trace,
+    point: Sequence[float],
+    fmt: Format,
+    known: dict[tuple[object, ...], Program],
 ) -> tuple[int, str] | None:
     """The first formula whose value is not the number beside it, whatever the rounding, and its value."""
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-    balls = compile_graph(formulas, traced.variables, careful)([arb(v) for v in point], fmt.bits, Selections())
+    key = (traced.variables, *formulas)
+    if key not in known:
+        known[key] = compile_graph(formulas, traced.variables, careful)
+    balls = known[key].within(careful)([arb(v) for v in point], fmt.bits, Selections())
     for position, (number, ball) in enumerate(zip(numbers, balls, strict=True)):
         if not math.isfinite(number) or not ball.is_finite():
             continue

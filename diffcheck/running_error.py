@@ -40,14 +40,18 @@ _STEP: Final = 2.0**-30
 _NOISE: Final = 2.0**-50
 """Such a part of a value may be rounding."""
 
-_erf, _erfc = np.vectorize(math.erf, [float]), np.vectorize(math.erfc, [float])
+
+def _each(function: Callable[[float], float]) -> Callable[[Floats], Floats]:
+    """A function of numbers as one of arrays."""
+    return lambda x: np.array(list(map(function, x.ravel().tolist())), dtype=float).reshape(x.shape)
+
 
 _FUNCTIONS: Final[dict[str, Callable[[Floats], Floats]]] = {
     "sqrt": np.sqrt, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "erf": _erf, "erfc": _erfc,
+    "erf": _each(math.erf), "erfc": _each(math.erfc),
 }  # fmt: skip
 """What NumPy and the standard library compute of `diffcheck.heads`; graphs with other functions are left to balls."""
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import SkipTest
 
 import hypothesis
 import hypothesis.core
 from hypothesis import Phase
+from hypothesis.database import ExampleDatabase, choices_to_bytes
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 from hypothesis.internal.conjecture import providers
+from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from diffcheck import draw
 from diffcheck.case import Case
 from diffcheck.config import FIRST_ORDER, USUAL_DTYPES
 from diffcheck.domain import Shapes, large_assignments
-from diffcheck.draw import Drawn, Layout
+from diffcheck.draw import Drawn, Layout, OneInput, SeveralInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,14 @@ class Settings:
     """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 
 
+_TOGETHER: Final = 8
+"""Inputs that are drawn as one example of Hypothesis', at most."""
+_MOST_TOGETHER: Final = 256
+"""Elements that are drawn as one example, at most, unless an input has more: Hypothesis gives up on long examples."""
+_SIMPLE: Final = 2
+"""Of the examples, the first ones hold little but the simplest input."""
+_TURNS: Final = 10
+"""So often is looked for more where a domain accepts few inputs."""
 _GIVEN_EXAMPLES: Final = 10
 """Cotangents that are drawn for an input that was given."""
 _MOST_TRACED: Final = 512
@@ -65,8 +76,9 @@ class Source:
 
     name: str
     """Of the database entry where what disagreed is kept; the same in every run."""
-    strategy: Any
+    strategy: OneInput
     most: float = math.inf
+    """Inputs that are drawn from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +137,113 @@ def is_at_scale(case: Case, values: Mapping[str, Tensor]) -> bool:
     return case.kernel is not None and sum(v.numel() for v in values.values()) > _MOST_TRACED
 
 
+def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, deadline: float) -> list[Drawn]:
+    """As many different inputs as are asked for; fewer if few are accepted, or if there is no time for more."""
+    most = int(min(asked.examples, source.most))
+    together = min(most, _TOGETHER, max(1, _MOST_TOGETHER // source.strategy.size))
+    strategy = SeveralInputs(source.strategy, together)
+    found: dict[tuple[int, ...], Drawn] = {}
+
+    def collect(drawn: list[Drawn]) -> bool:
+        for one in drawn:
+            if time.perf_counter() > deadline:
+                return True  # the search ends
+            if len(found) < most and one.choices not in found and accepted(one):
+                found[one.choices] = one
+        return False
+
+    for turn in range(_TURNS):
+        # No more than are needed: Hypothesis begins with simple examples, a tenth of all that it may try.
+        examples = math.ceil((most - len(found)) / together) + _SIMPLE
+        seed = None if asked.seed is None else asked.seed + turn * 2**32
+        _found(strategy, collect, replace(asked, seed=seed), phases=[Phase.generate], examples=examples)
+        if len(found) == most or time.perf_counter() > deadline:
+            break
+    return list(found.values())
+
+
 def find(
-    strategy: Any,
+    strategy: OneInput,
     condition: Callable[[Drawn], bool],
     asked: Settings,
     *,
     phases: Sequence[Phase],
     examples: float = math.inf,
     key: bytes | None = None,
+    first: Drawn | None = None,
 ) -> Drawn | None:
-    """The smallest input with a property, of at most so many as are asked for, or None."""
-    database: dict[str, Any] = {} if key is not None else {"database": None}
-    most = int(min(asked.examples, examples))
+    """The smallest input with a property, of at most so many as are asked for, or None.
+
+    Args:
+        strategy: Where they are drawn from.
+        condition: The property.
+        asked: The seed, and how many examples at most.
+        phases: Of Hypothesis.
+        examples: If that is fewer.
+        key: Under which what has the property is kept, and looked for.
+        first: An input with the property, to begin with.
+    """
+    database = None if key is None else (asked.profile or hypothesis.settings()).database
+    if first is not None and first.choices:
+        database = _Beginning(first.choices, database, reads=Phase.reuse in phases)
+        phases, key = list({Phase.reuse, *phases}), key or b"first"
+    most = min(asked.examples, examples)
+    found: Drawn | None = _found(
+        strategy, condition, asked, phases=phases, examples=most, database=database, database_key=key
+    )
+    return found
+
+
+def _found(
+    strategy: SearchStrategy[Any],
+    condition: Callable[[Any], bool],
+    asked: Settings,
+    *,
+    phases: Sequence[Phase],
+    examples: float,
+    database: ExampleDatabase | None = None,
+    database_key: bytes | None = None,
+) -> Any:
+    """What `hypothesis.find` finds, or None."""
     settings = hypothesis.settings(
-        asked.profile, max_examples=most, phases=phases, deadline=None, derandomize=False, **database
+        asked.profile,
+        max_examples=int(examples),
+        phases=phases,
+        deadline=None,
+        derandomize=False,
+        database=database,
     )
     with _forced(asked.seed), _without_constants():
         try:
-            found: Drawn = hypothesis.find(strategy, condition, settings=settings, database_key=key)
+            return hypothesis.find(strategy, condition, settings=settings, database_key=database_key)
         except (NoSuchExample, Unsatisfiable, SkipTest):  # SkipTest: nothing is known that could be tried again
             return None
-    return found
+
+
+class _Beginning(ExampleDatabase):
+    """A database in which an input is found before all others."""
+
+    def __init__(self, choices: Sequence[int], kept: ExampleDatabase | None, *, reads: bool) -> None:
+        super().__init__()
+        # One choice too many, and Hypothesis does not take it for the smallest one of an earlier run: it shrinks it.
+        self._first = choices_to_bytes((*choices, 0))
+        self._kept, self._reads = kept, reads
+
+    def fetch(self, key: bytes) -> Iterable[bytes]:
+        """What is tried: the input first."""
+        yield self._first
+        if self._kept is not None and self._reads:
+            yield from self._kept.fetch(key)
+
+    def save(self, key: bytes, value: bytes) -> None:
+        """Keeps what has the property."""
+        if self._kept is not None:
+            self._kept.save(key, value)
+
+    def delete(self, key: bytes, value: bytes) -> None:
+        """Forgets what does not have it any more."""
+        if self._kept is not None:
+            self._kept.delete(key, value)
 
 
 @contextlib.contextmanager

@@ -155,6 +155,8 @@ class Shadows(TorchDispatchMode):
         self._given = given or {}
         self._sources = sources
         self._rules = rules
+        self._found: dict[tuple[str, bool], Rule | None] = {}
+        """Rules that were looked up, by operation and whether numbers are complex."""
         self._bits = bits
         self._budget = budget or Budget()
         self._state = _State()
@@ -253,7 +255,10 @@ class Shadows(TorchDispatchMode):
             return func(*args, **kwargs)
         op = operation(func)
         self._spend(op)
-        tensors = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        if op.about_layout:
+            return func(*args, **kwargs)
+        positional = tensors_in(args)
+        tensors = positional + tensors_in(kwargs) if kwargs else positional
         if any(t.is_meta for t in tensors):
             return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
         live = any(map(self.is_live, tensors))
@@ -282,7 +287,7 @@ class Shadows(TorchDispatchMode):
             self._follow(func, op, stand_in, before, arguments_in_full(func, args, kwargs), result)
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
-        elif result is not None and not op.about_layout:
+        elif result is not None:
             raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
         return result
 
@@ -343,14 +348,16 @@ class Shadows(TorchDispatchMode):
             case "guarded":
                 return lambda result: rule.apply(Decisions(args, result, self.record), *shadows, **options)
 
-    def _rule(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rule | None:
-        dtypes = [t.dtype for t in tensors_in(args)]
-        if isinstance(kwargs.get("dtype"), torch.dtype):
-            dtypes.append(kwargs["dtype"])
-        is_complex = any(dtype.is_complex for dtype in dtypes) or any(isinstance(a, complex) for a in args)
-        names = [f"complex.{name}" for name in op.rule_names] if is_complex else [*op.rule_names]
-        names += [] if is_complex else [f"complex.{name}" for name in op.rule_names]
-        return next((self._rules[name] for name in names if name in self._rules), None)
+    def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
+        wanted = kwargs.get("dtype")
+        is_complex = any(t.is_complex() for t in tensors_in(args)) or any(isinstance(a, complex) for a in args)
+        is_complex |= isinstance(wanted, torch.dtype) and wanted.is_complex
+        key = op.text, is_complex
+        if key not in self._found:
+            names = [f"complex.{name}" for name in op.rule_names] if is_complex else [*op.rule_names]
+            names += [] if is_complex else [f"complex.{name}" for name in op.rule_names]
+            self._found[key] = next((self._rules[name] for name in names if name in self._rules), None)
+        return self._found[key]
 
     def _read_all(self, value: Any) -> Any:
         """An argument with its tensors replaced by their shadows."""
@@ -711,6 +718,9 @@ def _covers(tensor: Tensor, size: int) -> bool:
 
 def _strided(storage: _Storage, tensor: Tensor) -> Array:
     """The cells beside a tensor, shaped like it; of complex numbers, with a last axis for the two parts."""
+    whole = storage.shadow.size == tensor.numel() and storage.itemsize == tensor.element_size()
+    if whole and tensor.is_contiguous() and not tensor.is_complex():  # as most are
+        return storage.shadow.reshape(tensor.shape)
     if storage.itemsize != _cell_size(tensor):
         raise Unsupported("view(dtype)", "the same bytes are read as another type")
     cells, parts = storage.shadow, _parts(tensor)

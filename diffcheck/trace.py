@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,6 +34,9 @@ from diffcheck.rules.registry import Array, elements
 from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Guard, Shadows, Source, symbols_of
 from diffcheck.verdict import Mistake
 
+Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
+"""References, by the mode, the outputs, and the cotangents or tangents."""
+
 VALUE: Final = "value"
 """The mode in which a kernel's value is compared with its reference's: nothing is differentiated."""
 
@@ -45,7 +49,7 @@ class Entry:
     index: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trace:
     """What one run says about every input that has its shapes and satisfies its guards."""
 
@@ -60,11 +64,18 @@ class Trace:
     """The reference, per entry."""
     outputs: tuple[Expr, ...]
     """The function's value, per element of its outputs."""
-    unit_reference: tuple[Expr, ...]
-    """The gradient of the sum of the outputs, per entry of the inputs."""
+    summed: tuple[Expr, ...]
+    """The outputs' values of which the derivative is taken."""
+    inputs: tuple[Expr, ...]
+    """The entries of the differentiated inputs."""
     guards: tuple[Guard, ...]
     custom: tuple[str, ...] = ()
     """The operations in it that are a `torch.library.custom_op`."""
+
+    @cached_property
+    def unit_reference(self) -> tuple[Expr, ...]:
+        """The gradient of the sum of the outputs, per entry of the inputs."""
+        return tuple(derive.pull_back(self.summed, [ONE] * len(self.summed), self.inputs))
 
     @property
     def path(self) -> tuple[bool, ...]:
@@ -255,6 +266,7 @@ def trace(
     budget: Budget | None = None,
     sources: dict[Expr, Source] | None = None,
     *,
+    derived: Derived | None = None,
     twice: bool = True,
 ) -> tuple[Trace, Run]:
     """Runs a case once under shadow memory.
@@ -266,6 +278,7 @@ def trace(
         seeds_for: Gives cotangents or tangents.
         budget: What the trace may spend.
         sources: Filled with the lines of the user's that computed what.
+        derived: The references of earlier traces of the case, and of this one: in another dtype it is the same.
         twice: Whether derivatives are also compared with those of another run.
 
     Raises:
@@ -316,15 +329,20 @@ def trace(
     counted = len(parts_of(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]
     firsts = seeding.first[-counted:] if mode == "accumulate" else seeding.first
+    key = (mode, *differentiated, *firsts, *seeding.second)
+    derived = {} if derived is None else derived
+    if key not in derived:
+        derived[key] = _reference(mode, differentiated, flat_inputs, firsts, seeding.second)
     return (
         Trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.all),
             seeds=tuple(seeding.names),
             entries=_entries(_owners(mode, real, output_names(len(run.outputs))), run.derivatives),
             executed=tuple(e for cells in executed for e in parts_of(cells)),
-            reference=_reference(mode, differentiated, flat_inputs, firsts, seeding.second),
+            reference=derived[key],
             outputs=tuple(outputs),
-            unit_reference=tuple(derive.pull_back(differentiated, units[-counted:], flat_inputs)),
+            summed=tuple(e for e, unit in zip(differentiated, units[-counted:], strict=True) if unit is ONE),
+            inputs=tuple(flat_inputs),
             guards=shadows.guards,
             custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
         ),
@@ -364,7 +382,8 @@ def trace_textbook(
             executed=tuple(e for array in cells for e in parts_of(array)),
             reference=reference.unit_reference,
             outputs=reference.outputs,
-            unit_reference=reference.unit_reference,
+            summed=reference.summed,
+            inputs=reference.inputs,
             guards=(*reference.guards, *shadows.guards),
         ),
         Run((), tuple(said), shadows.applied),

@@ -82,9 +82,11 @@ def _forked(
 def _prepare() -> None:
     import torch
 
+    from diffcheck import dynamo
     from diffcheck.rules import table
 
     table()
+    dynamo.not_imported()
     # On tensors of a few elements PyTorch's threads only wait for each other.
     torch.set_num_threads(1)
     # What is imported stays: the collector need not look at half a million of PyTorch's and SymPy's objects again.

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -69,3 +71,31 @@ def test_processes_change_nothing(tmp_path: Path) -> None:
     one = run(tmp_path, "-j", "1", "-k", "not dies")
     two = run(tmp_path, "-j", "2", "-k", "not dies")
     assert settled(one) == settled(two)
+
+
+WITHOUT_COMPILER = """
+import sys
+import torch
+from torch.autograd import forward_ad
+from diffcheck import dynamo
+
+def derivative(f):
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(f(forward_ad.make_dual(torch.tensor(3.0), torch.tensor(1.0)))).tangent.item()
+
+f = lambda x: 2 * x * x + 3
+{prepare}
+assert derivative(f) == 12.0
+print("torch._dynamo" in sys.modules)
+assert torch.compile(f, backend="eager")(torch.tensor(3.0)).item() == 21.0
+assert derivative(f) == 12.0
+"""
+
+
+@pytest.mark.parametrize(("prepare", "imported"), [("dynamo.not_imported()", "False"), ("", "True")])
+def test_forward_mode_imports_no_compiler(prepare: str, imported: str):
+    """And the compiler still works: PyTorch alone would have imported it, which is why it is kept from that."""
+    code = WITHOUT_COMPILER.replace("{prepare}", prepare)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == [imported], ended.stderr
+    assert ended.returncode == 0, ended.stderr

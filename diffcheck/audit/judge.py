@@ -154,7 +154,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
     computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
     point = flat(list(values.values())) + flat(seeds.kept)
     fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
-    check_values(traced, run, point, fmt)
+    check_values(traced, run, point, fmt, {})
     certifier = Certifier(
         traced.variables,
         traced.reference,

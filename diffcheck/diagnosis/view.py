@@ -86,12 +86,12 @@ class View:
     @cached_property
     def inputs(self) -> list[Expr]:
         """The entries of the differentiated inputs."""
-        return self.variables[: len(self.trace.unit_reference)]
+        return self.variables[: len(self.trace.inputs)]
 
     @cached_property
     def seeds(self) -> list[Expr]:
         """The entries of the cotangents and tangents."""
-        return self.variables[len(self.trace.unit_reference) :]
+        return self.variables[len(self.trace.inputs) :]
 
     @cached_property
     def groups(self) -> dict[str, Group]:

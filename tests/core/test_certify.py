@@ -76,7 +76,7 @@ def hold(certifier: Certifier, forms: Sequence[Any], names: Sequence[str], point
             sharp, decided = certifier._sharpened(position, point, ball, 0.0)
             assert decided, where
             assert contains(sharp, truth, mpmath.mpf(10) ** -290), where
-            ulp = mpmath.mpf(DOUBLE.ulp(float(truth)) if abs(truth) < DOUBLE.largest else DOUBLE.largest)
+            ulp = mpmath.mpf(DOUBLE.ulp(float(truth))) if abs(truth) < DOUBLE.largest else abs(truth)
             assert exact(sharp.rad()) <= ulp / 2**20, f"{where}: {sharp}"
     return found, missing
 

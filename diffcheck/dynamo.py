@@ -1,0 +1,40 @@
+"""Keeps PyTorch from importing its compiler for nothing, which takes as long as importing PyTorch.
+
+Forward mode of `2 * x` asks a Python function of PyTorch's for a shape, whose decorator imports torch._dynamo at the
+first call, to say that it is to leave the function alone. It remembers the answer as an attribute of the function,
+which here is written down beforehand: the function itself, as there is no compiler.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch._compile import _disable_dynamo
+from torch._decomp import decomposition_table
+
+
+def not_imported() -> None:
+    """Lets the functions that PyTorch calls when it differentiates run without the compiler.
+
+    For a process of our own. If the compiler is there already, or PyTorch does it in another way, nothing happens.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    for function in _guarded():
+        setattr(function, "__dynamo_disable", function)
+
+
+def _guarded() -> Iterator[Callable[..., Any]]:
+    """What stands behind that decorator."""
+    decorated = _disable_dynamo(lambda: None).__code__
+    if "fn" not in decorated.co_freevars:
+        return
+    place = decorated.co_freevars.index("fn")
+    for outermost in decomposition_table.values():
+        layer: Any = outermost
+        while layer is not None:
+            if getattr(layer, "__code__", None) is decorated:
+                yield layer.__closure__[place].cell_contents
+            layer = getattr(layer, "__wrapped__", None)
