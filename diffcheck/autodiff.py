@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._vmap_internals import _vmap
 from torch.autograd import forward_ad
-from torch.func import jvp
+from torch.func import jvp, vjp, vmap
 from torch.utils._pytree import tree_flatten
 
 Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
@@ -30,11 +30,11 @@ def import_forward_mode() -> None:
 
 
 def outputs_of(result: Any) -> list[Tensor]:
-    """The floating-point tensors that a function returned, in order."""
+    """The real and complex tensors that a function returned, in order."""
     if type(result) is Tensor:  # as most are: asking what it is an instance of costs as much as adding two of them
-        return [result] if result.dtype.is_floating_point else []
+        return [result] if result.is_floating_point() or result.is_complex() else []
     parts = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
-    return [t for t in parts if isinstance(t, Tensor) and t.dtype.is_floating_point]
+    return [t for t in parts if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())]
 
 
 def materialized(tensor: Tensor) -> Tensor:
@@ -240,6 +240,63 @@ def forward_over_forward(
     seconds_of: Any = jvp  # with `has_aux` it returns three things, which its annotation does not say
     _, seconds, outputs = seconds_of(tangent, moving, (*seconds_for(inputs), *seconds_for(tangents)), has_aux=True)
     return list(outputs), list(seconds)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several inputs at once
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def each_under_vmap(
+    mode: str, function: Function, inputs: Sequence[Tensor], firsts_for: SeedsFor, seconds_for: SeedsFor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`torch.func.vmap` of a derivative: the outputs and the derivatives at several inputs.
+
+    Args:
+        mode: `reverse`, `forward`, or one of `SECOND_ORDER`: `torch.func.vjp` and `torch.func.jvp`, one of the other.
+        function: Takes the differentiated inputs.
+        inputs: Tensors that do not require gradients, each with a first axis along which they are several.
+        firsts_for: Gives a cotangent per output, or a tangent per input, with that axis.
+        seconds_for: Gives what the derivative is differentiated with, with that axis; see `SECOND_ORDER`.
+
+    Returns:
+        Tensors with that axis, in the order of the mode without vmap.
+    """
+    outer, _, inner = mode.rpartition("-over-")
+    count = len(inputs)
+
+    def value(*primals: Tensor) -> tuple[Tensor, ...]:
+        return tuple(outputs_of(function(primals)))
+
+    def first(*both: Tensor) -> tuple[Tensor, ...]:
+        return _differentiated(inner, value, both[:count], both[count:])
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        outputs = vmap(value)(*inputs)
+        firsts = firsts_for(inputs if inner == "forward" else outputs)
+        moving = (*inputs, *firsts)
+        if not outer:
+            return list(outputs), list(vmap(first)(*moving))
+        if outer == "forward":
+            seconds = [*seconds_for(inputs), *seconds_for(firsts)]
+        else:
+            seconds = [*seconds_for(outputs if inner == "forward" else inputs)]
+
+        def second(*all_three: Tensor) -> tuple[Tensor, ...]:
+            return _differentiated(outer, first, all_three[: len(moving)], all_three[len(moving) :])
+
+        return list(outputs), list(vmap(second)(*moving, *seconds))
+
+
+def _differentiated(
+    how: str, function: Callable[..., tuple[Tensor, ...]], primals: tuple[Tensor, ...], seeds: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    if how == "forward":
+        moved: tuple[Tensor, ...] = jvp(function, primals, seeds)[1]
+        return moved
+    found: tuple[Tensor, ...] = vjp(function, *primals)[1](seeds)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
-from diffcheck.draw import Drawn, Layout, copied, laid_out, taken_in_turn
+from diffcheck.draw import Drawn, Layout, admits, copied, laid_out, taken_in_turn
 from diffcheck.trace import differentiate_each, textbook_gradients
 
 TEXTBOOK: Final = "gradient"
@@ -30,6 +30,38 @@ class Input:
     """By argument."""
     entries: list[float]
     """Of the differentiated arguments."""
+
+
+def stacked(case: Case, given: Input, companions: Sequence[Callable[[Tensor], Tensor]]) -> Input:
+    """An input and another one along a new first axis, for the modes under vmap.
+
+    Args:
+        case: The case.
+        given: The input.
+        companions: What may be made of each differentiated argument to get another input: the first that gives one in
+            the case's domain is taken, and the input itself if none does.
+    """
+    names = [a.name for a in case.differentiated]
+    for companion in (*companions, Tensor.clone):
+        other = {n: companion(given.values[n]) for n in names}
+        if admits(case.arguments, given.drawn.shapes, {**given.values, **other}, case.assume):
+            break
+    both = {n: laid_out(torch.stack([given.values[n], other[n]]), given.drawn.layout) for n in names}
+    return Input(given.drawn, {**given.values, **both}, flat(list(both.values())))
+
+
+def scaled(tensor: Tensor) -> Tensor:
+    """Three quarters of it: positive numbers stay positive, and matrices positive definite."""
+    return tensor * 0.75
+
+
+def rolled(tensor: Tensor) -> Tensor:
+    """Its entries, each in the place of the next."""
+    return tensor.reshape(-1).roll(1).reshape(tensor.shape)
+
+
+COMPANIONS: Final[tuple[Callable[[Tensor], Tensor], ...]] = (lambda x: scaled(rolled(x)), scaled, rolled)
+"""See `stacked`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +99,7 @@ def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
     """Gives the drawn cotangents or tangents, and leaves them in `kept`."""
 
     def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
-        found = taken_in_turn(drawn.seeds, like, sum(t.numel() for t in kept), drawn.layout)
+        found = taken_in_turn(drawn.seeds, like, sum(_count(t.shape, t.dtype) for t in kept), drawn.layout)
         kept.extend(found)
         return found
 
@@ -83,9 +115,13 @@ def _seeds_of(inputs: Sequence[Input], forms: Forms) -> tuple[list[list[float]],
     seeds: list[list[Tensor]] = [[] for _ in inputs]
     position = 0
     for shape, dtype in forms:
-        count = math.prod(shape)
-        block = torch.tensor([_in_turn(x.drawn, position, count) for x in inputs], dtype=dtype)
-        rows = zip(inputs, block.tolist(), block.view(len(inputs), *shape).unbind(), strict=True)
+        count = _count(shape, dtype)
+        block = torch.tensor([_in_turn(x.drawn, position, count, dtype) for x in inputs], dtype=dtype.to_real())
+        if dtype.is_complex:
+            several = torch.view_as_complex(block.view(len(inputs), *shape, 2))
+        else:
+            several = block.view(len(inputs), *shape)
+        rows = zip(inputs, block.tolist(), several.unbind(), strict=True)
         for i, (x, entries, seed) in enumerate(rows):
             numbers[i].extend(entries)
             own = x.drawn.layout
@@ -94,10 +130,16 @@ def _seeds_of(inputs: Sequence[Input], forms: Forms) -> tuple[list[list[float]],
     return numbers, seeds
 
 
-def _in_turn(drawn: Drawn, start: int, count: int) -> list[float]:
+def _count(shape: Sequence[int], dtype: torch.dtype) -> int:
+    """How many real numbers a tensor holds."""
+    return math.prod(shape) * (2 if dtype.is_complex else 1)
+
+
+def _in_turn(drawn: Drawn, start: int, count: int, dtype: torch.dtype) -> list[float]:
     own, period = drawn.seeds, len(drawn.seeds)
     if drawn.layout is Layout.EXPANDED:
-        return [own[start % period]] * count
+        parts = 2 if dtype.is_complex else 1
+        return [own[(start + i % parts) % period] for i in range(count)]
     return [own[(start + i) % period] for i in range(count)]
 
 
@@ -124,13 +166,14 @@ def _computed(case: Case, mode: str, inputs: Sequence[Input], seeding: Sequence[
 
 
 def flat(parts: Sequence[Tensor]) -> list[float]:
-    """The entries of tensors as numbers, in row-major order."""
-    if len(parts) == 1:
+    """The entries of tensors as numbers, in row-major order; of complex ones both parts, in turn."""
+    if len(parts) == 1 and not parts[0].is_complex():
         dimensions = parts[0].dim()
         if dimensions < 2:
             found: Any = parts[0].tolist()
             return found if dimensions else [found]
     entries: list[float] = []
     for tensor in parts:
-        entries.extend(tensor.detach().reshape(-1).tolist())
+        real = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
+        entries.extend(real.reshape(-1).tolist())
     return entries

@@ -74,6 +74,11 @@ class Case:
         return self if self.kernel is None else replace(self, function=self.kernel, kernel=None)
 
     @cached_property
+    def is_complex(self) -> bool:
+        """Whether some argument holds complex numbers."""
+        return any(a.kind == "complex" for a in self.arguments)
+
+    @cached_property
     def differentiated(self) -> tuple[Argument, ...]:
         """The arguments with respect to which derivatives are taken."""
         return tuple(a for a in self.arguments if a.differentiated)
@@ -206,7 +211,7 @@ def _declare(
         arguments += parameters
     if not any(a.differentiated for a in arguments):
         raise DeclarationError(
-            f"case {name!r} has nothing to differentiate: none of its arguments is a Float tensor"
+            f"case {name!r} has nothing to differentiate: none of its arguments is a Float or Complex tensor"
             + (f" ({', '.join(a.name for a in arguments)})" if arguments else "")
         )
     _check_predecessor(name, arguments, preceded_by, clear=clear)

@@ -16,18 +16,19 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-import torch
 from flint import arb
 
-from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Arithmetic, Program, Selections, compile_graph
+from diffcheck.compiler import BOUNDED, EXACT, ONE, UNIT, ZERO, Program, Selections, compile_graph
 from diffcheck.expr import Expr, symbols
-from diffcheck.running_error import Floats, RunningError, running_error
+from diffcheck.formats import Format
+from diffcheck.running_error import RunningError, running_error
 
 RADII: Final = 4.0
 """How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
 operations differently from the reference and fuse some; in `docs/how-it-works.md` stands what was measured."""
 LOST_BITS: Final = 10
-"""An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS."""
+"""An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS; in
+a format of fewer than 20 bits, by one that takes half of them."""
 _FIRST_BITS: Final = 64
 """The precision at which the reference is evaluated first: 11 bits more than float64 has, and one machine word."""
 _FAR_NARROWER: Final = 2**20
@@ -36,36 +37,6 @@ _MOST_BITS: Final = 4096
 _EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
 _MOST_FORCED: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A floating-point format."""
-
-    bits: int
-    smallest: float
-    """The smallest positive subnormal number."""
-    smallest_normal: float
-    largest: float
-
-    def ulp(self, value: float) -> float:
-        """The distance between neighbouring numbers of this format at a value."""
-        size = min(abs(value), self.largest)
-        if size < self.smallest_normal:
-            return self.smallest
-        return math.ldexp(1.0, math.frexp(size)[1] - self.bits)
-
-    def ulps(self, values: Floats) -> Floats:
-        """The same for an array of values."""
-        exponents = np.frexp(np.minimum(np.abs(values), self.largest))[1]
-        found: Floats = np.maximum(np.ldexp(1.0, exponents - self.bits), self.smallest)
-        return found
-
-
-def format_of(dtype: torch.dtype, bits: int) -> Format:
-    """The format of a PyTorch dtype."""
-    info = torch.finfo(dtype)
-    return Format(bits, info.smallest_normal * 2.0 ** (1 - bits), info.smallest_normal, info.max)
 
 
 class Outcome(Enum):
@@ -129,6 +100,17 @@ class _Programs:
     def bounded(self) -> Program:
         """The reference on balls as wide as rounding."""
         return compile_graph(self._reference, self._inputs, BOUNDED)
+
+    @cached_property
+    def ranged(self) -> dict[Format, Program]:
+        """The reference on balls as wide as rounding, underflow and overflow, by format."""
+        return {}
+
+    def in_range(self, fmt: Format) -> Program:
+        """See `ranged`."""
+        if fmt not in self.ranged:
+            self.ranged[fmt] = compile_graph(self._reference, self._inputs, fmt.careful)
+        return self.ranged[fmt]
 
     @cached_property
     def running(self) -> RunningError | None:
@@ -212,6 +194,11 @@ class Certifier:
         """The same as wide as the format's rounding."""
         point = [arb(values[i]) for i in self._programs.used]
         return self._programs.bounded(point, self._format.bits, selections)
+
+    def _in_range(self, values: Sequence[float], selections: Selections) -> list[arb]:
+        """The same with the format's underflow and overflow."""
+        point = [arb(values[i]) for i in self._programs.used]
+        return self._programs.in_range(self._format)(point, self._format.bits, selections)
 
     def enclose(self, values: Sequence[float], precision: int | None = None) -> list[arb]:
         """Enclosures of the reference at an input, one per number."""
@@ -343,30 +330,39 @@ class Certifier:
         error = float((arb(number) - true).abs_upper())
         if not decided:
             return Verdict(Outcome.UNDECIDED, true, error, bound)
-        if abs(true) >= arb(fmt.largest) and math.isinf(number) and (true > 0) == (number > 0):
-            return Verdict(Outcome.WITHIN, true, 0.0, bound)  # the true value is beyond the format's range
         if math.isnan(number) and self._beyond_range(position, values):
             return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
-        ulp = fmt.ulp(float(true.mid()))
-        if error <= RADII * max(bound, ulp) + fmt.smallest < math.inf:
+        # Where the reference is exact, or nearly so, an ulp is what is at stake.
+        scale = max(bound, fmt.ulp(float(true.mid())))
+        if math.isinf(number) and (true > 0) == (number > 0):
+            beyond = arb(fmt.largest) - (RADII * scale if scale < math.inf else 0.0)
+            if abs(true) >= beyond:  # the true value, or what it rounds to, is beyond the format's range
+                return Verdict(Outcome.WITHIN, true, 0.0, bound)
+        if error <= RADII * scale + fmt.smallest < math.inf:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
-            return Verdict(Outcome.WITHIN, true, error, max(bound, ulp))
+            return Verdict(Outcome.WITHIN, true, error, scale)
         differs, executed_bound = self._executed_rounding(position, values, true)
-        # Where the reference is exact, or nearly so, an ulp is what is at stake.
-        scale = max(bound, ulp)
-        most = scale * 2.0**LOST_BITS
-        if math.isinf(bound) and math.isinf(executed_bound):
+        if fmt.is_narrow and not differs:
+            in_range = float(self._in_range(values, Selections())[self._slots[position]].rad())
+            if math.isinf(in_range):  # in this format the formula has no value here, whoever computes it
+                return Verdict(Outcome.UNDEFINED, true, error, bound)
+            scale = max(scale, in_range)
+        most = scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
+        # Balls of a half precision are soon infinite, where rounding is far from doing anything.
+        if fmt.bits >= 2 * LOST_BITS and math.isinf(bound) and math.isinf(executed_bound):
             most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
         lost = math.isinf(error) or error > most
         explained = error <= RADII * executed_bound or self._second_order
-        if differs or not explained or not math.isfinite(number):
+        # In a narrow format a right formula leaves the range on ordinary ways, and loses all of its digits there.
+        left = not math.isfinite(number) and fmt.is_narrow and math.isinf(executed_bound)
+        if differs or not (explained or left) or not (math.isfinite(number) or left):
             outcome = Outcome.WRONG
-        elif lost and not (abs(true) < arb(fmt.smallest_normal)):  # 0 and subnormal numbers have no digits to lose
+        elif left or (lost and not (abs(true) < arb(fmt.smallest_normal))):
             outcome = Outcome.INACCURATE
         else:
             outcome = Outcome.WITHIN
-        shown = executed_bound if outcome is Outcome.WITHIN else max(bound, ulp)
+        shown = executed_bound if outcome is Outcome.WITHIN else scale
         if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
             true, _ = self._sharpened(position, values, true, 0.0)  # beside a large bound, it need not have digits yet
         return Verdict(outcome, true, error, shown, executed_bound, differs)
@@ -475,8 +471,7 @@ class Certifier:
         if kept.executed is None:
             fmt = self._format
             if self._rounding is None:
-                careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-                self._rounding = compile_graph(self._executed, self._variables, careful)
+                self._rounding = compile_graph(self._executed, self._variables, fmt.careful)
             rounded = self._rounding(list(map(arb, values)), fmt.bits, Selections())
             kept.executed = self._executed_at(values), rounded
         return kept.executed
@@ -528,6 +523,13 @@ class Certifier:
                 self._settle(position, number, values, sides[0], max(radii, default=0.0), judgement)
                 continue
             differs, executed_bound = self._executed_rounding(position, values, hull)
+            if (
+                self._format.is_narrow
+                and not differs
+                and not all(self._in_range(values, Selections(f))[slot].is_finite() for f in forced)
+            ):
+                judgement.undefined += 1
+                continue
             if not differs and outside <= RADII * executed_bound and math.isfinite(number):
                 continue
             judgement.failures[position] = Verdict(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from diffcheck.autodiff import import_forward_mode
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.certify import Outcome
+from diffcheck.config import dtypes_for, under_vmap
 from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, size_assignments
 from diffcheck.draw import Drawn
@@ -91,6 +93,12 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
+    # What is drawn, and what the function makes of nothing, is made where PyTorch computes.
+    with contextlib.nullcontext() if settings.device == "cpu" else torch.device(settings.device):
+        yield from _checked(case, settings, case_id, location)
+
+
+def _checked(case: Case, settings: Settings, case_id: str, location: str) -> Iterator[Result]:
     asked = rows_of(case, settings)
     # A rule that somebody gave is held to its operation before any derivative is judged by it, asked for or not.
     vouching = dict.fromkeys((VALUE, dtype) for _, dtype in asked) if case.rules else {}
@@ -189,6 +197,8 @@ def _moved(values: Tensor, by: float, generator: torch.Generator) -> Tensor:
 def _compare_at_scale(case: Case, row: _Row, settings: Settings, deadline: float) -> None:
     """Holds a kernel to its reference at the large inputs that were given, until one disagrees."""
     started = time.perf_counter()
+    if under_vmap(row.mode):
+        return  # at small sizes it was; at this one the other modes are
     turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
     for values, turn in turns:
         if row.at_scale is not None or time.perf_counter() > deadline:
@@ -217,9 +227,10 @@ def _size(values: Mapping[str, Tensor]) -> str:
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The mode and dtype of each result that a check gives, without checking anything."""
     modes = (VALUE, *modes_of(case, settings)) if case.kernel or case.rules else modes_of(case, settings)
-    rows = [(mode, dtype) for mode in modes for dtype in settings.dtypes]
-    if case.gradient is not None and settings.dtypes:
-        rows.append((TEXTBOOK, "float64"))
+    dtypes = dtypes_for(settings.dtypes, complex_inputs=case.is_complex)
+    rows = [(mode, dtype) for mode in modes for dtype in dtypes]
+    if case.gradient is not None and dtypes:
+        rows.append((TEXTBOOK, "complex128" if case.is_complex else "float64"))
     return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from diffcheck import __version__, config
-from diffcheck.config import DTYPES, FIRST_ORDER, MODES
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError, Unsupported
 from diffcheck.report import files
 from diffcheck.report.summary import Exit, exit_code
@@ -152,9 +152,16 @@ def run(  # noqa: PLR0913 - one parameter per option
     dtype: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DTYPE", help="Only some of float64,float32.", show_default="all", callback=_choices(DTYPES)
+            metavar="DTYPE",
+            help=f"Some of {', '.join(DTYPES)}.",
+            show_default=",".join(USUAL_DTYPES),
+            callback=_choices(DTYPES),
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(metavar="DEVICE", help="Where PyTorch computes: cpu or cuda.", callback=_one_of(("cpu", "cuda"))),
+    ] = "cpu",
     form: Annotated[Format, typer.Option("--format", help="What the report is written in.")] = Format.text,
     output: Annotated[
         Path | None,
@@ -186,6 +193,8 @@ def run(  # noqa: PLR0913 - one parameter per option
     """
     if verbose and quiet:
         raise typer.BadParameter("-v and -q exclude each other")
+    if device == "cuda":
+        _need_gpu()
     from diffcheck.load import Loaded
     from diffcheck.report import json_, junit
     from diffcheck.report.rows import layout
@@ -208,6 +217,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         modes=tuple(mode or project.modes),
         dtypes=tuple(dtype or project.dtypes),
         seconds=project.seconds,
+        device=device,
     )
     title = header(
         version=__version__,
@@ -230,7 +240,11 @@ def run(  # noqa: PLR0913 - one parameter per option
             terminal.case(results)
         bar.advance(task)
 
-    with _kept_off_stdout(), workers(items, settings, jobs or default_jobs(len(items))) as check, bar:
+    with (
+        _kept_off_stdout(),
+        workers(items, settings, jobs or (1 if device == "cuda" else default_jobs(len(items)))) as check,
+        bar,
+    ):
         finished = run_all(
             items,
             settings,
@@ -252,6 +266,16 @@ def run(  # noqa: PLR0913 - one parameter per option
     if not items:
         _say(f"-k {keyword!r} matches none of {found} cases" if found else f"no cases in {' '.join(paths)}")
     return exit_code(finished)
+
+
+def _need_gpu() -> None:
+    """Refuse `--device cuda` where PyTorch has no GPU to compute on."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise typer.BadParameter(
+            f"--device cuda: torch {torch.__version__} finds no GPU here (torch.cuda.is_available() is False)"
+        )
 
 
 def _paths(given: Sequence[str] | None, project: config.Config) -> list[str]:
@@ -347,7 +371,7 @@ def audit(
     ] = None,
     mode: Modes = None,
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="float64 or float32.", callback=_one_of(DTYPES))
+        str, typer.Option(metavar="DTYPE", help=f"One of {', '.join(DTYPES)}.", callback=_one_of(DTYPES))
     ] = "float64",
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Sample inputs of each operator, at most.")] = 5,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, metavar="N", help="Operators at once.")] = 1,

@@ -126,6 +126,16 @@ def _sum_in_any_order(*terms: arb) -> arb:
     return total + arb(0, (size * (len(terms) - 1)).abs_upper() * 2.0 ** -int(ctx.prec))
 
 
+def _sum_within(largest: float) -> Callable[..., arb]:
+    """The same in a format with a largest number: in some order a part of the sum may be beyond it."""
+
+    def total(*terms: arb) -> arb:
+        found = _sum_in_any_order(*terms)
+        return found if sum(map(abs, terms[1:]), abs(terms[0])) <= largest else found + arb(0, float("inf"))
+
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class _Accuracy:
     """The factor by which a kernel that is so many ulps off may miss: a ball around 1, at any precision."""
@@ -209,7 +219,7 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
 def _function(code: CodeType, arithmetic: Arithmetic) -> Any:
     scope: dict[str, Any] = {
         "pick": pick, "polygamma": polygamma, "log_gamma": log_gamma, "power": power, "atan2": arb.atan2,
-        "any_order": _sum_in_any_order, "rounded": _rounded,
+        "any_order": _sum_within(arithmetic.largest) if arithmetic.largest else _sum_in_any_order, "rounded": _rounded,
         "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
     }  # fmt: skip
     exec(code, scope)  # noqa: S102 - the writer made it, of numbers and names of its own

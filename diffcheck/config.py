@@ -5,7 +5,7 @@ Light to import: pytest reads it in every project that has the plugin installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,16 +14,39 @@ from diffcheck.errors import ConfigError
 
 FIRST_ORDER: Final = ("reverse", "forward")
 """The modes of differentiation that are checked unless others are asked for."""
-MODES: Final = (
+_PLAIN: Final = (
     *FIRST_ORDER,
     "reverse-over-reverse",
     "forward-over-reverse",
     "reverse-over-forward",
     "forward-over-forward",
 )
-DTYPES: Final = ("float64", "float32")
+_VMAP: Final = "vmap-"
+MODES: Final = (*_PLAIN, *(_VMAP + mode for mode in _PLAIN))
+"""A mode under vmap differentiates for each of several inputs at once."""
+DTYPES: Final = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
+USUAL_DTYPES: Final = ("float64", "float32")
+"""Those that are checked unless others are asked for."""
+_COMPLEX_OF: Final = {"float64": "complex128", "float32": "complex64"}
+_REAL_OF: Final = {"complex128": "float64", "complex64": "float32"}
 _FILE: Final = "pyproject.toml"
 _TABLE: Final = "[tool.diffcheck]"
+
+
+def plain(mode: str) -> str:
+    """The mode that is meant for each of the inputs."""
+    return mode.removeprefix(_VMAP)
+
+
+def dtypes_for(asked: Iterable[str], *, complex_inputs: bool) -> tuple[str, ...]:
+    """Dtypes as they are called where some inputs are complex, or where none is: `complex128` is `float64` there."""
+    known = _COMPLEX_OF if complex_inputs else _REAL_OF
+    return tuple(dict.fromkeys(known.get(dtype, dtype) for dtype in asked))
+
+
+def under_vmap(mode: str) -> bool:
+    """Whether a mode is for several inputs at once."""
+    return mode.startswith(_VMAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +58,7 @@ class Config:
     seed: int | None = None
     """The same inputs every time; without it they are other ones at each run."""
     modes: tuple[str, ...] = FIRST_ORDER
-    dtypes: tuple[str, ...] = DTYPES
+    dtypes: tuple[str, ...] = USUAL_DTYPES
     strict: bool = False
     """Whether only `proved` passes."""
     seconds: float = 60.0

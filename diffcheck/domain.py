@@ -27,7 +27,7 @@ Write, for example:
     def f(x: Float[Tensor, "n m"], w: Annotated[Float[Tensor, "m"], Gt(0)]) -> Float[Tensor, "n"]:
         ..."""
 
-Kind = Literal["real", "integer", "boolean"]
+Kind = Literal["real", "complex", "integer", "boolean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,12 @@ class Argument:
     @property
     def differentiated(self) -> bool:
         """Whether derivatives are taken with respect to it."""
-        return self.kind == "real"
+        return self.kind in ("real", "complex")
+
+    @property
+    def parts(self) -> int:
+        """How many real numbers an entry is."""
+        return 2 if self.kind == "complex" else 1
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -130,6 +135,8 @@ def argument(name: str, annotation: Any, *, case_name: str) -> Argument:
     metadata = typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ()
     for item in _flattened(metadata):
         result = _restricted(result, item, where)
+    if result.kind == "complex" and describe_bounds(result):
+        raise DeclarationError(f"{where}: a complex number is not {describe_bounds(result)}; use a Predicate.")
     _refuse_contradictions(result, where)
     return result
 
@@ -138,11 +145,15 @@ def _kind(base: Any, where: str) -> Kind:
     names = [str(d) for d in base.dtypes] if isinstance(base.dtypes, (list, tuple)) else [str(base.dtypes)]
     if any(n.startswith(("float", "bfloat")) for n in names):
         return "real"
+    if any(n.startswith("complex") for n in names):
+        return "complex"
     if any(n.startswith(("int", "uint")) for n in names):
         return "integer"
     if any(n.startswith("bool") for n in names):
         return "boolean"
-    raise DeclarationError(f"{where}: tensors of {', '.join(names)} are not drawn; use Float, Int or Bool.\n{_HOW}")
+    raise DeclarationError(
+        f"{where}: tensors of {', '.join(names)} are not drawn; use Float, Complex, Int or Bool.\n{_HOW}"
+    )
 
 
 def axes_of(text: str, where: str) -> tuple[Axis, ...]:

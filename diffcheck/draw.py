@@ -19,9 +19,14 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from diffcheck.domain import Argument, Shapes, contains, resolved
+from diffcheck.errors import Unsupported
 
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
+_NARROW: Final = 5
+"""The same for float16, where that squares and cubes without overflow; and for complex numbers, whose sines grow."""
+_CHOSEN: Final = {"real": (2.0**-10, 2.0**12), "complex": (2.0**-10, 2.0**6)}
+"""And numbers of few digits, where selectors change."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
 _MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
 """Numbers from -32 to 32, no two of them simple multiples of each other."""
@@ -149,7 +154,7 @@ def _mixed(ways: Sequence[_Way]) -> _Way:
 
 def _columns(known: Argument, count: int, special: Sequence[float]) -> Sequence[Callable[[_Choose], Entries]]:
     """Ways to draw the entries of an argument."""
-    if known.kind != "real":
+    if not known.differentiated:
         # One of three patterns: a trace serves one set of integers only, and a trace for every draw would be slow.
         return [lambda _, turn=turn: _pattern(known, count, turn) for turn in range(3)]  # type: ignore[misc]
     ways = _ways(known, special)
@@ -243,7 +248,10 @@ def inputs(
         layouts: How they may lie in memory.
     """
     per_shapes = [
-        {a.name: _columns(resolved(a, shapes, arguments), math.prod(shapes[a.name]), special) for a in arguments}
+        {
+            a.name: _columns(resolved(a, shapes, arguments), a.parts * math.prod(shapes[a.name]), special)
+            for a in arguments
+        }
         for shapes in assignments
     ]
     turns = _layouts(layouts)
@@ -289,7 +297,7 @@ def _layouts(allowed: Sequence[Layout]) -> list[Layout]:
 
 def sweep(arguments: Sequence[Argument], shapes: Shapes, special: Sequence[float]) -> list[Drawn]:
     """Inputs in which every one of some numbers is an entry of every argument: chance might leave one out."""
-    real = [a for a in arguments if a.kind == "real" and 0 not in shapes[a.name]]
+    real = [a for a in arguments if a.differentiated and 0 not in shapes[a.name]]
     if not real or not special:
         return []
     found: list[Drawn] = []
@@ -297,8 +305,8 @@ def sweep(arguments: Sequence[Argument], shapes: Shapes, special: Sequence[float
     for start in range(0, len(special), step):
         entries: dict[str, Entries] = {}
         for known in arguments:
-            bounds, count = resolved(known, shapes, arguments), math.prod(shapes[known.name])
-            if known.kind == "real":
+            bounds, count = resolved(known, shapes, arguments), known.parts * math.prod(shapes[known.name])
+            if known.differentiated:
                 turn = (special[(start + i) % len(special)] for i in range(count))
                 entries[known.name] = tuple(v if contains(bounds, v) else _inside(bounds) for v in turn)
             else:
@@ -318,17 +326,45 @@ def _inside(bounds: Argument) -> float:
 
 
 def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The drawn inputs as fresh tensors, real ones in the dtype under test."""
+    """The drawn inputs as fresh tensors: real ones in the dtype under test, complex ones in that of its precision.
+
+    Raises:
+        Unsupported: There are no complex numbers of that precision.
+    """
+    kinds = {"real": dtype.to_real(), "integer": torch.int64, "boolean": torch.bool}
+    if any(a.kind == "complex" for a in arguments):
+        if kinds["real"] not in (torch.float64, torch.float32):
+            raise Unsupported(str(dtype).removeprefix("torch."), "complex inputs are complex128 or complex64")
+        kinds["complex"] = kinds["real"].to_complex()
     if drawn.given is not None:
         given = {a.name: copied(drawn.given[a.name].detach()) for a in arguments}
-        return {a.name: given[a.name].to(dtype) if a.kind == "real" else given[a.name] for a in arguments}
-    kinds = {"real": dtype, "integer": torch.int64, "boolean": torch.bool}
-    return {
-        a.name: laid_out(
-            torch.tensor(drawn.entries[a.name], dtype=kinds[a.kind]).reshape(drawn.shapes[a.name]), drawn.layout
-        )
-        for a in arguments
-    }
+        return {a.name: given[a.name].to(kinds[a.kind]) if a.differentiated else given[a.name] for a in arguments}
+    found: dict[str, Tensor] = {}
+    for a in arguments:
+        entries = drawn.entries[a.name]
+        if a.kind == "complex" or (a.kind == "real" and dtype == torch.float16):
+            bounds = resolved(a, drawn.shapes, arguments)
+            entries = tuple(_near_one(bounds, float(v)) for v in entries)
+        found[a.name] = laid_out(_tensor(entries, kinds[a.kind], drawn.shapes[a.name]), drawn.layout)
+    return found
+
+
+def _tensor(entries: Sequence[float | int | bool], dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+    """A tensor of numbers; of complex ones both parts are given, in turn."""
+    if not dtype.is_complex:
+        return torch.tensor(entries, dtype=dtype).reshape(tuple(shape))
+    return torch.view_as_complex(torch.tensor(entries, dtype=dtype.to_real()).reshape(*shape, 2))
+
+
+def _near_one(bounds: Argument, value: float) -> float:
+    """A number brought near 1, if it is far from it and the bounds allow."""
+    mantissa, exponent = math.frexp(value)
+    smallest, largest = _CHOSEN[bounds.kind]
+    chosen = math.ldexp(mantissa, 12).is_integer() and smallest <= abs(value) <= largest
+    if chosen or value == 0 or -_NARROW < exponent <= _NARROW:
+        return value
+    near = math.ldexp(mantissa, exponent % (2 * _NARROW) - _NARROW + 1)
+    return near if contains(bounds, near) else value
 
 
 def laid_out(tensor: Tensor, layout: Layout) -> Tensor:
@@ -364,16 +400,15 @@ def taken_in_turn(
     result = []
     position = start % len(numbers)
     for tensor in like:
-        count = tensor.numel()
+        parts = 2 if tensor.is_complex() else 1
+        count = parts * tensor.numel()
         repeated = list(numbers) * ((position + count) // len(numbers) + 1)
         entries = repeated[position : position + count]
         position = (position + count) % len(numbers)
         if layout is Layout.EXPANDED and count:
-            single = torch.tensor(entries[0], dtype=tensor.dtype, device=tensor.device)
-            result.append(single.expand(tensor.shape))
+            result.append(_tensor(entries[:parts], tensor.dtype, ()).to(tensor.device).expand(tensor.shape))
         else:
-            seed = torch.tensor(entries, dtype=tensor.dtype, device=tensor.device).view(tensor.shape)
-            result.append(laid_out(seed, layout))
+            result.append(laid_out(_tensor(entries, tensor.dtype, tensor.shape).to(tensor.device), layout))
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -12,22 +12,37 @@ import torch
 from flint import arb
 from torch import Tensor
 
+from diffcheck import config
 from diffcheck.autodiff import SECOND_ORDER
-from diffcheck.batch import TEXTBOOK, Forms, Input, Numbers, flat, numbers_at, numbers_at_each, seeds_for
+from diffcheck.batch import (
+    COMPANIONS,
+    TEXTBOOK,
+    Forms,
+    Input,
+    Numbers,
+    flat,
+    numbers_at,
+    numbers_at_each,
+    seeds_for,
+    stacked,
+)
 from diffcheck.case import Case
-from diffcheck.certify import Certifier, Format, Judgement, format_of, holds
+from diffcheck.certify import Certifier, Judgement, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
+from diffcheck.config import plain, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
+from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.rule import named
 from diffcheck.rules.complexes import parts_of
 from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Source
 from diffcheck.trace import Derived, Run, Trace, trace, trace_textbook
 
-DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
+DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in config.DTYPES}
+"""By the names that options give them."""
 _VALUE_SLACK: Final = 64.0
 """A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
@@ -153,10 +168,10 @@ class _Placed:
 
 
 def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
-    if mode in SECOND_ORDER and drawn.layout is Layout.EXPANDED:
+    if plain(mode) in SECOND_ORDER and drawn.layout is Layout.EXPANDED:
         # Cotangents are differentiated too: one element of memory can't stand for several of them.
         drawn = replace(drawn, layout=Layout.CONTIGUOUS)
-    given = input_of(case, dtype, drawn, memory)
+    given = _input_for(mode, case, dtype, drawn, memory)
     if given is None:
         return None
     paths = memory.paths.setdefault(_key(case, mode, dtype, drawn), [])
@@ -195,6 +210,12 @@ def _confirmed(
     return found
 
 
+def _input_for(mode: str, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
+    """The drawn input in a dtype, under vmap with another one; None outside of the domain."""
+    given = input_of(case, dtype, drawn, memory)
+    return stacked(case, given, COMPANIONS) if given is not None and under_vmap(mode) else given
+
+
 _REMEMBERED: Final = 256
 
 
@@ -213,6 +234,8 @@ def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | No
         values = tensors(drawn, case.arguments, DTYPES[dtype])
         inside = _in_domain(case, drawn, values)
         entries = flat([values[a.name] for a in case.differentiated])
+        if dtype == "float16":  # what was meant may be beyond its range
+            inside = inside and all(map(math.isfinite, entries))
         by_dtype[dtype] = Input(drawn, values, entries) if inside else None
     return by_dtype[dtype]
 
@@ -283,7 +306,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     check_values(traced, run, point, fmt, memory.checks)
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
-    programs = (traced.variables, *formulas, mode in SECOND_ORDER)
+    programs = (traced.variables, *formulas, plain(mode) in SECOND_ORDER)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
@@ -291,7 +314,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             traced.reference,
             traced.executed,
             fmt,
-            second_order=mode in SECOND_ORDER,
+            second_order=plain(mode) in SECOND_ORDER,
             seeds=len(traced.variables) - len(given.entries),
         )
     inputs = traced.variables[: len(given.entries)]
@@ -361,7 +384,7 @@ def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: boo
 
 def numbers_again(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> list[float]:
     """What PyTorch computes at an input, once more; nothing outside of the domain."""
-    given = input_of(case, dtype, drawn, memory)
+    given = _input_for(mode, case, dtype, drawn, memory)
     if given is None:
         return []
     with time_limit(memory.operations.seconds, f"case {case.name!r}"), case_errors(case, mode, given.values):

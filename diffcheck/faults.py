@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from diffcheck import autodiff
 from diffcheck.alarm import alarm
 from diffcheck.case import Case
+from diffcheck.config import plain, under_vmap
 from diffcheck.domain import matches
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
 from diffcheck.verdict import Mistake
@@ -26,8 +27,16 @@ _SECOND_ORDER_LACKS = (
     # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
     "modified by an inplace operation",
 )
+_VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor")
 _NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
+_KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
+"""What PyTorch calls the dtypes that not every operation is implemented for."""
+_DTYPE_LACKS = (
+    *("not implemented for", "not supported", "nsupported dtype", "not support", "'t support", "only supported for"),
+    "Expected both inputs to be",
+)
+_WIDE_ONLY = "must be either float or double"
 
 
 def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
@@ -55,7 +64,11 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         text = str(error).strip().splitlines()[0] if str(error).strip() else ""
         if "can't allocate memory" in text or "out of memory" in text:
             raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
-        if any(word in text for word in _NOT_IMPLEMENTED.get(mode, _SECOND_ORDER_LACKS)):
+        lacking = lacking_dtype({value.dtype for value in values.values()}, text)
+        if lacking:
+            raise Unsupported(lacking, text) from error
+        lacks = _NOT_IMPLEMENTED.get(plain(mode), _SECOND_ORDER_LACKS)
+        if any(word in text for word in (*lacks, *(_VMAP_LACKS if under_vmap(mode) else ()))):
             raise Unsupported(f"{mode} mode", text) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
@@ -63,6 +76,15 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         raise CaseFailure(
             f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
         ) from error
+
+
+def lacking_dtype(dtypes: Iterable[torch.dtype], text: str) -> str:
+    """The one of some dtypes of which an error says that an operation is for others only; or nothing."""
+    for dtype in dtypes:
+        name = _KERNELS_OF.get(dtype)
+        if name and (_WIDE_ONLY in text or (name in text and any(word in text for word in _DTYPE_LACKS))):
+            return str(dtype).removeprefix("torch.")
+    return ""
 
 
 def _line_of(error: BaseException, file: str) -> int | None:

@@ -9,10 +9,12 @@ from torch import Tensor
 from diffcheck import formula
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.certify import Outcome, Verdict, format_of
+from diffcheck.certify import Outcome, Verdict
+from diffcheck.config import plain, under_vmap
 from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation
+from diffcheck.formats import format_of
 from diffcheck.identity import Status
 from diffcheck.repro import repro
 from diffcheck.scale import Comparison
@@ -129,7 +131,11 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
     place = entry.owner + (f"[{', '.join(map(str, entry.index))}]" if entry.index else "")
     if mode == TEXTBOOK:
         return f"gradient= of case {case.name!r} is not the gradient, at {place}"
-    what = _QUANTITIES.get(mode, "the gradient of {}").format(place)
+    what = _QUANTITIES.get(plain(mode), "the gradient of {}").format(place)
+    if under_vmap(mode):
+        what = f"under vmap, {what}"
+    if verdict.outcome is Outcome.INACCURATE and not math.isfinite(verdict.error):
+        return f"{what} leaves the range of its dtype: the formula is right, its way to the value is not"
     if verdict.outcome is Outcome.INACCURATE:
         return f"{what} loses digits: the formula is right, its rounding is not"
     if verdict.at_kink:
@@ -143,12 +149,14 @@ def _notes(
     notes = []
     by_hand = mode == TEXTBOOK
     whose, formula_name = ("gradient='s", "its formula") if by_hand else ("PyTorch's", "the executed formula")
-    if verdict.outcome is Outcome.INACCURATE and math.isinf(verdict.bound):
+    if verdict.outcome is Outcome.INACCURATE and math.isinf(verdict.bound) and math.isfinite(verdict.error):
         notes.append("not one digit is right: at this input rounding may do anything to the formula")
-    elif verdict.outcome is Outcome.INACCURATE and verdict.bound > 0:
+    elif verdict.outcome is Outcome.INACCURATE and verdict.bound > 0 and math.isfinite(verdict.error):
         notes.append(
             f"{math.log10(verdict.error / verdict.bound):.1f} more digits are lost than the input puts at stake"
         )
+    if under_vmap(mode):
+        notes.append("the first axis is that of the batch: two inputs, differentiated at once")
     if math.isnan(number) or math.isinf(number):
         notes.append(f"{whose} value is {number} where the derivative is finite")
     if case.kernel is not None:

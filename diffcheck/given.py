@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from diffcheck.case import Case
-from diffcheck.domain import Argument, Axis
+from diffcheck.domain import Argument, Axis, Kind
 from diffcheck.errors import DeclarationError, Unsupported
 from diffcheck.nested import flattened
 
-_KINDS = {torch.bool: "boolean"}
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -44,23 +43,23 @@ def case_at(
         name: Of the case.
         kernel: What is judged in place of the function, called in the same way.
 
-    Floating-point tensors are differentiated: those that require gradients, or all if none does. Everything else is
-    passed on as it is.
+    Floating-point and complex tensors are differentiated: those that require gradients, or all if none does. Everything
+    else is passed on as it is.
 
     Raises:
         DeclarationError: There is nothing to differentiate, or the arguments do not fit the function.
-        Unsupported: A tensor is complex, sparse or quantized.
+        Unsupported: A tensor is sparse or quantized.
     """
     call = _call(function, args, kwargs, name)
     tensors = {n: v for n, v in call.leaves.items() if isinstance(v, Tensor)}
     for n, value in tensors.items():
-        if value.is_complex() or value.layout is not torch.strided or value.is_quantized:
-            raise Unsupported(f"argument {n}", f"{value.dtype} {value.layout}: shadows hold dense real numbers")
-    real = [n for n, value in tensors.items() if value.is_floating_point()]
+        if value.layout is not torch.strided or value.is_quantized:
+            raise Unsupported(f"argument {n}", f"{value.dtype} {value.layout}: shadows hold dense numbers")
+    real = [n for n, value in tensors.items() if value.is_floating_point() or value.is_complex()]
     chosen = [n for n in real if tensors[n].requires_grad] or real
     if not chosen:
-        raise DeclarationError(f"{name}: none of its arguments is a floating-point tensor: nothing to differentiate")
-    dtypes = {tensors[n].dtype for n in chosen}
+        raise DeclarationError(f"{name}: no argument is a floating-point or complex tensor: nothing to differentiate")
+    dtypes = {tensors[n].dtype.to_real() for n in chosen}
     if len(dtypes) > 1:
         raise DeclarationError(f"{name}: its arguments have several dtypes, {', '.join(sorted(map(str, dtypes)))}")
     order = list(call.leaves)
@@ -77,13 +76,19 @@ def case_at(
         function=at(call.function),
         name=name,
         doc="",
-        arguments=tuple(Argument(n, "real", tuple(Axis(str(k)) for k in tensors[n].shape)) for n in chosen),
+        arguments=tuple(Argument(n, _kind(tensors[n]), tuple(Axis(str(k)) for k in tensors[n].shape)) for n in chosen),
         kernel=None if kernel is None else at(_call(kernel, args, kwargs, name).function),
         given=({n: _apart(tensors[n].detach()) for n in chosen},),
         draws=False,
         file=code.co_filename if code else "",
         line=code.co_firstlineno if code else 0,
     )
+
+
+def _kind(value: Tensor) -> Kind:
+    if value.is_floating_point():
+        return "real"
+    return "complex" if value.is_complex() else "boolean" if value.dtype == torch.bool else "integer"
 
 
 def _apart(tensor: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ def with_given(case: Case, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ca
         ) from error
     for known in case.arguments:
         value = values[known.name]
-        kind = "real" if value.is_floating_point() else _KINDS.get(value.dtype, "integer")
+        kind = _kind(value)
         several = any(axis.several for axis in known.axes)
         if kind != known.kind or (not several and value.dim() != len(known.axes)):
             raise DeclarationError(

@@ -72,8 +72,9 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     Args:
         func: Takes the inputs, and returns a tensor or several. Of a module it is the inputs that are differentiated,
             and not the parameters (`diffcheck.check` does both).
-        inputs: A tensor or a tuple of arguments; those that require gradients are differentiated, float64 or float32.
-            They are not changed. Sparse and complex ones are refused.
+        inputs: A tensor or a tuple of arguments; those that require gradients are differentiated, of any of
+            float64, float32, float16, bfloat16, complex128 and complex64.
+            They are not changed. Sparse ones are refused; of complex ones see docs/how-it-works.md.
         eps: No meaning here: there are no finite differences. Said in a warning if it is not the default.
         atol: No meaning here: the tolerance is derived. See `eps`.
         rtol: As `atol`.
@@ -100,7 +101,7 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
         GradcheckError: Something is wrong, and `raise_exception`; or it could not be told (an operation without a rule,
             a budget that ran out): then whatever `raise_exception` says.
         ValueError: No input requires gradients.
-        Unsupported: An input is sparse, complex, or of a dtype that is not judged.
+        Unsupported: An input is sparse, or of a dtype that is not judged.
         AssertionError: The options contradict each other.
     """
     _need("check_forward_ad or check_backward_ad", holds=check_forward_ad or check_backward_ad)

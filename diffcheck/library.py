@@ -13,7 +13,7 @@ import hypothesis.core
 
 from diffcheck.case import Case, case
 from diffcheck.check import check as check_case
-from diffcheck.config import DTYPES, FIRST_ORDER, MODES
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
@@ -46,8 +46,8 @@ def check(  # noqa: PLR0913 - one parameter per option
     Args:
         target: A case, any PyTorch function, or an `nn.Module`, whose parameters are inputs by name.
         *args: Inputs at which it is checked: tensors of any size that a trace can follow, numbers, and dicts, lists
-            and tuples of them. Floating-point tensors are differentiated: those that require gradients, or all if none
-            does.
+            and tuples of them. Floating-point and complex tensors are differentiated: those that require gradients, or
+            all if none does.
         kwargs: Keyword arguments for the function at these inputs.
         inputs: The domain: jaxtyping annotations (with bounds) by argument, nested as the arguments are. A function
             that is annotated, or a case, needs none; with `args` an annotated function is checked at these only.
@@ -57,8 +57,10 @@ def check(  # noqa: PLR0913 - one parameter per option
         assume: What holds between the arguments of the domain; see `case`.
         rules: What opaque operations compute, as `diffcheck.rule` gives it.
         name: Instead of the function's own.
-        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …).
-        dtypes: Some of `float64`, `float32`; by default both over a domain, and the dtype of given inputs.
+        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …), each also under
+            vmap (`vmap-reverse`, …).
+        dtypes: Some of `float64`, `float32`, `float16` and `bfloat16`; by default the first two over a domain, and the
+            dtype of given inputs. Where some input is complex, `complex128` and `complex64` stand for the first two.
         settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and
             `database` count.
         examples: How many inputs are drawn, instead of `settings.max_examples`.
@@ -70,7 +72,7 @@ def check(  # noqa: PLR0913 - one parameter per option
 
     Raises:
         DeclarationError: The call can't be understood; the message says how to write it.
-        Unsupported: A given tensor is complex, sparse, quantized, or of a dtype that is not judged.
+        Unsupported: A given tensor is sparse, quantized, or of a dtype that is not judged.
     """
     chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
     if rules:
@@ -185,15 +187,16 @@ def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, .
 
 
 def dtypes_of(chosen: Case) -> tuple[str, ...]:
-    """Of given inputs their own; over a domain both.
+    """Of given inputs their own; over a domain the usual ones.
 
     Raises:
         Unsupported: They are of a dtype that is not judged.
     """
     if chosen.draws:
-        return DTYPES
+        return USUAL_DTYPES
     (values,) = chosen.given
-    (dtype,) = {str(v.dtype).removeprefix("torch.") for v in values.values()}
+    found = {str(v.dtype).removeprefix("torch.") for v in values.values()}
+    (dtype,) = dtypes_for(found, complex_inputs=chosen.is_complex)
     if dtype not in DTYPES:
-        raise Unsupported(dtype, f"inputs are judged in {' and '.join(DTYPES)}; convert them, or say dtypes=")
+        raise Unsupported(dtype, f"inputs are judged in {', '.join(DTYPES)}; convert them, or say dtypes=")
     return (dtype,)

@@ -23,6 +23,14 @@ def tensor(numbers, dtype, size):
 """
 _OUTPUTS: Final = "[t for t in tree_leaves({}(*inputs.values())) if torch.is_tensor(t) and t.is_floating_point()]"
 _LEAVES: Final = "real = [inputs[name].requires_grad_() for name in names]\n"
+_VMAP: Final = """\
+from torch.func import jvp, vjp, vmap
+stacked = [inputs[name] for name in names]
+def value(*real):
+    result = function(*{**inputs, **dict(zip(names, real))}.values())
+    return tuple(t for t in tree_leaves(result) if torch.is_tensor(t) and t.is_floating_point())
+
+"""
 _DIFFERENTIATED: Final[Mapping[str, str]] = {
     "reverse": f"""\
 {_LEAVES}outputs = {_OUTPUTS.format("function")}
@@ -43,6 +51,12 @@ with forward_ad.dual_level():
     for name, seed in zip(names, seeds):
         inputs[name] = forward_ad.make_dual(inputs[name], seed)
     found = [forward_ad.unpack_dual(output).tangent for output in {_OUTPUTS.format("function")}]
+""",
+    "vmap-reverse": f"""\
+{_VMAP}found = vmap(lambda *both: vjp(value, *both[:len(names)])[1](both[len(names):]))(*stacked, *seeds)
+""",
+    "vmap-forward": f"""\
+{_VMAP}found = vmap(lambda *both: jvp(value, both[:len(names)], both[len(names):])[1])(*stacked, *seeds)
 """,
     "reverse-over-reverse": f"""\
 {_LEAVES}outputs = {_OUTPUTS.format("function")}

@@ -21,9 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from diffcheck import expr as graph
 from diffcheck.case import Case
-from diffcheck.certify import RADII, Format, format_of
+from diffcheck.certify import RADII
 from diffcheck.draw import copied
 from diffcheck.errors import Unsupported
+from diffcheck.formats import Format, format_of
 from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
 from diffcheck.rule import OperationRule, arguments_in_full, called, rule_for, rules_by_operation
 from diffcheck.rules import table
@@ -108,6 +109,8 @@ def compare(
     Raises:
         Unsupported: The reference runs an operation without an error analysis, or gives other shapes than the kernel.
     """
+    if case.is_complex:
+        raise Unsupported("complex numbers", "there is no error analysis for tensors of this size")
     dtype = next(v.dtype for v in values.values() if v.is_floating_point())
     fmt = format_of(dtype, MANTISSA_BITS[dtype])
     numbers = differentiate(case.judged, mode, {n: copied(v) for n, v in values.items()}, seeds_for).derivatives

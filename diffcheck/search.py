@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffcheck import draw
 from diffcheck.case import Case
-from diffcheck.config import DTYPES, FIRST_ORDER
+from diffcheck.config import FIRST_ORDER, USUAL_DTYPES
 from diffcheck.domain import Shapes, large_assignments
 from diffcheck.draw import Drawn, Layout, OneInput, SeveralInputs
 
@@ -35,7 +35,7 @@ class Settings:
     seed: int | None = None
     """Of Hypothesis; the same seed draws the same inputs."""
     modes: tuple[str, ...] = FIRST_ORDER
-    dtypes: tuple[str, ...] = DTYPES
+    dtypes: tuple[str, ...] = USUAL_DTYPES
     seconds: float = 60.0
     """Per case; what is not done by then is undecided."""
     database: bool = True
@@ -44,6 +44,8 @@ class Settings:
     """Hypothesis' settings for everything else; by default those in force."""
     reuse: bool = True
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
+    device: str = "cpu"
+    """Where PyTorch computes: `cpu` or `cuda`."""
     only: frozenset[tuple[str, str]] | None = None
     """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 

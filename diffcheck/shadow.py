@@ -38,7 +38,7 @@ from diffcheck.rule import (
     pairs_of,
     rule_for,
 )
-from diffcheck.rules.complexes import by_parts, joined, parted, parts_of
+from diffcheck.rules.complexes import Complex, by_parts, joined, parted, parts_of
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
 
 MANTISSA_BITS: Final = {
@@ -267,7 +267,7 @@ class Shadows(TorchDispatchMode):
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         stand_in = self._stand_in(func, op) if live else None
         before = self._copies(func, args, kwargs) if stand_in is not None else []
-        pending = self._prepare(op, args, kwargs, positional) if stand_in is None and (live or not tensors) else None
+        pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
         result = self._computed(func, args, kwargs)
         outputs = tensors_in(result)
         if any(t.is_meta for t in outputs):
@@ -330,11 +330,9 @@ class Shadows(TorchDispatchMode):
                     f"a trace follows up to {self._budget.elements:,}"
                 )
 
-    def _prepare(
-        self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], positional: Sequence[Tensor]
-    ) -> Callable[[Any], Any] | None:
+    def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
-        rule = self._rule(op, positional, kwargs)
+        rule = self._rule(op, args, kwargs)
         if rule is None:
             return None
         shadows = [self._read_all(a) for a in args]
@@ -350,9 +348,10 @@ class Shadows(TorchDispatchMode):
             case "guarded":
                 return lambda result: rule.apply(Decisions(args, result, self.record), *shadows, **options)
 
-    def _rule(self, op: Operation, tensors: Sequence[Tensor], kwargs: dict[str, Any]) -> Rule | None:
+    def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
         wanted = kwargs.get("dtype")
-        is_complex = any(t.is_complex() for t in tensors) or (isinstance(wanted, torch.dtype) and wanted.is_complex)
+        is_complex = any(t.is_complex() for t in tensors_in(args)) or any(isinstance(a, complex) for a in args)
+        is_complex |= isinstance(wanted, torch.dtype) and wanted.is_complex
         key = op.text, is_complex
         if key not in self._found:
             names = [f"complex.{name}" for name in op.rule_names] if is_complex else [*op.rule_names]
@@ -746,4 +745,11 @@ def symbols_for(name: str, shape: Sequence[int]) -> Array:
     )
 
 
-__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows", "exact_constants", "scalar", "symbols_for"]
+def symbols_of(name: str, tensor: Tensor) -> Array:
+    """The variables of a tensor's elements; of a complex one two each, `x.real[0]` and `x.imag[0]`."""
+    if not tensor.is_complex():
+        return symbols_for(name, tuple(tensor.shape))
+    return elementwise(Complex, *(symbols_for(f"{name}.{part}", tuple(tensor.shape)) for part in ("real", "imag")))
+
+
+__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows", "exact_constants", "scalar", "symbols_for", "symbols_of"]

@@ -9,14 +9,16 @@ from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from diffcheck import autodiff, derive
 from diffcheck import expr as graph
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
+from diffcheck.config import plain, under_vmap
 from diffcheck.draw import copied
 from diffcheck.errors import CaseFailure
-from diffcheck.expr import ONE, Expr
+from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.faults import (
     case_errors,
     check_outputs,
@@ -27,8 +29,9 @@ from diffcheck.faults import (
 )
 from diffcheck.rule import rules_by_operation
 from diffcheck.rules import table
+from diffcheck.rules.complexes import Complex, parts_of
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Guard, Shadows, Source, symbols_for
+from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Guard, Shadows, Source, symbols_of
 from diffcheck.verdict import Mistake
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
@@ -98,7 +101,8 @@ def differentiate(
     Args:
         case: The case.
         mode: One of `diffcheck.config.MODES`, `VALUE`, or `accumulate`.
-        values: A fresh tensor per argument; they are used as they are.
+        values: A fresh tensor per argument; they are used as they are. Under vmap those that are differentiated have
+            a first axis along which they are several.
         seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
         seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
     """
@@ -114,6 +118,10 @@ def differentiate(
         outputs, derivatives = autodiff.forward(applied(case.function), inputs, seeds_for(inputs))
     elif mode == VALUE:
         outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
+    elif under_vmap(mode):
+        outputs, derivatives = autodiff.each_under_vmap(
+            plain(mode), applied(case.function), inputs, seeds_for, seconds_for or seeds_for
+        )
     elif mode in autodiff.SECOND_ORDER:
         differentiated = autodiff.SECOND_ORDER[mode]
         outputs, derivatives = differentiated(applied(case.function), inputs, seeds_for, seconds_for or seeds_for)
@@ -146,7 +154,7 @@ def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tens
 
 
 def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
-    match mode:
+    match plain(mode):
         case "value" | "forward" | "forward-over-forward":
             like = outputs
         case "reverse-over-reverse":
@@ -163,7 +171,7 @@ def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivat
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
     """Whose derivatives a mode gives, in order."""
-    match mode:
+    match plain(mode):
         case "value" | "forward" | "forward-over-forward":
             return [*outputs]
         case "reverse-over-reverse":
@@ -218,7 +226,7 @@ class _Seeding:
     def check_unchanged(self, case: Case) -> None:
         """What is handed to a backward pass belongs to others: it may not write to it."""
         for name, tensor, cells in self._given:
-            if any(a is not b for a, b in zip(self._shadows.read(tensor).flat, cells.flat, strict=True)):
+            if _differ(self._shadows.read(tensor), cells):
                 raise CaseFailure(
                     f"{Mistake.MODIFIED}: the backward pass of case {case.name!r} changes what it is given ({name}) in "
                     "place; write grad.clone() first"
@@ -234,20 +242,20 @@ class _Seeding:
         for name, tensor in zip(names, tensors, strict=True):
             name = _unused(name, [*self._inputs, *self.names])
             self.names.append(name)
-            cells = symbols_for(name, tuple(tensor.shape))
-            self.all.extend(cells.flat)
+            cells = symbols_of(name, tensor)
+            self.all.extend(parts_of(cells))
             self._shadows.attach(tensor, cells)
             # Read back: where memory is shared (an expanded cotangent), one symbol stands for all elements.
             cells = self._shadows.read(tensor).copy()
-            kept.extend(cells.flat)
+            kept.extend(parts_of(cells))
             self._given.append((name, tensor, cells))
         return tensors
 
 
 def _parts(mode: str) -> tuple[str, str]:
     """What differentiates the derivative (nothing, in first order), and what gives it."""
-    outer, over, inner = mode.partition("-over-")
-    return (outer, inner) if over else ("", mode)
+    outer, _, inner = plain(mode).rpartition("-over-")
+    return outer, inner
 
 
 def trace(
@@ -286,7 +294,7 @@ def trace(
     budget = budget or Budget()
     given = rules_by_operation(case.rules, f"case {case.name!r}")
     shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources, given)
-    symbols = {name: symbols_for(name, tuple(values[name].shape)) for name in real}
+    symbols = {name: symbols_of(name, values[name]) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
     seeding = _Seeding(mode, real, shadows, seeds_for)
@@ -298,26 +306,27 @@ def trace(
         shadows.leave()
     with torch.no_grad():
         output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
-    check_outputs(case, run.outputs, before)
-    changed = [
-        n for n in real if any(a is not b for a, b in zip(shadows.read(values[n]).flat, symbols[n].flat, strict=False))
-    ]
+    whole = _whole(case, mode)
+    check_outputs(whole, run.outputs, before)
+    changed = [n for n in real if _differ(shadows.read(values[n]), symbols[n])]
     check_unchanged(case, values, before, changed)
     with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        check_repeatable(case, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+        check_repeatable(whole, before, run.outputs, drew_numbers=bool(shadows.random_operations))
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
             check_same_derivatives(
                 case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
             )
-    flat_inputs = [e for name in real for e in symbols[name].flat]
-    outputs = [e for cells in output_shadows for e in cells.flat]
+    flat_inputs = [e for name in real for e in parts_of(symbols[name])]
+    outputs = [e for cells in output_shadows for e in parts_of(cells)]
+    # The sum of complex numbers is no loss: its real part is.
+    units = [e for cells in output_shadows for z in cells.flat for e in ((ONE, ZERO) if _is_complex(z) else (ONE,))]
     values_only = graph.as_values(outputs)
     if case.thawed:
         values_only = graph.thawed(values_only)
     # Cleared in between, only the second pass counts. Its outputs come last.
-    counted = output_shadows[-1].size if mode == "accumulate" and case.clear else len(outputs)
+    counted = len(parts_of(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]
     firsts = seeding.first[-counted:] if mode == "accumulate" else seeding.first
     key = (mode, *differentiated, *firsts, *seeding.second)
@@ -329,10 +338,10 @@ def trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.all),
             seeds=tuple(seeding.names),
             entries=_entries(_owners(mode, real, output_names(len(run.outputs))), run.derivatives),
-            executed=tuple(e for cells in executed for e in cells.flat),
+            executed=tuple(e for cells in executed for e in parts_of(cells)),
             reference=derived[key],
             outputs=tuple(outputs),
-            summed=tuple(differentiated),
+            summed=tuple(e for e, unit in zip(differentiated, units[-counted:], strict=True) if unit is ONE),
             inputs=tuple(flat_inputs),
             guards=shadows.guards,
             custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
@@ -356,7 +365,7 @@ def trace_textbook(
     given = rules_by_operation(case.rules, f"case {case.name!r}")
     shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], budget, given=given)
     for name in real:
-        shadows.attach(values[name], symbols_for(name, tuple(values[name].shape)))
+        shadows.attach(values[name], symbols_of(name, values[name]))
     try:
         with case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
             shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
@@ -364,13 +373,13 @@ def trace_textbook(
             cells = [shadows.read(t) for t in said]
     finally:
         shadows.leave()
-    variables = tuple(str(e.payload) for name in real for e in symbols_for(name, tuple(values[name].shape)).flat)
+    variables = tuple(str(e.payload) for name in real for e in parts_of(symbols_of(name, values[name])))
     return (
         Trace(
             variables=variables,
             seeds=(),
             entries=_entries(real, said),
-            executed=tuple(e for array in cells for e in array.flat),
+            executed=tuple(e for array in cells for e in parts_of(array)),
             reference=reference.unit_reference,
             outputs=reference.outputs,
             summed=reference.summed,
@@ -414,6 +423,18 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
     return gradients
 
 
+def _whole(case: Case, mode: str) -> Case:
+    """The case as a function of all inputs that a mode differentiates at once."""
+    if not under_vmap(mode):
+        return case
+    axes = tuple(0 if a.differentiated else None for a in case.arguments)
+
+    def each(*values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(autodiff.outputs_of(case.function(*values)))
+
+    return replace(case, function=vmap(each, in_dims=axes), returns=None)
+
+
 def _copies(values: Mapping[str, Tensor], contents: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Fresh tensors that lie in memory as some do, with the contents of others."""
     copies = {name: copied(value.detach()) for name, value in values.items()}
@@ -444,10 +465,20 @@ def _entries(owners: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Entry, .
     import numpy as np
 
     return tuple(
-        Entry(owner, tuple(index))
+        Entry(owner + part, tuple(index))
         for owner, tensor in zip(owners, tensors, strict=True)
         for index in np.ndindex(tuple(tensor.shape))
+        for part in ((".real", ".imag") if tensor.is_complex() else ("",))
     )
+
+
+def _differ(ours: Array, theirs: Array) -> bool:
+    pairs = zip(parts_of(ours), parts_of(theirs), strict=True)
+    return any(a is not b for a, b in pairs)
+
+
+def _is_complex(element: Any) -> bool:
+    return isinstance(element, Complex)
 
 
 def output_names(count: int) -> list[str]:

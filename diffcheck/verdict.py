@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -101,7 +102,8 @@ class Value:
     shape: tuple[int, ...]
     dtype: str
     """Without `torch.`: `float64`, `int64`, …"""
-    entries: tuple[float | int | bool, ...]
+    entries: tuple[Any, ...]
+    """Floats, complex numbers, integers or truth values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,9 @@ class Result:
     id: str
     """`cases/autograd.py::quadratic`."""
     mode: str
-    """`reverse`, `forward`, `accumulate`, or `gradient` for the case's own `gradient=`."""
+    """One of `diffcheck.config.MODES`, `accumulate`, or `gradient` for the case's own `gradient=`."""
     dtype: str
-    """`float64`, `float32`."""
+    """`float64`, `float32`, `float16`, `bfloat16`, `complex128` or `complex64`."""
     verdict: Verdict
     inputs: int = 0
     """How many drawn inputs were compared."""

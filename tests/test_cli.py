@@ -91,6 +91,21 @@ def test_what_does_not_pass_fails(verdict: str, capsys: pytest.CaptureFixture[st
     assert f"failed: 1 {verdict}, 2 proved" in capsys.readouterr().out
 
 
+def test_modes_under_vmap_and_half_precisions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "good.py", "--mode", "vmap-reverse", "--dtype", "float16,bfloat16"]) == 0
+    out = capsys.readouterr().out
+    assert "vmap-reverse f16 bf16" in out
+    assert "passed: 4 proved (2 cases in " in out
+
+
+def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["run", "good.py", "--device", "cuda"]) == 4
+    assert f"--device cuda: torch {torch.__version__} finds no GPU here" in capsys.readouterr().err
+
+
 def test_strict() -> None:
     write("a.py", "one = Fake('agrees')\n")
     assert main(["run", "a.py"]) == 0
@@ -152,7 +167,8 @@ def test_leaving_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> Non
         (["run", "good.py", "--seed", "-1"], "Invalid value for '--seed'"),
         (["run", "good.py", "--mode", "backward"], "'backward' is not one of reverse, forward"),
         (["run", "good.py", "--mode", ""], "'' is not one of reverse, forward"),
-        (["run", "good.py", "--dtype", "float64,float16"], "'float16' is not one of float64, float32"),
+        (["run", "good.py", "--dtype", "float64,float8"], "'float8' is not one of float64, float32"),
+        (["run", "good.py", "--device", "tpu"], "'tpu' is not one of cpu, cuda"),
         (["run", "good.py", "--format", "yaml"], "Invalid value for '--format'"),
         (["run", "good.py", "--output", "no/where.json"], "there is no folder"),
         (["run", "good.py", "--output", "."], ". is a folder"),

@@ -88,7 +88,7 @@ WORDS = ", ".join(MODES)
         ("modes = 'reverse'", f"modes = 'reverse' is not a list of some of {WORDS}"),
         ("modes = []", f"modes = [] is not a list of some of {WORDS}"),
         ("modes = ['reverse', 'backward']", ": 'backward' is none of them"),
-        ("dtypes = ['float16']", "dtypes = ['float16'] is not a list of some of float64, float32"),
+        ("dtypes = ['float8']", "dtypes = ['float8'] is not a list of some of float64, float32, float16, bfloat16"),
         ("case_paths = [1]", "case_paths = [1] is not a list of files and folders"),
         ("examples = ", "can't be read: "),
     ],
@@ -143,4 +143,5 @@ def test_from_a_folder_below(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_the_modes_are_those_in_which_pytorch_is_run():
     """The names stand here because the command must not import torch to print its help."""
-    assert (*FIRST_ORDER, *SECOND_ORDER) == MODES
+    plain = (*FIRST_ORDER, *SECOND_ORDER)
+    assert (*plain, *(f"vmap-{mode}" for mode in plain)) == MODES

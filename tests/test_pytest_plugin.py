@@ -248,6 +248,15 @@ def test_a_replay_asks_for_modes_that_are_not_usual(pytester: pytest.Pytester):
     )
 
 
+def test_modes_under_vmap_and_half_precisions(pytester: pytest.Pytester):
+    write("cases/a.py", f"# diffcheck\n{FAKE}one = Fake()\n")
+    result = pytester.runpytest_inprocess(
+        "-v", "--diffcheck-mode=vmap-reverse,reverse", "--diffcheck-dtype=bfloat16", "-m", "diffcheck(dtype='bfloat16')"
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*one[[]vmap-reverse-bfloat16] PROVED *", "*one[[]reverse-bfloat16] PROVED *"])
+
+
 @pytest.mark.parametrize("verdict", ["wrong", "inaccurate", "undefined", "undecided", "unsupported", "error"])
 def test_what_does_not_pass_fails(pytester: pytest.Pytester, verdict: str):
     write("cases/a.py", f"# diffcheck\n{FAKE}one = Fake({verdict!r})\n")

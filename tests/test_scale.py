@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffcheck import DeclarationError, Verdict, check
 from diffcheck import expr as graph
-from diffcheck.certify import format_of
+from diffcheck.formats import format_of
 from diffcheck.given import case_at
 from diffcheck.running_error import bounded_values
 from diffcheck.scale import Comparison, compare, random_seeds

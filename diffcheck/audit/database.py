@@ -43,11 +43,12 @@ class Sample:
     """PyTorch's `SampleInput`."""
 
 
-def entries(patterns: Sequence[str] = ()) -> list[Entry]:
-    """The entries that are differentiable in float64, in the database's order.
+def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) -> list[Entry]:
+    """The entries that are differentiable, in the database's order.
 
     Args:
         patterns: Only entries whose name matches one of these, as file names do: `linalg.*`.
+        dtype: Of complex dtypes, those that are differentiable in it; of real ones, those that are in float64.
 
     Raises:
         LoadError: The database can't be imported, or has no such entry.
@@ -63,7 +64,8 @@ def entries(patterns: Sequence[str] = ()) -> list[Entry]:
     known = [
         Entry(info.full_name, info)
         for info in op_db
-        if info.supports_autograd and torch.float64 in info.supported_backward_dtypes("cpu")
+        if info.supports_autograd
+        and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes("cpu")
     ]
     found = [e for e in known if not patterns or any(fnmatchcase(e.name, p) for p in patterns)]
     if not found:

@@ -13,21 +13,19 @@ from torch import Tensor
 from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
-from diffcheck.batch import flat
-from diffcheck.certify import Certifier, Format, Outcome, format_of
+from diffcheck.batch import Input, flat, scaled, stacked
+from diffcheck.certify import Certifier, Outcome
 from diffcheck.compiler import EXACT, compile_graph
-from diffcheck.config import FIRST_ORDER
+from diffcheck.config import FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
-from diffcheck.faults import time_limit
+from diffcheck.faults import lacking_dtype, time_limit
 from diffcheck.finding import finding_at
+from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
 from diffcheck.verdict import Finding, Result, Verdict
-
-NO_SUCH_MODE: Final = "forward mode"
-"""What `Unsupported` names where PyTorch does not implement the mode for an operator."""
 
 _BEYOND: Final = "out of bounds for storage"
 _ORDER: Final = (
@@ -68,11 +66,18 @@ class _Judged:
 def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     """Judges an entry in every mode asked for."""
     dtype = DTYPES[plan.dtype]
-    chosen = samples(entry, dtype, plan.samples)
+    chosen: Sequence[Sample] = ()
+    why_none = "none of its samples is small enough to be traced"
+    try:
+        chosen = samples(entry, dtype, plan.samples)
+    except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
+        if not lacking_dtype([dtype], str(error)):
+            raise
+        why_none = f"{plan.dtype}: {str(error).strip().splitlines()[0]}"
     for mode in plan.modes:
         started = time.perf_counter()
         if not chosen:
-            judged = [_Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")]
+            judged = [_Judged(Verdict.UNSUPPORTED, why_none)]
         else:
             judged = list(_judge_samples(entry, chosen, mode, plan))
         yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
@@ -132,16 +137,22 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, provin
     except CaseFailure as error:
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
+        if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes("cpu"):
+            return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
         return _Judged(Verdict.ERROR, str(error))
     return _concluded(item, mode, plan, evaluation, deadline if proving else None)
 
 
 def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
-    traced, run = trace(item.case, mode, item.values, _Seeds(), Budget(seconds=plan.seconds))
+    values = item.values
+    if under_vmap(mode):
+        given = Input(draw.at(values, (1.0,)), values, [])
+        values = stacked(item.case, given, [scaled]).values
+    traced, run = trace(item.case, mode, values, _Seeds(), Budget(seconds=plan.seconds))
     seeds = _Seeds()
-    fresh = {name: value.clone() for name, value in item.values.items()}
+    fresh = {name: value.clone() for name, value in values.items()}
     computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
-    point = flat(list(item.values.values())) + flat(seeds.kept)
+    point = flat(list(values.values())) + flat(seeds.kept)
     fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
     check_values(traced, run, point, fmt, {})
     certifier = Certifier(
@@ -149,12 +160,12 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         traced.reference,
         traced.executed,
         fmt,
-        second_order=mode in autodiff.SECOND_ORDER,
+        second_order=plain(mode) in autodiff.SECOND_ORDER,
         seeds=len(flat(seeds.kept)),
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
-    return Evaluation(path, judgement, computed, point, item.values, seeds.kept, alone=True)
+    return Evaluation(path, judgement, computed, point, values, seeds.kept, alone=True)
 
 
 def _coarsest(dtype: torch.dtype, derivatives: Sequence[Tensor]) -> Format:
@@ -177,6 +188,8 @@ class _Seeds:
         return found
 
     def _draw(self, like: Tensor) -> Tensor:
+        if like.is_complex():
+            return torch.view_as_complex(self._draw(torch.view_as_real(like)))
         size = 0.5 + torch.rand(like.shape, generator=self._generator, dtype=torch.float64)
         sign = torch.randint(2, like.shape, generator=self._generator) * 2 - 1
         return (size * sign).to(like.dtype)

@@ -14,7 +14,6 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from diffcheck.audit.judge import NO_SUCH_MODE
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES
 from diffcheck.report.terminal import PIPE_WIDTH
@@ -39,8 +38,9 @@ class Audit:
 
 
 def lacks_mode(result: Result) -> bool:
-    """Whether PyTorch does not implement the mode for this operator: there is nothing to judge."""
-    return result.verdict is Verdict.UNSUPPORTED and result.reason.startswith(f"{NO_SUCH_MODE}: ")
+    """Whether PyTorch does not implement the mode, or the dtype, for this operator: there is nothing to judge."""
+    missing = (f"{result.mode} mode: ", f"{result.dtype}: ")
+    return result.verdict is Verdict.UNSUPPORTED and result.reason.startswith(missing)
 
 
 def counts(results: Iterable[Result]) -> dict[str, Counter[str]]:

@@ -40,8 +40,6 @@ def sampled(entry: Entry, sample: Sample, dtype: torch.dtype) -> Sampled:
     leaves = [leaf for _, leaf in paths]
     names = {i: _name(path) for i, (path, leaf) in enumerate(paths) if isinstance(leaf, Tensor) and leaf.requires_grad}
     for i in names:
-        if leaves[i].is_complex():
-            raise Unsupported("complex numbers", "shadows hold real numbers")
         if leaves[i].layout is not torch.strided:
             raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
     function = entry.info.gradcheck_wrapper
@@ -59,7 +57,8 @@ def sampled(entry: Entry, sample: Sample, dtype: torch.dtype) -> Sampled:
 
     values = {name: leaves[i].detach() for i, name in names.items()}
     arguments = tuple(
-        Argument(name, "real", tuple(Axis(str(n)) for n in value.shape)) for name, value in values.items()
+        Argument(name, "complex" if value.is_complex() else "real", tuple(Axis(str(n)) for n in value.shape))
+        for name, value in values.items()
     )
     _check_outputs(applied, values)
     return Sampled(Case(applied, entry.name, "", arguments), values, tuple(_repro(entry, sample, dtype)))

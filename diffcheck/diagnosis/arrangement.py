@@ -158,7 +158,7 @@ def broadcast(view: View) -> Diagnosis | None:
 
 def _shapes(view: View) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
     """The shapes of the argument that is looked at and of the one output."""
-    if not view.owner or len(view.trace.seeds) != 1 or "over" in view.mode:
+    if not view.owner or len(view.trace.seeds) != 1 or "over" in view.mode or view.trace.seeds[0] not in view.groups:
         return None, ()
     return view.shape_of(view.owner), view.groups[view.trace.seeds[0]].shape
 

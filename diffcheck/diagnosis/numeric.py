@@ -22,7 +22,17 @@ _FEWEST: Final = 3
 """Numbers that must agree before a factor is suspected."""
 _BITS: Final = 4096
 """Enough to tell what cancels from what is 0."""
-_TYPES: Final = {"float64": np.float64, "float32": np.float32}
+
+
+def _bfloat16(value: Any) -> np.float32:
+    """Rounded to bfloat16, of which NumPy has none."""
+    return np.float32(torch.tensor(float(value)).to(torch.bfloat16).item())
+
+
+_TYPES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": _bfloat16,
+    "complex128": np.float64, "complex64": np.float32,
+}  # fmt: skip
 
 _ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {
     "add": lambda *terms: sum(terms[1:], terms[0]),

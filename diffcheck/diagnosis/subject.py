@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from diffcheck.case import Case
+from diffcheck.config import plain
 from diffcheck.diagnosis.view import View
 from diffcheck.domain import Argument, Shapes, contains, resolved, size_assignments
 from diffcheck.draw import Drawn, Entries
@@ -67,7 +68,7 @@ class Subject:
         """The formulas of an evaluation."""
         trace = evaluation.path.trace
         bounds = {a.name: (_real(a.lower), _real(a.upper)) for a in self.case.differentiated}
-        return View(trace, tuple(evaluation.point), bounds, self.mode, self.owner, large=self.drawn.large)
+        return View(trace, tuple(evaluation.point), bounds, plain(self.mode), self.owner, large=self.drawn.large)
 
     def at(self, shapes: Shapes, scale: float = 1.0, *, large: bool = False) -> Evaluation | None:
         """An evaluation at an ordinary input of some shapes within the domain; None if none is found."""
@@ -83,7 +84,9 @@ class Subject:
     def _ordinary(self, shapes: Shapes, scale: float, *, large: bool) -> Iterator[Drawn]:
         for turn in range(_TRIES):
             entries = {
-                a.name: _entries(resolved(a, shapes, self.case.arguments), math.prod(shapes[a.name]), turn, scale)
+                a.name: _entries(
+                    resolved(a, shapes, self.case.arguments), a.parts * math.prod(shapes[a.name]), turn, scale
+                )
                 for a in self.case.arguments
             }
             yield Drawn(shapes, entries, _SEEDS, large=large)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
+from diffcheck.config import dtypes_for
 from diffcheck.errors import BudgetExceeded, CaseFailure, DeclarationError, DiffcheckError, RuleError, Unsupported
 from diffcheck.faults import time_limit
 from diffcheck.regression import findings, report
@@ -91,7 +92,7 @@ class _Failed:
 def run(declared: Regression, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
     """Checks a pipeline; see `Regression.run`."""
     rows = rows_of(settings)
-    dtypes = [d for d in settings.dtypes if any((mode, d) in rows for mode in MODES)]
+    dtypes = [d for d in dtypes_for(settings.dtypes, complex_inputs=False) if any((mode, d) in rows for mode in MODES)]
     prepared: dict[str, Worked | _Failed] = {}
     for dtype in dtypes:
         started = time.perf_counter()
@@ -126,8 +127,9 @@ def rows_of(settings: Settings) -> tuple[tuple[str, str], ...]:
     """The mode and dtype of each result, if the pipeline can be worked out: all are made of gradients in reverse."""
     if "reverse" not in settings.modes:
         return ()
-    rows = [("reverse", dtype) for dtype in settings.dtypes]
-    rows += [(mode, dtype) for mode in MODES for dtype in settings.dtypes if dtype in DTYPES]
+    dtypes = dtypes_for(settings.dtypes, complex_inputs=False)
+    rows = [("reverse", dtype) for dtype in dtypes]
+    rows += [(mode, dtype) for mode in MODES for dtype in dtypes if dtype in DTYPES]
     return tuple(row for row in rows if settings.only is None or row in settings.only)
 
 

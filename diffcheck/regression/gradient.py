@@ -36,6 +36,8 @@ def loss_case(
     from diffcheck.case import case
 
     nets = {dtype: make_model(declared, dtype) for dtype in (torch.float64, torch.float32)}
+    # Not every network can be made in a half precision; each can be converted to it.
+    nets |= {dtype: make_model(declared, torch.float32).to(dtype) for dtype in (torch.float16, torch.bfloat16)}
     net = nets[torch.float64]
     full = [name for name, p in net.named_parameters() if p.requires_grad]
     shapes = [tuple(p.shape) for p in net.parameters() if p.requires_grad]

@@ -9,7 +9,7 @@ import torch
 from flint import arb, arb_mat
 from torch import Tensor
 
-from diffcheck import certify
+from diffcheck import formats
 from diffcheck.certify import RADII
 from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
 from diffcheck.errors import Unsupported
@@ -148,9 +148,9 @@ class Pipeline:
                 total, radius = total / count, radius / count
         return total, RADII * float(radius.upper())
 
-    def format(self) -> certify.Format:
+    def format(self) -> formats.Format:
         """Of the dtype."""
-        return certify.format_of(self.dtype, MANTISSA_BITS[self.dtype])
+        return formats.format_of(self.dtype, MANTISSA_BITS[self.dtype])
 
 
 def prepare(declared: Regression, dtype: torch.dtype, features: Tensor, labels: Tensor) -> Pipeline:

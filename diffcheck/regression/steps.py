@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from flint import arb, arb_mat
 
-from diffcheck.certify import RADII, Certifier, format_of
+from diffcheck.certify import RADII, Certifier
 from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
+from diffcheck.formats import Format, format_of
 from diffcheck.regression.affine import identity, precision
 from diffcheck.shadow import MANTISSA_BITS
 
@@ -116,7 +117,7 @@ class StepChecker:
         return self._maps(step.features, step.labels, bits)
 
     @property
-    def format(self) -> certify.Format:
+    def format(self) -> Format:
         """Of the dtype."""
         return self._format
 
@@ -205,7 +206,7 @@ def diagnose(
 
 
 def _diagnose_update(
-    where: str, step: Step, used: Sequence[float], learning_rate: float, fmt: certify.Format
+    where: str, step: Step, used: Sequence[float], learning_rate: float, fmt: Format
 ) -> tuple[str, list[str]]:
     moved = [b - a for b, a in zip(step.before, step.after, strict=True)]
     # The parameters were rounded when they were written.

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from diffcheck.config import plain
 from diffcheck.report.rows import STYLES
 from diffcheck.report.text import bracketed, count, ellipsis, number, print_hanging, printable
 
@@ -75,7 +76,7 @@ def banner(console: Console, title: Text, characters: str, *, align: AlignMethod
 def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple[str, str]]:
     """Give the labelled lines of a finding."""
     theirs, formula = ("gradient=", "gradient= says") if result.mode == "gradient" else ("PyTorch", "autograd ran")
-    propagated = "tangent" if result.mode.startswith("forward") else "cotangent"
+    propagated = "tangent" if plain(result.mode).startswith("forward") else "cotangent"
     if finding.diagnosis is not None:
         yield ("mistake", f"{finding.diagnosis.name}, {finding.diagnosis.certainty}: {finding.diagnosis.explanation}")
     if finding.line:
@@ -99,7 +100,7 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
 def _place(result: Result, finding: Finding) -> str:
     """Name the entry that disagrees, as Python would index it."""
     entry = finding.argument + (f"[{', '.join(map(str, finding.index))}]" if finding.index else "")
-    return f"the tangent of {entry}" if result.mode.startswith("forward") else f"the gradient of {entry}"
+    return f"the tangent of {entry}" if plain(result.mode).startswith("forward") else f"the gradient of {entry}"
 
 
 def _certified(finding: Finding) -> str:

@@ -46,14 +46,19 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _entry(value: float | bool) -> float | bool | str:  # noqa: FBT001 - an entry of a tensor, no switch
-    """Write a tensor's entry: a float in hexadecimal, exactly; integers and booleans as they are."""
+def _entry(value: Any) -> Any:
+    """Write a tensor's entry: a float in hexadecimal, exactly, or two; integers and booleans as they are."""
+    if isinstance(value, complex):
+        return f"{value.real.hex()} {value.imag.hex()}"
     return value.hex() if isinstance(value, float) else value
 
 
-def _to_entry(value: float | bool | str) -> float | bool:  # noqa: FBT001 - an entry of a tensor, no switch
+def _to_entry(value: Any) -> Any:
     """Read an entry back."""
-    return float.fromhex(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    parts = [float.fromhex(part) for part in value.split()]
+    return parts[0] if len(parts) == 1 else complex(*parts)
 
 
 def _value(value: Value) -> dict[str, Any]:

@@ -18,6 +18,7 @@ def table() -> Mapping[str, Rule]:
         complexes,
         drawing,
         factorizations,
+        holomorphic,
         indexing,
         layout,
         linalg,
@@ -36,7 +37,7 @@ def table() -> Mapping[str, Rule]:
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
         attention, losses, drawing, sampling, segments, factorizations,
-        complexes,
+        complexes, holomorphic,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

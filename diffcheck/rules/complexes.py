@@ -189,7 +189,9 @@ def fourier_to_reals(x: Array, dims: Sequence[int], how: int, size: int) -> Arra
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _numbers(function: Callable[..., Complex]) -> Rule:
+def numbers(function: Callable[..., Complex]) -> Rule:
+    """A function of single complex numbers, with broadcasting."""
+
     def apply(*args: Any, **options: Any) -> Array:
         spread = np.broadcast_arrays(*(_as_array(a) for a in args))
         return elements(
@@ -213,7 +215,13 @@ def _half(value: Any, name: str) -> Any:
     return value
 
 
-def _linear(rule: Rule) -> Rule:
+def both_parts(x: Array) -> tuple[Array, Array]:
+    """The real parts of an array, and the imaginary ones."""
+    pairs = [as_complex(e) for e in x.flat]
+    return elements((z.re for z in pairs), x.shape), elements((z.im for z in pairs), x.shape)
+
+
+def linear(rule: Rule) -> Rule:
     """The rule for real numbers applied to each part: it is linear, with real coefficients."""
     is_pointwise = rule.kind == "pointwise"
 
@@ -270,21 +278,21 @@ _SUMS: Final[dict[str, Rule]] = {
 
 RULES: Final[dict[str, Rule]] = {
     **{f"complex.{name}": layout.RULES[name] for name in _MOVES},
-    **{f"complex.{name}": _linear(rule) for name, rule in _SUMS.items()},
+    **{f"complex.{name}": linear(rule) for name, rule in _SUMS.items()},
     **{f"complex.{name}": indexing.RULES[name] for name in ("aten.gather", "aten.index", "aten.index_select")},
     "complex.aten._fft_r2c": array(fourier_of_reals),
     "complex.aten._fft_c2c": array(fourier),
     "complex.aten._fft_c2r": array(fourier_to_reals),
     "complex.aten._to_copy": guarded(lambda d, x, **_: converted(x, d.result.dtype)),
     "complex.aten.copy": guarded(lambda d, _, x, *__, **___: converted(x, d.arguments[0].dtype)),
-    "complex.aten.add": _numbers(lambda x, y, alpha=1: x + y * as_complex(alpha)),
-    "complex.aten.sub": _numbers(lambda x, y, alpha=1: x - y * as_complex(alpha)),
-    "complex.aten.mul": _numbers(lambda x, y: x * y),
-    "complex.aten.div": _numbers(lambda x, y: x / y),
-    "complex.aten.neg": _numbers(lambda x: -x),
-    "complex.aten._conj_physical": _numbers(Complex.conjugate),
+    "complex.aten.add": numbers(lambda x, y, alpha=1: x + y * as_complex(alpha)),
+    "complex.aten.sub": numbers(lambda x, y, alpha=1: x - y * as_complex(alpha)),
+    "complex.aten.mul": numbers(lambda x, y: x * y),
+    "complex.aten.div": numbers(lambda x, y: x / y),
+    "complex.aten.neg": numbers(lambda x: -x),
+    "complex.aten._conj_physical": numbers(Complex.conjugate),
     "complex.aten.complex": array(lambda re, im: elementwise(Complex, re, im)),
     "complex.aten.polar": array(polar),
-    "complex.aten.sgn": _numbers(direction),
+    "complex.aten.sgn": numbers(direction),
     "complex.aten.abs": array(lambda x: elements((modulus(as_complex(e)) for e in x.flat), x.shape)),
 }

@@ -7,7 +7,7 @@ from typing import Any, Final
 from diffcheck.constants import scalar
 from diffcheck.expr import ONE, ZERO, Expr, greater, where
 from diffcheck.rules.reduction import exact
-from diffcheck.rules.registry import Array, Decisions, Rule, array, elementwise, guarded
+from diffcheck.rules.registry import Array, Decisions, Rule, array, elementwise, guarded, in_numpy
 
 
 def _drawn(decisions: Decisions, *_: Any, **__: Any) -> Array:
@@ -33,7 +33,7 @@ def leaky_at_random(
         mean = (scalar(lower) + scalar(upper)) / (ONE + ONE)
         return elementwise(lambda e: where(greater(e, ZERO), e, e * mean), x), slopes
     # The slope of a positive element is 1, and was not drawn: which elements are, the trace relies on.
-    decisions.decide(elementwise(lambda e: greater(e, ZERO), x), decisions.arguments[0].detach().numpy() > 0)
+    decisions.decide(elementwise(lambda e: greater(e, ZERO), x), in_numpy(decisions.arguments[0]) > 0)
     return elementwise(lambda e, s: e * s, x, slopes), slopes
 
 

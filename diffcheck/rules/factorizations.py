@@ -15,7 +15,7 @@ from diffcheck.errors import Unsupported
 from diffcheck.expr import MINUS_ONE, ONE, ZERO, Expr, call, number, total
 from diffcheck.rules.linalg import cholesky, cholesky_factor, identity, per_matrix, solve_triangular, transposed
 from diffcheck.rules.reduction import exact
-from diffcheck.rules.registry import Array, Decisions, Rule, array, filled, guarded, matrix_product
+from diffcheck.rules.registry import Array, Decisions, Rule, array, filled, guarded, in_numpy, matrix_product
 
 
 def _dot(a: Array, b: Array) -> Expr:
@@ -74,7 +74,7 @@ def orthogonal(decisions: Decisions, a: Array, mode: str = "reduced") -> tuple[A
     rows, columns = a.shape[-2:]
     if mode == "complete" and rows > columns:
         raise Unsupported("aten.linalg_qr", "the last columns of a complete Q are defined up to a choice")
-    real = decisions.result[1].detach().diagonal(dim1=-2, dim2=-1).numpy()
+    real = in_numpy(decisions.result[1].diagonal(dim1=-2, dim2=-1))
     lead = a.shape[:-2]
     rank = min(rows, columns)
     q, r = filled((*lead, rows, rank), ZERO), filled((*lead, rank, columns), ZERO)

@@ -13,7 +13,7 @@ import torch
 from diffcheck.constants import scalar
 from diffcheck.expr import ZERO, Expr, constant, divide, product, total
 from diffcheck.rules.pointwise import largest, smallest, truth
-from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, integers, lift
+from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, in_numpy, integers, lift
 
 Positions = npt.NDArray[np.int64]
 
@@ -96,7 +96,7 @@ def subscript(decisions: Decisions, indices: Sequence[Array | None]) -> tuple[An
         if shadow is None:
             parts.append(slice(None))
         elif real.dtype in (torch.bool, torch.uint8):
-            parts.extend(decisions.decide(truth(shadow, real), real.detach().numpy()).nonzero())
+            parts.extend(decisions.decide(truth(shadow, real), in_numpy(real)).nonzero())
         else:
             parts.append(integers(shadow, "aten.index"))
     return tuple(parts)
@@ -156,7 +156,7 @@ def embedding_backward(g: Array, indices: Array, rows: int, padding_idx: int, sc
 
 def _real_mask(decisions: Decisions, x: Array, mask: Array) -> npt.NDArray[np.bool_]:
     real = decisions.arguments[1]
-    return np.broadcast_to(decisions.decide(truth(mask, real), real.detach().numpy()), x.shape)
+    return np.broadcast_to(decisions.decide(truth(mask, real), in_numpy(real)), x.shape)
 
 
 def masked_select(decisions: Decisions, x: Array, mask: Array) -> Array:
@@ -185,7 +185,7 @@ def masked_scatter_backward(decisions: Decisions, g: Array, mask: Array, sizes: 
 def nonzero(decisions: Decisions, x: Array) -> Array:
     """The indices of the elements that are not zero, on the record."""
     real = decisions.arguments[0].detach()
-    decisions.decide(truth(x, real), real.numpy() != 0)
+    decisions.decide(truth(x, real), in_numpy(real) != 0)
     found = decisions.result
     return elements(map(constant, found.reshape(-1).tolist()), tuple(found.shape))
 

@@ -14,7 +14,7 @@ from diffcheck.expr import ONE, ZERO, Expr, call, computed_as, constant, product
 from diffcheck.rules.layout import triangle
 from diffcheck.rules.pointwise import absolute, sign
 from diffcheck.rules.reduction import exact
-from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, integers
+from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, in_numpy, integers
 
 _LARGEST_EXPANSION: Final = 4
 """Determinants up to this size are written as polynomials: n! terms."""
@@ -95,7 +95,7 @@ def eliminated(decisions: Decisions, a: Array, pivots: Sequence[int]) -> Array:
 
 
 def _choices(pivots: Any) -> npt.NDArray[np.int64]:
-    return pivots.detach().numpy().astype(np.int64) - 1  # type: ignore[no-any-return]
+    return in_numpy(pivots).astype(np.int64) - 1
 
 
 def real_pivots(a: Any) -> npt.NDArray[np.int64]:

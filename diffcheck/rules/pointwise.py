@@ -38,7 +38,7 @@ from diffcheck.expr import (
     vanishes,
     where,
 )
-from diffcheck.rules.registry import Array, Decisions, Rule, elementwise, guarded, lift, pointwise
+from diffcheck.rules.registry import Array, Decisions, Rule, elementwise, guarded, in_numpy, lift, pointwise
 
 
 def larger(x: Expr, y: Expr) -> Expr:
@@ -226,7 +226,7 @@ _LOG_10: Final = call("log", constant(10))
 
 def _frexp(decisions: Decisions, x: Array) -> tuple[Array, Array]:
     """x over a power of two, and which; relies on the power staying the same."""
-    exponents = decisions.result[1].detach().numpy()
+    exponents = in_numpy(decisions.result[1])
     mantissas = x.copy()
     for index in np.ndindex(*x.shape):
         unit = power(TWO, constant(int(exponents[index])))

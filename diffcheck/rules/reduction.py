@@ -42,6 +42,7 @@ from diffcheck.rules.registry import (
     elements,
     elementwise,
     guarded,
+    in_numpy,
     reduce,
     sum_over,
 )
@@ -197,7 +198,7 @@ def picked(x: Array, indices: Array, dim: int) -> Array:
 
 
 def _real(indices: Any) -> Any:
-    return indices.detach().numpy().astype(np.int64)
+    return in_numpy(indices).astype(np.int64)
 
 
 def record_extreme(decisions: Decisions, x: Array, indices: Any, dim: int, *, greatest: bool) -> None:
@@ -262,7 +263,7 @@ def _top(
 ) -> tuple[Array, Array]:
     indices = _real(decisions.result[1])
     rows, chosen = _along(x, dim), _along(indices, dim)
-    reals = _along(decisions.arguments[0].detach().numpy(), dim)
+    reals = _along(in_numpy(decisions.arguments[0]), dim)
     for index in np.ndindex(rows.shape[:-1]):
         row, inside = rows[index], sort_by(reals[index], chosen[index], descending=greatest)
         outside = [i for i in range(len(row)) if i not in set(inside)]
@@ -283,7 +284,7 @@ def _ranked(decisions: Decisions, x: Array, dim: int, keepdim: bool) -> tuple[Ar
     indices = decisions.result[1].detach()
     kept = _real(indices if keepdim or x.ndim == 0 else indices.unsqueeze(dim))
     rows, chosen = _along(x, dim), _along(kept, dim)
-    reals = _along(decisions.arguments[0].detach().numpy(), dim)
+    reals = _along(in_numpy(decisions.arguments[0]), dim)
     for index in np.ndindex(rows.shape[:-1]):
         row, real, best = rows[index], reals[index], int(chosen[index][0])
         for i in range(len(row)):
@@ -296,7 +297,7 @@ def _mode(decisions: Decisions, x: Array, dim: int = -1, keepdim: bool = False) 
     """The element that the kernel chose; relies on the order of all elements and on which of them are equal."""
     indices = decisions.result[1].detach()
     kept = _real(indices if keepdim or x.ndim == 0 else indices.unsqueeze(dim))
-    reals = _along(decisions.arguments[0].detach().numpy(), dim)
+    reals = _along(in_numpy(decisions.arguments[0]), dim)
     rows = _along(x, dim)
     for index in np.ndindex(rows.shape[:-1]):
         row, real = rows[index], reals[index]

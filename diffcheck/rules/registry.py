@@ -76,6 +76,13 @@ class Decisions:
         return decided
 
 
+def in_numpy(tensor: Any) -> npt.NDArray[Any]:
+    """A tensor's values, wherever they are; NumPy has no bfloat16, and float32 holds all of them."""
+    real = tensor.detach().cpu()
+    found: npt.NDArray[Any] = (real.float() if str(real.dtype) == "torch.bfloat16" else real).numpy()
+    return found
+
+
 def elements(values: Iterable[Any], shape: tuple[int, ...]) -> Array:
     """An array of this shape from its elements in row-major order."""
     result = np.empty(shape, dtype=object)

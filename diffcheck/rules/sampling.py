@@ -16,7 +16,7 @@ import numpy as np
 
 from diffcheck.constants import scalar
 from diffcheck.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, constant, greater, product, total
-from diffcheck.rules.registry import Array, Decisions, Rule, filled, guarded
+from diffcheck.rules.registry import Array, Decisions, Rule, filled, guarded, in_numpy
 from diffcheck.rules.windows import Sums
 
 _LINEAR, _NEAREST = 0, 1
@@ -143,7 +143,7 @@ def _located(
     sampler: _Sampler, x: Array, grid: Array, numbers: Any
 ) -> list[tuple[tuple[int, ...], list[tuple[tuple[int, ...], list[Tap]]]]]:
     """For every place of the grid: the points around it that lie inside, each with its taps, one per axis."""
-    reals = numbers.detach().numpy()
+    reals = in_numpy(numbers)
     sizes = x.shape[2:]
     found = []
     for at in np.ndindex(*grid.shape[:-1]):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from diffcheck.constants import scalar
 from diffcheck.errors import Unsupported
@@ -175,9 +176,18 @@ def embedding_bag(
     return result, *(exact(part) for part in decisions.result[1:])
 
 
+def _bags(offsets: Array | None, bag_of: Array, count: int, name: str) -> npt.NDArray[np.int64]:
+    """Which bag each row that is looked up belongs to; kernels that add up at once leave it to be found out."""
+    if offsets is None or bag_of.size:
+        return integers(bag_of, name)
+    found: npt.NDArray[np.int64] = np.searchsorted(integers(offsets, name), np.arange(count), side="right") - 1
+    return found
+
+
 def embedding_bag_backward(
     g: Array,
     which: Array,
+    offsets: Array | None,
     bag_of: Array,
     sizes: Array,
     chosen: Array,
@@ -195,7 +205,8 @@ def embedding_bag_backward(
         for bag, column in np.ndindex(*g.shape):
             result.setdefault((int(best[bag, column]), column), []).append(g.item(bag, column))
     else:
-        looked_up, bags, counts = integers(which, name), integers(bag_of, name), integers(sizes, name)
+        looked_up, counts = integers(which, name), integers(sizes, name)
+        bags = _bags(offsets, bag_of, len(looked_up), name)
         for k, row in enumerate(looked_up):
             if row == padding:
                 continue
@@ -209,11 +220,12 @@ def embedding_bag_backward(
 
 
 def factors_backward(
-    g: Array, weight: Array, which: Array, _offsets: Array, bag_of: Array, _mode: int, padding: int = -1
+    g: Array, weight: Array, which: Array, offsets: Array, bag_of: Array, _mode: int, padding: int = -1
 ) -> Array:
     """The inner product of every row that was looked up with its bag's cotangent."""
     name = "aten._embedding_bag_per_sample_weights_backward"
-    rows, bags = integers(which, name), integers(bag_of, name)
+    rows = integers(which, name)
+    bags = _bags(offsets, bag_of, len(rows), name)
     return elements(
         (
             ZERO if row == padding else total(a * b for a, b in zip(weight[row], g[bag], strict=True))
@@ -247,11 +259,11 @@ RULES: Final[dict[str, Rule]] = {
     "aten._segment_reduce_backward": array(segment_reduce_backward),
     "aten._embedding_bag": guarded(embedding_bag),
     "aten._embedding_bag_backward": array(
-        lambda g, which, _, bag_of, sizes, chosen, rows, by_frequency, mode, __, *rest: embedding_bag_backward(
-            g, which, bag_of, sizes, chosen, rows, by_frequency, mode, *rest
+        lambda g, which, offsets, bag_of, sizes, chosen, rows, by_frequency, mode, _, *rest: embedding_bag_backward(
+            g, which, offsets, bag_of, sizes, chosen, rows, by_frequency, mode, *rest
         )
     ),
-    "aten._embedding_bag_dense_backward": array(embedding_bag_backward),
+    "aten._embedding_bag_dense_backward": array(lambda g, which, *rest: embedding_bag_backward(g, which, None, *rest)),
     "aten._embedding_bag_per_sample_weights_backward": array(factors_backward),
     "aten.as_strided_scatter": guarded(strided_scatter),
 }

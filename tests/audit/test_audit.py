@@ -16,7 +16,7 @@ import pytest
 
 from diffcheck.audit import report
 from diffcheck.audit.database import Entry, entries, samples
-from diffcheck.audit.judge import NO_SUCH_MODE, Plan
+from diffcheck.audit.judge import Plan
 from diffcheck.audit.pool import Limits
 from diffcheck.audit.run import audit
 from diffcheck.audit.sampled import sampled
@@ -41,7 +41,19 @@ def test_operators_are_judged_in_both_modes() -> None:
     assert {name: [v for v, _ in found[name]] for name in names} == {name: [PROVED, PROVED] for name in names}
     (reverse, _), (forward, reason) = found["cdist"]
     assert (reverse, forward) == (PROVED, UNSUPPORTED)
-    assert reason.startswith(NO_SUCH_MODE)
+    assert reason.startswith("forward mode: ")
+
+
+def test_half_precisions_where_pytorch_has_them() -> None:
+    for dtype in ("float16", "bfloat16"):
+        plan = Plan(modes=("reverse",), dtype=dtype, samples=2)
+        found = {done.name: done.results[0] for done in audit(entries(["exp", "matmul", "cholesky*", "sinc"]), plan)}
+        for name in ("exp", "matmul", "sinc"):
+            assert found[name].verdict is PROVED, found[name]
+        # `cholesky` has samples that it can't take; those of `cholesky_solve` can't even be made.
+        for name in ("cholesky", "cholesky_solve"):
+            assert report.lacks_mode(found[name]), found[name]
+            assert "not implemented for" in found[name].reason
 
 
 def test_samples_are_small_differ_and_are_the_same_each_time() -> None:
@@ -184,7 +196,7 @@ def test_an_unknown_operator_is_wrong_usage(capsys: pytest.CaptureFixture[str]) 
 
 
 def results() -> tuple[Result, ...]:
-    lacking = f"{NO_SUCH_MODE}: Trying to use forward AD with cdist that does not support it"
+    lacking = "forward mode: Trying to use forward AD with cdist that does not support it"
     return (
         Result("exp", "reverse", "float64", PROVED),
         Result("exp", "forward", "float64", PROVED),

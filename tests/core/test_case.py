@@ -214,7 +214,7 @@ def axis_of_another_kind(x: Float[Tensor, "n**2"]) -> Tensor:
     return x
 
 
-NOTHING = "has nothing to differentiate: none of its arguments is a Float tensor"
+NOTHING = "has nothing to differentiate: none of its arguments is a Float or Complex tensor"
 NO_SHAPE = "does not say which shape to draw."
 NO_NUMBER = "has no fixed number of tensors; declare each one by name."
 REFUSED: dict[Callable[..., Any], str] = {
@@ -226,9 +226,10 @@ A number is a tensor without axes: x: Float[Tensor, ""]. Or give x a default.
     several: f"""case 'several': argument *xs: "Float[Tensor, 'n']" {NO_NUMBER}\n{HOW}""",
     keywords: f"""case 'keywords': argument **xs: "Float[Tensor, 'n']" {NO_NUMBER}\n{HOW}""",
     only_integers: (
-        "case 'only_integers' has nothing to differentiate: none of its arguments is a Float tensor (t, mask)"
+        "case 'only_integers' has nothing to differentiate: none of its arguments is a Float or Complex tensor "
+        "(t, mask)"
     ),
-    nothing: "case 'nothing' has nothing to differentiate: none of its arguments is a Float tensor",
+    nothing: "case 'nothing' has nothing to differentiate: none of its arguments is a Float or Complex tensor",
     unknown_name: "case 'unknown_name': its annotations can't be evaluated: name 'Flaot' is not defined",
     contradictory: "case 'contradictory', argument 'x': no number is > 2 and < 1.",
     open_point: "case 'open_point', argument 'x': no number is > 1 and <= 1.",
@@ -250,9 +251,11 @@ def test_a_refused_declaration_says_what_to_write(function: Callable[..., Any], 
     assert str(caught.value) == message
 
 
-def test_complex_tensors_are_refused():
-    with pytest.raises(DeclarationError, match=r"tensors of .*complex.* are not drawn; use Float, Int or Bool"):
-        case(complex_numbers)
+def test_complex_tensors_are_differentiated_and_have_no_bounds():
+    (argument,) = case(complex_numbers).arguments
+    assert (argument.kind, argument.differentiated, argument.parts) == ("complex", True, 2)
+    with pytest.raises(DeclarationError, match="a complex number is not > 0; use a Predicate"):
+        case(complex_numbers, inputs={"x": Annotated[Complex[Tensor, "n"], Gt(0)]})
 
 
 @pytest.mark.parametrize(

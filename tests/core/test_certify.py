@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffcheck import expr as graph
 from diffcheck.case import Case
-from diffcheck.certify import Certifier, Judgement, Outcome, format_of
+from diffcheck.certify import Certifier, Judgement, Outcome
 from diffcheck.compiler import Selections, compile_graph
 from diffcheck.derive import pull_back
 from diffcheck.domain import Argument, resolved, size_assignments
@@ -25,6 +25,7 @@ from diffcheck.domain import contains as within
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate
 from diffcheck.expr import Expr, constant, greater, symbol, where
+from diffcheck.formats import format_of
 from diffcheck.heads import HEADS
 from diffcheck.symbolic import variable
 from diffcheck.trace import trace

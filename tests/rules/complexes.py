@@ -38,6 +38,33 @@ COMPLEXES: Final[dict[str, Example]] = {
     "complex parts": (lambda x: _z(x).real * _z(x).conj().imag + _z(x).abs(), r(3, 2)),
     "complex conversions": (_parts(lambda x: x.to(torch.complex128) * _z(x[:, None].expand(3, 2).contiguous())), r(3)),
     "complex sums": (_parts(lambda x: _z(x).sum() + _z(x).sum(0) - torch.sgn(_z(x)).sum(1)[0]), r(2, 3, 2)),
+    "complex exponentials": (
+        _parts(lambda x: _z(x).exp() + _z(x).exp2() + _z(x).expm1() + _z(x).sigmoid() + _z(x).tanh()), r(3, 2)
+    ),
+    "complex logarithms": (
+        _parts(lambda x: _z(x).log() + _z(x).log1p() + _z(x).log2() + _z(x).log10() + _z(x).angle()), r(3, 2)
+    ),
+    "complex powers": (
+        _parts(lambda x, y: _z(x).sqrt() + _z(x).rsqrt() + _z(x) ** 3 + _z(x) ** -0.5 + _z(x) ** _z(y) + 1 / _z(y)),
+        r(3, 2), r(3, 2),
+    ),
+    "complex sines": (
+        _parts(lambda x: _z(x).sin() * _z(x).cos() + _z(x).tan() + _z(x).sinh() * _z(x).cosh()), r(3, 2)
+    ),
+    "complex products": (
+        _parts(
+            lambda x, y: _z(x) @ _z(y) + torch.bmm(_z(x)[None], _z(y)[None])[0] + _z(x).prod() + _z(y).prod(0)
+            + _z(y).cumprod(0)[:1] + _z(y).cumsum(1)[1:] + _z(x).mean() + torch.trace(_z(x))
+        ),
+        r(2, 2, 2), r(2, 2, 2),
+    ),
+    "complex constants": (
+        _parts(
+            lambda x: _z(x) * torch.full((3,), 2 - 1j, dtype=torch.complex128) + torch.full_like(_z(x), 0.5j)
+            + torch.where(_z(x) == 1j, _z(x), torch.where(_z(x) != 2, 2 * _z(x), _z(x)))
+        ),
+        r(3, 2),
+    ),
     "complex moves": (
         _parts(
             lambda x: torch.cat([_z(x), _z(x).flip(0)])[i(0, 3)].index_select(0, i(1, 0)) + _written(_z(x))
