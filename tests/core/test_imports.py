@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
     "errors", "config", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form",
-    "identity", "witness", "compiler", "running_error", "certify", "formula", "autodiff", "operation", "rule", "rules",
-    "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro",
-    "diagnosis", "search", "finding", "check", "protocol",
+    "identity", "witness", "compiler", "running_error", "formats", "certify", "formula", "autodiff", "operation",
+    "rule", "rules", "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate",
+    "scale", "repro", "diagnosis", "search", "finding", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
-CERTIFICATE = ("compiler", "running_error", "certify")
+CERTIFICATE = ("compiler", "running_error", "formats", "certify")
 PROOF = ("normal_form", "identity", "witness")
 ORACLE = ("expr", "heads", "constants", *DIFFERENTIATION, *PROOF, *CERTIFICATE, "formula")
 
@@ -101,7 +101,7 @@ def test_autodiff_shares_nothing_with_the_oracle():
 def test_the_oracle_knows_neither_autograd_nor_the_trace(room: str):
     assert reachable(room) <= {*ORACLE, "errors"}
     torch = {name for path in files(room) for name in imports(path) if name.split(".")[0] == "torch"}
-    assert torch == ({"torch"} if room == "certify" else set())  # for what `torch.finfo` says of a format
+    assert torch == ({"torch"} if room == "formats" else set())  # for what `torch.finfo` says of a format
 
 
 @pytest.mark.parametrize(
