@@ -69,7 +69,7 @@ def main() -> None:
         print(text)
     else:
         before = options.output.read_text().partition(HEADING)[0]
-        options.output.write_text(before + text)
+        options.output.write_text(before.rstrip() + "\n\n" + text)
 
 
 def _read(file: Path | None) -> dict[str, dict[str, Spent]]:
