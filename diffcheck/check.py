@@ -18,7 +18,6 @@ from diffcheck import draw
 from diffcheck.autodiff import import_forward_mode
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.certify import Outcome
 from diffcheck.config import dtypes_for, under_vmap
 from diffcheck.diagnosis import Subject
 from diffcheck.domain import Shapes, size_assignments
@@ -29,6 +28,7 @@ from diffcheck.faults import case_errors, described
 from diffcheck.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.formula import gradient_line
 from diffcheck.identity import Status
+from diffcheck.judgement import Outcome
 from diffcheck.scale import Comparison, compare, random_seeds
 from diffcheck.search import Inputs, Settings, Source, find, gather, inputs_of, is_at_scale
 from diffcheck.trace import VALUE, Trace

@@ -27,7 +27,7 @@ from diffcheck.batch import (
     stacked,
 )
 from diffcheck.case import Case
-from diffcheck.certify import Certifier, Judgement, holds
+from diffcheck.certify import Certifier, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.config import plain, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
@@ -36,6 +36,7 @@ from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
+from diffcheck.judgement import Judgement
 from diffcheck.rule import named
 from diffcheck.rules.complexes import parts_of
 from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Source
