@@ -26,7 +26,7 @@ _SEVERITY = {Outcome.UNDECIDED: 1, Outcome.INACCURATE: 2, Outcome.WRONG: 3}
 
 def replay(location: str, dtype: str, settings: Settings) -> str:
     """The command that runs the pipeline again, in one dtype."""
-    from diffcheck.check import replay_command
+    from diffcheck.conclude import replay_command
 
     return replay_command(location, "reverse", dtype, settings)
 
