@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 ORDER = (
     "errors", "config", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form",
     "identity", "witness", "compiler", "running_error", "formats", "enclosure", "judgement", "settle", "certify",
-    "formula", "autodiff", "operation", "rule", "rules", "shadow", "domain", "nested", "case", "given", "faults",
-    "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search", "finding", "visit", "conclude",
-    "check", "protocol",
+    "formula", "autodiff", "operation", "rule", "rules", "storages", "application", "stand_in", "frames",
+    "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro",
+    "diagnosis", "search", "finding", "visit", "conclude", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("compiler", "running_error", "formats", "enclosure", "judgement", "settle", "certify")
