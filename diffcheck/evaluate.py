@@ -308,7 +308,8 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     point = given.entries + flat(kept)
     check_values(traced, run, point, fmt, memory.checks)
     formulas = (traced.executed, traced.reference)
-    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, memory)
+    seeds = traced.variables[len(given.entries) :]
+    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, seeds, memory)
     programs = (traced.variables, *formulas, plain(mode) in SECOND_ORDER)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
@@ -318,7 +319,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             traced.executed,
             fmt,
             second_order=plain(mode) in SECOND_ORDER,
-            seeds=len(traced.variables) - len(given.entries),
+            seeds=len(seeds),
         )
     inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
@@ -332,10 +333,10 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     )
 
 
-def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], memory: Memory) -> Proof:
+def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], seeds: Sequence[str], memory: Memory) -> Proof:
     known = memory.proofs.get(formulas)
     if known is None:
-        known = memory.proofs[formulas] = prove(*formulas)
+        known = memory.proofs[formulas] = prove(*formulas, seeds)
     return known
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import contextlib
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
@@ -45,11 +46,17 @@ class Proof:
     why: str = ""
 
 
-def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
+def prove(executed: Sequence[Expr], reference: Sequence[Expr], seeds: Collection[str] = ()) -> Proof:
     """Decides executed[i] = reference[i] for every i, as functions of all of their variables.
 
     Identities without a common variable (the rows of a softmax) have nothing to do with each other: each such part is
     decided by itself, and what is the same but for the names of its variables is decided once.
+
+    Args:
+        executed: One side.
+        reference: The other.
+        seeds: The variables that are cotangents or tangents. Both sides are linear in them: what is too large as a
+            whole is decided for one after the other.
     """
     pairs = list(zip(graph.as_values(executed), graph.as_values(reference), strict=True))
     known: dict[Hashable, Proof] = {}
@@ -61,7 +68,7 @@ def prove(executed: Sequence[Expr], reference: Sequence[Expr]) -> Proof:
         part = [pairs[i] for i in positions]
         shape = _shape(part)
         if shape not in known:
-            known[shape] = _prove_together(part)
+            known[shape] = _prove_together(part, frozenset(seeds))
         proof = known[shape]
         if proof.position is None:
             continue
@@ -120,8 +127,8 @@ def _shape(pairs: Sequence[Pair]) -> Hashable:
     return tuple(nodes), tuple(numbers[side] for side in sides)
 
 
-def _prove_together(pairs: Sequence[Pair]) -> Proof:
-    written_out, short = NormalForms(), NormalForms(longest_sum=_LONGEST_SUM)
+def _prove_together(pairs: Sequence[Pair], seeds: frozenset[str]) -> Proof:
+    forms = _Forms(NormalForms(), NormalForms(longest_sum=_LONGEST_SUM))
     seen: set[Pair] = set()
     undecided: Proof | None = None
     for position, pair in enumerate(pairs):
@@ -129,7 +136,7 @@ def _prove_together(pairs: Sequence[Pair]) -> Proof:
             continue
         seen.add(pair)
         try:
-            holds = _vanishes_soon(written_out, short, pair) or _holds(written_out, pair)
+            holds = _is_identity(forms, pair, seeds)
         except GiveUp as reason:
             undecided = undecided or Proof(Status.UNDECIDED, position, str(reason))
             continue
@@ -141,20 +148,70 @@ def _prove_together(pairs: Sequence[Pair]) -> Proof:
     return undecided or Proof(Status.PROVED)
 
 
-def _vanishes_soon(written_out: NormalForms, short: NormalForms, pair: Pair) -> bool:
-    """Whether the difference is seen to vanish by a few products, or else while long sums are abbreviated.
+@dataclass(frozen=True, slots=True)
+class _Forms:
+    """The normal forms of a part."""
 
-    Nothing follows if it is not.
-    """
-    try:
-        with written_out.at_most(_FEW_PRODUCTS):
-            return _vanishes(written_out, pair)
-    except (GiveUp, RecursionError):
-        pass
-    try:
-        return _vanishes(short, pair)
-    except (GiveUp, RecursionError):
-        return False
+    written_out: NormalForms
+    short: NormalForms
+    """With long sums as atoms: what vanishes there vanishes, and nothing follows if it does not."""
+
+
+def _is_identity(forms: _Forms, pair: Pair, seeds: frozenset[str]) -> bool:
+    """By few products if they do, else while long sums are atoms, else seed by seed, else by all products."""
+    with contextlib.suppress(GiveUp, RecursionError), forms.written_out.at_most(_FEW_PRODUCTS):
+        return _holds(forms.written_out, pair)
+    with contextlib.suppress(GiveUp, RecursionError):
+        if _vanishes(forms.short, pair):
+            return True
+    slopes = _slopes(pair, seeds)
+    if slopes:
+        return all(_is_identity(forms, slope, frozenset()) for slope in slopes)
+    return _holds(forms.written_out, pair)
+
+
+def _slopes(pair: Pair, seeds: frozenset[str]) -> list[Pair]:
+    """What the sides multiply each seed with; nothing if they are not seen to be linear in the seeds."""
+    nodes = graph.topological(pair)
+    occurring = [n for n in nodes if n.head == "symbol" and n.payload in seeds]
+    if len(occurring) < 2 or not _are_linear(pair, nodes, frozenset(occurring)):
+        return []
+    silent = dict.fromkeys(occurring, ZERO)
+    found = []
+    for seed in occurring:
+        left, right = graph.substitute(pair, {**silent, seed: ONE})
+        if left is not right:
+            found.append((left, right))
+    return found or [(ZERO, ZERO)]
+
+
+def _are_linear(outputs: Pair, nodes: Sequence[Expr], seeds: frozenset[Expr]) -> bool:
+    """Whether the outputs are sums of products in which one seed occurs, once."""
+    degrees: dict[Expr, int | None] = {}
+    """In the seeds; None for 0, which has any."""
+    for node in nodes:
+        args = [degrees[a] for a in node.args]
+        known = {d for d in args if d is not None}
+        match node.head:
+            case "symbol":
+                degrees[node] = int(node in seeds)
+            case "constant":
+                degrees[node] = None if graph.number(node) == 0 else 0
+            case "add" | "neg" | "frozen" | "rounded" if len(known) < 2:
+                degrees[node] = min(known, default=None)
+            case "mul":
+                degrees[node] = None if None in args else sum(known) if len(known) == 2 else 2 * known.pop()
+            case "div" if not args[1]:
+                degrees[node] = args[0]
+            case "where" if not args[0] and len({d for d in args[1:] if d is not None}) < 2:
+                degrees[node] = min((d for d in args[1:] if d is not None), default=None)
+            case "add" | "neg" | "frozen" | "rounded" | "div" | "where":
+                return False
+            case _ if any(args):
+                return False
+            case _:
+                degrees[node] = 0
+    return all(degrees[o] in (1, None) for o in outputs)
 
 
 def _vanishes(forms: NormalForms, pair: Pair) -> bool:

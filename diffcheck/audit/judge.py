@@ -216,7 +216,8 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
     try:
         with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
-            proof = prove(evaluation.path.trace.executed, evaluation.path.trace.reference)
+            traced = evaluation.path.trace
+            proof = prove(traced.executed, traced.reference, traced.variables[len(traced.inputs) :])
     except (BudgetExceeded, RecursionError) as error:
         return _Judged(Verdict.AGREES, f"not proved: {error}", **facts)
     if proof.status is Status.PROVED:

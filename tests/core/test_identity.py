@@ -347,6 +347,34 @@ def test_a_mean_is_multiplied_as_one(count: int):
         assert prove([left * spread], [(right + TINY * moved[3]) * spread]).status is Status.REFUTED
 
 
+def test_what_is_linear_in_seeds_is_decided_seed_by_seed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(identity, "_FEW_PRODUCTS", 0)
+    monkeypatch.setattr(identity, "_vanishes", lambda *_: False)  # as if it were too large even in short
+    names = [f"s{j}" for j in range(16)]
+    t = graph.total(symbol(f"a{i}") for i in range(6))
+    left = [symbol(name) * (t + j) ** constant(7) for j, name in enumerate(names)]
+    right = [symbol(name) * (t * t + 2 * j * t + j * j) ** constant(3) * (t + j) for j, name in enumerate(names)]
+    assert prove([graph.total(left)], [graph.total(right)], names).status is Status.PROVED
+    right[11] = right[11] + TINY * symbol("s11") * X
+    assert prove([graph.total(left)], [graph.total(right)], names) == identity.Proof(Status.REFUTED, 0)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [X * X * Z, X + 1, X * Y, positive(X) * X, exp(X), 1 / X, where(greater(X, Z), X, Y), X + Y * Y, Z],
+    ids=str,
+)
+def test_what_is_not_linear_is_not_taken_apart(node: Expr):
+    for pair in ((node, X + Y), (X + Y, node + 0 * Y)):
+        assert identity._slopes(pair, frozenset({"x", "y"})) == []
+
+
+def test_what_is_linear_is_taken_apart():
+    a, b = X * (Z + 1) - Y / Z, where(greater(Z, W), X, -Y) + 0 * Z
+    slopes = identity._slopes((a, b), frozenset({"x", "y"}))
+    assert slopes == [(Z + 1, where(greater(Z, W), ONE, ZERO)), (-(ONE / Z), where(greater(Z, W), ZERO, -ONE))]
+
+
 @pytest.mark.usefixtures("sums")
 def test_what_is_divided_by_a_hidden_zero_is_not_proved():
     nothing = graph.total(centred(9))  # 0 for all numbers, as no sum of terms shows
