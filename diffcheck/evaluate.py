@@ -27,7 +27,7 @@ from diffcheck.batch import (
     stacked,
 )
 from diffcheck.case import Case
-from diffcheck.certify import Certifier, Judgement, holds
+from diffcheck.certify import Certifier, holds
 from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
 from diffcheck.config import plain, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
@@ -35,10 +35,13 @@ from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleEr
 from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.formats import Format, format_of
+from diffcheck.frames import Source
 from diffcheck.identity import Proof, Status, prove
+from diffcheck.judgement import Judgement
 from diffcheck.rule import named
 from diffcheck.rules.complexes import parts_of
-from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Source
+from diffcheck.shadow import MANTISSA_BITS, Budget
+from diffcheck.stand_in import Applied
 from diffcheck.trace import Derived, Run, Trace, trace, trace_textbook
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in config.DTYPES}

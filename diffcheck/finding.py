@@ -9,13 +9,13 @@ from torch import Tensor
 from diffcheck import formula
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.certify import Outcome, Verdict
 from diffcheck.config import plain, under_vmap
 from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.formats import format_of
 from diffcheck.identity import Status
+from diffcheck.judgement import Outcome, Verdict
 from diffcheck.repro import repro
 from diffcheck.scale import Comparison
 from diffcheck.shadow import MANTISSA_BITS

@@ -21,10 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from diffcheck import expr as graph
 from diffcheck.case import Case
-from diffcheck.certify import RADII
 from diffcheck.draw import copied
 from diffcheck.errors import Unsupported
 from diffcheck.formats import Format, format_of
+from diffcheck.judgement import RADII
 from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
 from diffcheck.rule import OperationRule, arguments_in_full, called, rule_for, rules_by_operation
 from diffcheck.rules import table

@@ -7,12 +7,9 @@ shadow of its storage), writes, which parts are frozen, which conditions Python 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -22,24 +19,16 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from diffcheck import expr as graph
-from diffcheck.constants import scalar
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported, WrongRule
+from diffcheck.application import prepared
+from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
-from diffcheck.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
-from diffcheck.rule import (
-    Mismatch,
-    OperationRule,
-    arguments_in_full,
-    arguments_in_words,
-    called,
-    how_to_give,
-    named,
-    own_function,
-    pairs_of,
-    rule_for,
-)
-from diffcheck.rules.complexes import Complex, by_parts, joined, parted, parts_of
-from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
+from diffcheck.frames import Source, inside_function, users_line
+from diffcheck.operation import Operation, decomposition_of, operation, targets, tensors_in
+from diffcheck.rule import OperationRule, arguments_in_full, how_to_give
+from diffcheck.rules.complexes import by_parts
+from diffcheck.rules.registry import Array, Rule, elementwise
+from diffcheck.stand_in import Applied, Call, StandIns, copied
+from diffcheck.storages import Storages, are_views, exact_constants
 
 MANTISSA_BITS: Final = {
     torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
@@ -65,46 +54,8 @@ class Guard:
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The line of the user's code that computed an expression."""
-
-    file: str
-    line: int
-    function: str
-    phase: str
-    """`forward` or `backward`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """One tensor that an operation computed, beside what a rule that somebody gave, or its own function, says of it."""
-
-    rule: OperationRule
-    label: str
-    """Which of the operation's results it is."""
-    arguments: str
-    """Of the call, in words."""
-    computed: Tensor
-    shadow: Array
-    custom: bool
-    """Whether it is a `torch.library.custom_op`."""
-    advice: tuple[str, ...]
-    """How to give the operation a rule."""
-
-
-@dataclass(slots=True)
-class _Storage:
-    """A storage's shadow, and the storage itself: its address must not be reused while the shadow is kept."""
-
-    shadow: Array
-    itemsize: int
-    keep: Any
-
-
 @dataclass(slots=True)
 class _State:
-    storages: dict[int, _Storage] = field(default_factory=dict)
     frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
@@ -113,23 +64,6 @@ class _State:
     inside_decomposition: int = 0
     inside_kernel: int = 0
     suspended: int = 0
-    applied: list[Applied] = field(default_factory=list)
-    applying: list[OperationRule] = field(default_factory=list)
-
-
-def exact_constants(tensor: Tensor) -> Array:
-    """A tensor's entries as exact constants."""
-    values = tensor.detach().resolve_conj().resolve_neg()
-    if values._is_zerotensor():
-        return elements([graph.ZERO] * values.numel(), tuple(values.shape))
-    if values.dtype.is_complex:
-        return joined(exact_constants(torch.view_as_real(values)))
-    if values.dtype in (torch.float16, torch.bfloat16):
-        values = values.double()
-    if values.ndim == 0 and values.dtype == torch.float64:
-        # Autograd's formulas hand their numbers on as tensors without axes: 3.14, or the logarithm of 10.
-        return elements([scalar(values.item())], ())
-    return elements(map(graph.constant, values.reshape(-1).tolist()), tuple(values.shape))
 
 
 class Shadows(TorchDispatchMode):
@@ -152,7 +86,6 @@ class Shadows(TorchDispatchMode):
         given: Mapping[str, OperationRule] | None = None,
     ) -> None:
         super().__init__()
-        self._given = given or {}
         self._sources = sources
         self._rules = rules
         self._found: dict[tuple[str, bool], Rule | None] = {}
@@ -160,6 +93,8 @@ class Shadows(TorchDispatchMode):
         self._bits = bits
         self._budget = budget or Budget()
         self._state = _State()
+        self._storages = Storages()
+        self._stand_ins = StandIns(given or {}, self._storages.window)
         self._deadline = time.monotonic() + self._budget.seconds
         self._watch = _PythonWatch(self)
 
@@ -192,7 +127,7 @@ class Shadows(TorchDispatchMode):
     @property
     def applied(self) -> tuple[Applied, ...]:
         """What was followed through a function in an operation's place, in order."""
-        return tuple(self._state.applied)
+        return tuple(self._stand_ins.applied)
 
     def begin_backward(self) -> None:
         """From here on autograd works for itself: `detach` is an alias, and nothing is frozen."""
@@ -200,11 +135,11 @@ class Shadows(TorchDispatchMode):
 
     def attach(self, tensor: Tensor, shadow: Array) -> None:
         """Puts a shadow beside a tensor."""
-        self._write(tensor, shadow)
+        self._storages.write(tensor, shadow)
 
     def read(self, tensor: Tensor) -> Array:
         """The tensor's shadow, shaped like it."""
-        shadow = self._window(tensor)
+        shadow = self._storages.window(tensor)
         if self._state.phase == "forward":
             mark = self._state.frozen.get(id(tensor))
             if mark is not None:
@@ -226,8 +161,7 @@ class Shadows(TorchDispatchMode):
 
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
-        storage = self._state.storages.get(storage_address(tensor))
-        return storage is not None and any(not graph.is_constant(e) for e in _strided(storage, tensor).flat)
+        return self._storages.is_live(tensor)
 
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
@@ -265,7 +199,7 @@ class Shadows(TorchDispatchMode):
         if op.random:
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
-        stand_in = self._stand_in(func, op) if live else None
+        stand_in = self._stand_ins.of(func) if live else None
         before = self._copies(func, args, kwargs) if stand_in is not None else []
         pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
         result = self._computed(func, args, kwargs)
@@ -279,12 +213,14 @@ class Shadows(TorchDispatchMode):
             self._keep_constants(func, op, args, kwargs, pending if not tensors else None, result)
         elif op.to_python:
             self.decide_scalar(args[0], result)
-        elif outputs and not op.writes and self._are_views(tensors, outputs):
+        elif outputs and not op.writes and are_views(tensors, outputs):
             if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
                 raise Unsupported("view(dtype)", "the same bytes are read as another type")
             self._inherit_frozen(op, args, outputs)
         elif stand_in is not None:
-            self._follow(func, op, stand_in, before, arguments_in_full(func, args, kwargs), result)
+            call = Call(func, before, arguments_in_full(func, args, kwargs), result)
+            computed, shadows = self._stand_ins.follow(stand_in, call, self._watched)
+            self._put(op, computed, shadows)
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
         elif result is not None:
@@ -306,8 +242,8 @@ class Shadows(TorchDispatchMode):
             self._finish(func, op, args, kwargs, pending, result)
         elif op.writes:
             for target in targets(op, args, kwargs, result):
-                if target is not None and storage_address(target) in self._state.storages:
-                    self._write(target, exact_constants(target))
+                if target is not None and target in self._storages:
+                    self._storages.write(target, exact_constants(target))
 
     def _spend(self, op: Operation) -> None:
         state = self._state
@@ -337,16 +273,7 @@ class Shadows(TorchDispatchMode):
             return None
         shadows = [self._read_all(a) for a in args]
         options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
-        match rule.kind:
-            case "pointwise":
-                signs = [] if rule.at_negative_zero is None else list(map(_negative_zeros, args))
-                if any(sign.any() for sign in signs):
-                    return lambda _: _apply_with_signs(rule, signs, shadows)
-                return lambda _: _apply_pointwise(rule, shadows, options)
-            case "array":
-                return lambda _: rule.apply(*shadows, **options)
-            case "guarded":
-                return lambda result: rule.apply(Decisions(args, result, self.record), *shadows, **options)
+        return prepared(rule, args, shadows, options, self.record)
 
     def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
         wanted = kwargs.get("dtype")
@@ -397,9 +324,9 @@ class Shadows(TorchDispatchMode):
                     raise Unsupported(op.text, f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
                 shadow = np.broadcast_to(shadow, tuple(target.shape))
             marked = self._mark(op, target, shadow)
-            self._write(target, marked)
+            self._storages.write(target, marked)
             if self._sources is not None and not self._state.inside_decomposition:
-                source = _users_line(self._state.phase)
+                source = users_line(self._state.phase)
                 if source is not None:
                     self._sources |= {n: source for n in marked.flat if n not in self._sources and n.args}
 
@@ -412,11 +339,11 @@ class Shadows(TorchDispatchMode):
             state.phase == "forward"
             and not torch.is_grad_enabled()
             and not state.inside_decomposition
-            and not _inside_function()
+            and not inside_function()
         ):
-            if op.writes and storage_address(target) in state.storages:
+            if op.writes and target in self._storages:
                 # Autograd does not see the write: to it the tensor still is what it was.
-                before = self._window(target)
+                before = self._storages.window(target)
                 return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
             return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
         return shadow
@@ -441,7 +368,7 @@ class Shadows(TorchDispatchMode):
             # The rule to give is one for the operation that was called, not for a part that PyTorch makes it of.
             raise Unsupported(error.operation, error.reason, error.advice and how_to_give(func)) from error
         flat = result if isinstance(result, (tuple, list)) else [result]
-        return [self._window(t) if isinstance(t, Tensor) else None for t in flat]
+        return [self._storages.window(t) if isinstance(t, Tensor) else None for t in flat]
 
     @contextlib.contextmanager
     def _followed(self) -> Iterator[None]:
@@ -469,98 +396,20 @@ class Shadows(TorchDispatchMode):
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """Watches Python again: PyTorch takes the watch off while it runs what the watch has seen."""
-        if self._watch in _get_current_function_mode_stack():
-            yield
-            return
-        with self._watch:
-            yield
-
-    def _stand_in(self, func: Any, op: Operation) -> OperationRule | None:
-        """The rule that somebody gave for an operation; its own Python function, if nothing else says what it does."""
-        given = rule_for(func, self._given)
-        if given is not None:
-            if given in self._state.applying:
-                raise CaseFailure(f"{named(given)} calls {given.operation} itself: it says nothing")
-            return given
-        own = None if op.random else own_function(func)
-        return None if own is None or decomposition_of(func) is not None else own
+        """Follows a function, and watches Python: PyTorch takes the watch off while it runs what that has seen."""
+        with self._followed():
+            if self._watch in _get_current_function_mode_stack():
+                yield
+                return
+            with self._watch:
+                yield
 
     def _copies(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments of a call in full, with memory of their own: neither call sees what the other writes."""
         with self._followed():
-            return [_copy(value) for value in arguments_in_full(func, args, kwargs)]
+            return [copied(value) for value in arguments_in_full(func, args, kwargs)]
 
-    def _follow(
-        self, func: Any, op: Operation, stand_in: OperationRule, before: list[Any], args: list[Any], result: Any
-    ) -> None:
-        """Computes and writes the shadows of what an operation computed by the function in its place."""
-        state = self._state
-        words = arguments_in_words(func, before)
-        state.applying.append(stand_in)
-        try:
-            with self._followed(), self._watched():
-                said = called(stand_in.function, func, before)
-            pairs = pairs_of(func, result, said, args, before)
-        except Mismatch as error:
-            raise WrongRule(f"{named(stand_in)} {error}, at {words}") from None
-        except Unsupported as error:
-            if stand_in.given or error.advice:
-                raise
-            raise Unsupported(op.text, f"its Python function can't be followed ({error})", how_to_give(func)) from error
-        except DiffcheckError:
-            raise
-        except Exception as error:  # a user's function may raise anything
-            raise CaseFailure(f"{named(stand_in)} raises {type(error).__name__}: {error}, at {words}") from error
-        finally:
-            state.applying.pop()
-        shadows = [self._window(pair.stated) for pair in pairs]
-        numbers = [s for pair, s in zip(pairs, shadows, strict=True) if not _is_whole(pair.computed)]
-        if not stand_in.given and numbers and all(graph.is_constant(e) for s in numbers for e in parts_of(s)):
-            raise Unsupported(
-                op.text,
-                "its Python function can't be followed (nothing that it computes seems to depend on its arguments)",
-                how_to_give(func),
-            )
-        custom, advice = own_function(func) is not None, () if stand_in.given else how_to_give(func)
-        for pair, shadow in zip(pairs, shadows, strict=True):
-            # The numbers are looked at when all have been computed; until then they may be written to.
-            computed = pair.computed.detach().clone()
-            state.applied.append(Applied(stand_in, pair.label, words, computed, shadow, custom, advice))
-        self._put(op, [pair.computed for pair in pairs], shadows)
-
-    # -- storages and views ----------------------------------------------------------------------------------------
-
-    def _window(self, tensor: Tensor) -> Array:
-        storage = self._state.storages.get(storage_address(tensor))
-        if storage is None:
-            return exact_constants(tensor)
-        cells = _strided(storage, tensor)
-        if tensor.is_complex():
-            cells = joined(cells)
-        if tensor.is_neg():
-            cells = by_parts(graph.negate, cells)
-        return elements((z.conjugate() for z in cells.flat), cells.shape) if tensor.is_conj() else cells
-
-    def _write(self, tensor: Tensor, shadow: Array) -> None:
-        address = storage_address(tensor)
-        storage = self._state.storages.get(address)
-        if storage is None:
-            keep = tensor.untyped_storage()
-            size = keep.nbytes() // max(_cell_size(tensor), 1)
-            if _covers(tensor, size):
-                cells = elements([graph.ZERO] * size, (size,))
-            else:
-                real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
-                cells = exact_constants(torch.as_strided(real, (size,), (1,), 0))
-            storage = self._state.storages[address] = _Storage(cells, _cell_size(tensor), keep)
-        if tensor.is_conj() or tensor.is_neg():
-            raise Unsupported("a lazily conjugated tensor", "it is written to")
-        _strided(storage, tensor)[...] = parted(shadow) if tensor.is_complex() else shadow
-
-    def _are_views(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
-        known = {storage_address(t) for t in inputs}
-        return all(storage_address(t) in known for t in outputs)
+    # -- what is frozen --------------------------------------------------------------------------------------------
 
     def _inherit_frozen(self, op: Operation, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
         state = self._state
@@ -573,22 +422,11 @@ class Shadows(TorchDispatchMode):
             fresh: str | None = "detach"
         else:
             fresh = "no_grad" if kind is None and not torch.is_grad_enabled() else None
-        if fresh is not None and not _inside_function():
+        if fresh is not None and not inside_function():
             kind = fresh
         if kind is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, kind)
-
-
-def _copy(value: Any) -> Any:
-    """An argument whose tensors have memory of their own."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    return [_copy(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def _is_whole(tensor: Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 class _PythonWatch(TorchFunctionMode):
@@ -621,135 +459,9 @@ class _PythonWatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_APPLY: Final = torch.autograd.Function.__dict__["apply"].__func__.__code__
-
-
-def _inside_function() -> bool:
-    """Whether a custom Function's forward is running: autograd is off there, and nothing is meant to be frozen by that.
-
-    By the frames: people keep `Cube.apply` under names of their own, so that replacing it would miss calls.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _APPLY:
-            return True
-        frame = frame.f_back
-    return False
-
-
-_OURS: Final = str(Path(__file__).parent)
-_CALLERS: Final = frozenset(str(Path(__file__).with_name(name)) for name in ("autodiff.py", "trace.py"))
-"""What calls the user's function: above it there are users of ours."""
-_TORCHS: Final = str(Path(torch.__file__).parent)
-
-
-def _users_line(phase: str) -> Source | None:
-    """The innermost line that is neither PyTorch's nor ours, below the call that differentiates."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file in _CALLERS:
-            return None
-        if not file.startswith((_OURS, _TORCHS, "<")):
-            return Source(file, frame.f_lineno, frame.f_code.co_name, phase)
-        frame = frame.f_back
-    return None
-
-
 _DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
 _LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Applying rules
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Array:
-    kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
-    spread = [a for a in args if isinstance(a, np.ndarray)]
-    if all(a.ndim == 0 for a in spread):
-        single = rule.apply(*(a.item() if isinstance(a, np.ndarray) else lift(a) for a in args), **kwargs)
-        return elements((single,), ())
-    shape = np.broadcast_shapes(*(a.shape for a in spread))
-    columns = [np.broadcast_to(a, shape).flat if isinstance(a, np.ndarray) else None for a in args]
-    fixed = [None if c is not None else lift(a) for a, c in zip(args, columns, strict=True)]
-    size = int(np.prod(shape, dtype=int))
-    return elements(
-        (
-            rule.apply(*(f if c is None else c[i] for c, f in zip(columns, fixed, strict=True)), **kwargs)
-            for i in range(size)
-        ),
-        shape,
-    )
-
-
-def _negative_zeros(value: Any) -> Array:
-    """Which elements of an argument are -0.0."""
-    numbers = torch.as_tensor(value)
-    found: Array = ((numbers == 0) & torch.signbit(numbers)).numpy()
-    return found
-
-
-def _apply_with_signs(rule: Rule, signs: Sequence[Array], args: Sequence[Any]) -> Array:
-    function, count = rule.at_negative_zero, len(signs)
-    assert function is not None
-    return elementwise(lambda *both: function(both[:count], *both[count:]), *signs, *args)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Storages
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _parts(tensor: Tensor) -> int:
-    """How many cells stand beside an element: a complex number has two."""
-    return 2 if tensor.is_complex() else 1
-
-
-def _cell_size(tensor: Tensor) -> int:
-    return tensor.element_size() // _parts(tensor)
-
-
-def _covers(tensor: Tensor, size: int) -> bool:
-    return tensor.numel() * _parts(tensor) == size and tensor.is_contiguous()
-
-
-def _strided(storage: _Storage, tensor: Tensor) -> Array:
-    """The cells beside a tensor, shaped like it; of complex numbers, with a last axis for the two parts."""
-    whole = storage.shadow.size == tensor.numel() and storage.itemsize == tensor.element_size()
-    if whole and tensor.is_contiguous() and not tensor.is_complex():  # as most are
-        return storage.shadow.reshape(tensor.shape)
-    if storage.itemsize != _cell_size(tensor):
-        raise Unsupported("view(dtype)", "the same bytes are read as another type")
-    cells, parts = storage.shadow, _parts(tensor)
-    shape, strides = tuple(tensor.shape), [s * parts for s in tensor.stride()]
-    if parts == 2:
-        shape, strides = (*shape, 2), [*strides, 1]
-    if tensor.numel() * parts == cells.size and tensor.is_contiguous():
-        return cells.reshape(shape)
-    if tensor.numel() == 0:
-        return np.empty(shape, dtype=object)
-    return np.lib.stride_tricks.as_strided(
-        cells[tensor.storage_offset() * parts :], shape, [s * cells.itemsize for s in strides]
-    )
-
-
-def symbols_for(name: str, shape: Sequence[int]) -> Array:
-    """One variable per element: `x` for a number, `x[0]` for a vector's entry, `x[0,1]` for a matrix's."""
-    shape = tuple(shape)
-    return elements(
-        (graph.symbol(f"{name}[{','.join(map(str, index))}]" if index else name) for index in np.ndindex(shape)),
-        shape,
-    )
-
-
-def symbols_of(name: str, tensor: Tensor) -> Array:
-    """The variables of a tensor's elements; of a complex one two each, `x.real[0]` and `x.imag[0]`."""
-    if not tensor.is_complex():
-        return symbols_for(name, tuple(tensor.shape))
-    return elementwise(Complex, *(symbols_for(f"{name}.{part}", tuple(tensor.shape)) for part in ("real", "imag")))
-
-
-__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows", "exact_constants", "scalar", "symbols_for", "symbols_of"]
+__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

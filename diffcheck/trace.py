@@ -27,11 +27,14 @@ from diffcheck.faults import (
     check_unchanged,
     time_limit,
 )
+from diffcheck.frames import Source
 from diffcheck.rule import rules_by_operation
 from diffcheck.rules import table
 from diffcheck.rules.complexes import Complex, parts_of
 from diffcheck.rules.registry import Array, elements
-from diffcheck.shadow import MANTISSA_BITS, Applied, Budget, Guard, Shadows, Source, symbols_of
+from diffcheck.shadow import MANTISSA_BITS, Budget, Guard, Shadows
+from diffcheck.stand_in import Applied
+from diffcheck.storages import symbols_of
 from diffcheck.verdict import Mistake
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]

@@ -14,7 +14,7 @@ from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
 from diffcheck.batch import Input, flat, scaled, stacked
-from diffcheck.certify import Certifier, Outcome
+from diffcheck.certify import Certifier
 from diffcheck.compiler import EXACT, compile_graph
 from diffcheck.config import FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
@@ -23,6 +23,7 @@ from diffcheck.faults import lacking_dtype, time_limit
 from diffcheck.finding import finding_at
 from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
+from diffcheck.judgement import Outcome
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
 from diffcheck.verdict import Finding, Result, Verdict

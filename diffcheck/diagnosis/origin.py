@@ -12,7 +12,7 @@ from diffcheck.diagnosis.subject import Subject
 from diffcheck.errors import DiffcheckError
 from diffcheck.evaluate import sources_of
 from diffcheck.expr import Expr
-from diffcheck.shadow import Source
+from diffcheck.frames import Source
 from diffcheck.verdict import Diagnosis, Mistake
 
 _ARITHMETIC = (Mistake.NOT_TAKEN, Mistake.ZERO, Mistake.OVERFLOW, Mistake.UNDERFLOW)

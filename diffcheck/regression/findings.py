@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diffcheck import certify, formula
-from diffcheck.certify import Outcome
+from diffcheck import formula
+from diffcheck.judgement import RADII, Outcome
 from diffcheck.regression.steps import StepJudgement, diagnose
 from diffcheck.verdict import Finding, Value, Verdict
 
@@ -26,7 +26,7 @@ _SEVERITY = {Outcome.UNDECIDED: 1, Outcome.INACCURATE: 2, Outcome.WRONG: 3}
 
 def replay(location: str, dtype: str, settings: Settings) -> str:
     """The command that runs the pipeline again, in one dtype."""
-    from diffcheck.check import replay_command
+    from diffcheck.conclude import replay_command
 
     return replay_command(location, "reverse", dtype, settings)
 
@@ -103,7 +103,7 @@ def of_loss(
     pipeline: Pipeline, epoch: int, theta: Sequence[float], value: float, true: arb, slack: float, command: str
 ) -> Finding:
     """The finding for a printed loss that is not the loss."""
-    gap = _Gap(None, value, true, float(abs(true - value).upper()), slack / certify.RADII)
+    gap = _Gap(None, value, true, float(abs(true - value).upper()), slack / RADII)
     headline = f"the loss on all of the data after epoch {epoch} is wrong"
     formulas = "loss(net(features), labels)", f"the {pipeline.how} over all rows of {formula.text(pipeline.row.loss)}"
     return _finding(pipeline, gap, headline, _parameters(pipeline, theta), formulas, command)

@@ -23,7 +23,8 @@ from diffcheck.identity import Proof, Status, prove
 from diffcheck.regression.training import make_optimizer, parameters
 from diffcheck.rules import table
 from diffcheck.rules.registry import elements
-from diffcheck.shadow import MANTISSA_BITS, Budget, Shadows, symbols_for
+from diffcheck.shadow import MANTISSA_BITS, Budget, Shadows
+from diffcheck.storages import symbols_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,10 +10,10 @@ from flint import arb, arb_mat
 from torch import Tensor
 
 from diffcheck import formats
-from diffcheck.certify import RADII
 from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
 from diffcheck.errors import Unsupported
 from diffcheck.identity import Status
+from diffcheck.judgement import RADII
 from diffcheck.regression.affine import precision
 from diffcheck.regression.bounds import Update, Updates, bits_needed
 from diffcheck.regression.closed_form import Solution, minimiser

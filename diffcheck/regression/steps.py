@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from flint import arb, arb_mat
 
-from diffcheck.certify import RADII, Certifier
+from diffcheck.certify import Certifier
 from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
 from diffcheck.formats import Format, format_of
+from diffcheck.judgement import RADII
 from diffcheck.regression.affine import identity, precision
 from diffcheck.shadow import MANTISSA_BITS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from diffcheck import certify
+    from diffcheck.judgement import Verdict
     from diffcheck.regression.formulas import BatchFormulas, StepFormulas
     from diffcheck.regression.training import Step
 
@@ -38,7 +39,7 @@ class StepJudgement:
     """Per parameter, how far what was computed may be from the closed form: what the step was held to."""
     max_bounds: float = 0.0
     max_ulps: float = 0.0
-    failures: dict[int, certify.Verdict] = field(default_factory=dict)
+    failures: dict[int, Verdict] = field(default_factory=dict)
     """By parameter: what is wrong, inaccurate or undecided."""
 
 

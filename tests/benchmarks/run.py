@@ -23,10 +23,10 @@ from torch.autograd import gradcheck
 
 from diffcheck.batch import Input, numbers_at_each
 from diffcheck.case import Case, case
-from diffcheck.check import BLOCK
 from diffcheck.draw import Drawn, taken_in_turn
 from diffcheck.evaluate import Evaluation, Memory, evaluate, evaluate_each
 from diffcheck.load import Loaded, collect
+from diffcheck.visit import BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (4, 256)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffcheck import expr as graph
 from diffcheck.case import Case
-from diffcheck.certify import Certifier, Judgement, Outcome
+from diffcheck.certify import Certifier
 from diffcheck.compiler import Selections, compile_graph
 from diffcheck.derive import pull_back
 from diffcheck.domain import Argument, resolved, size_assignments
@@ -27,6 +27,7 @@ from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate
 from diffcheck.expr import Expr, constant, greater, symbol, where
 from diffcheck.formats import format_of
 from diffcheck.heads import HEADS
+from diffcheck.judgement import Judgement, Outcome
 from diffcheck.symbolic import variable
 from diffcheck.trace import trace
 from tests.core.expressions import X, Y, over_arithmetic, over_heads
@@ -73,7 +74,7 @@ def hold(certifier: Certifier, forms: Sequence[Any], names: Sequence[str], point
                 truth = sympy_value(form, values)
                 assert contains(narrow, truth, mpmath.mpf(10) ** -290), f"{where}: {narrow}"
         if ball.is_finite() and truth != 0:
-            sharp, decided = certifier._sharpened(position, point, ball, 0.0)
+            sharp, decided = certifier._settler_at(point).sharpened(position, ball, 0.0)
             assert decided, where
             assert contains(sharp, truth, mpmath.mpf(10) ** -290), where
             ulp = mpmath.mpf(DOUBLE.ulp(float(truth))) if abs(truth) < DOUBLE.largest else abs(truth)
@@ -605,8 +606,9 @@ def test_the_rounding_of_what_was_executed_is_that_of_the_format():
     """A certifier for another format shares its programs, and nothing that it remembers of an input."""
     formulas = [graph.call("exp", symbol("x") - constant(0.3))]
     wide = Certifier(["x"], formulas, formulas, format_of(torch.float64, 53))
-    _, fine = wide._executed_rounding(0, [2.0], arb(1))
-    _, coarse = wide.in_format(format_of(torch.float32, 24))._executed_rounding(0, [2.0], arb(1))
+    _, fine = wide._settler_at([2.0])._executed_rounding(0, arb(1))
+    narrow = wide.in_format(format_of(torch.float32, 24))
+    _, coarse = narrow._settler_at([2.0])._executed_rounding(0, arb(1))
     assert coarse > 1e6 * fine
 
 

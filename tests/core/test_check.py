@@ -550,7 +550,7 @@ def test_a_budget_that_runs_out_once_is_no_fault_of_the_case(monkeypatch: pytest
         """As by the alarm, on a machine that is busy."""
         yield block[0], BudgetExceeded("it ran for more than 10 seconds")
 
-    monkeypatch.setattr(sys.modules[check.__module__], "evaluate_each", interrupted)
+    monkeypatch.setattr("diffcheck.visit.evaluate_each", interrupted)
     result = reverse(declared(lambda x: 2 * x))
     assert result.verdict is Verdict.UNDECIDED
     assert "did not when it was tried again" in result.reason

@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import check
-from diffcheck.certify import Certifier, Outcome
+from diffcheck.certify import Certifier
 from diffcheck.expr import call, symbol
 from diffcheck.formats import format_of
+from diffcheck.judgement import Outcome
 from diffcheck.shadow import MANTISSA_BITS
 from diffcheck.verdict import Mistake, Result, Verdict
 

@@ -20,7 +20,8 @@ from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr, symbol
 from diffcheck.identity import Status, prove
 from diffcheck.rules import table
-from diffcheck.shadow import Budget, Shadows, exact_constants, symbols_for
+from diffcheck.shadow import Budget, Shadows
+from diffcheck.storages import exact_constants, symbols_for
 from diffcheck.trace import Trace, trace
 from tests.core.loaded import real
 from tests.core.reference import node_value

@@ -12,7 +12,7 @@ import pytest
 import torch
 from flint import arb, arb_mat
 
-from diffcheck.certify import RADII
+from diffcheck.judgement import RADII
 from diffcheck.regression import Regression, affine, bounds, pipeline, training
 from diffcheck.regression.affine import precision
 

@@ -15,7 +15,8 @@ from diffcheck import autodiff
 from diffcheck.expr import topological
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule
-from diffcheck.shadow import Shadows, symbols_for
+from diffcheck.shadow import Shadows
+from diffcheck.storages import symbols_for
 from tests.rules.evaluate import evaluate
 
 SPECIAL = {

@@ -1,0 +1,102 @@
+"""Enclosures of the formulas of a trace: of its reference and of what was executed, exactly and as wide as rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final
+
+from flint import arb
+
+from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
+from diffcheck.expr import Expr, symbols
+from diffcheck.formats import Format
+from diffcheck.running_error import RunningError, running_error
+
+EXECUTED_BITS: Final = 512
+"""The precision at which the executed formula is told from the reference."""
+
+
+class Reference:
+    """A reference as the programs that are wanted of it, each compiled when it is first run.
+
+    Args:
+        expressions: One per number to be compared. Programs are of the distinct ones.
+        variables: Names of the variables, in the order in which values will be given.
+    """
+
+    def __init__(self, expressions: Sequence[Expr], variables: Sequence[str]) -> None:
+        self._distinct = list(dict.fromkeys(expressions))
+        position = {node: i for i, node in enumerate(self._distinct)}
+        self.slots = [position[node] for node in expressions]
+        """By number, which of the distinct expressions it is compared with."""
+        self.all_distinct = len(self._distinct) == len(expressions)
+        used = symbols(self._distinct)
+        self._used = [i for i, name in enumerate(variables) if name in used]
+        """The variables that occur in it, by position: a program is given the values of these only."""
+        self._inputs = [variables[i] for i in self._used]
+        self._uses_all = len(self._used) == len(variables)
+        self._ranged: dict[Format, Program] = {}
+
+    @cached_property
+    def _exact(self) -> Program:
+        return compile_graph(self._distinct, self._inputs, EXACT)
+
+    @cached_property
+    def _bounded(self) -> Program:
+        return compile_graph(self._distinct, self._inputs, BOUNDED)
+
+    @cached_property
+    def running(self) -> RunningError | None:
+        """The widths of balls as wide as rounding for many inputs at once, if NumPy knows all functions that occur."""
+        return running_error(self._distinct, self._inputs)
+
+    def used(self, values: Sequence[float]) -> Sequence[float]:
+        """The values of the variables that occur."""
+        return values if self._uses_all else [values[i] for i in self._used]
+
+    def exact(self, values: Sequence[float], precision: int, selections: Selections) -> list[arb]:
+        """The distinct expressions as balls."""
+        return self._exact(list(map(arb, self.used(values))), precision, selections)
+
+    def bounded(self, values: Sequence[float], fmt: Format, selections: Selections) -> list[arb]:
+        """The same as wide as a format's rounding."""
+        return self._bounded(list(map(arb, self.used(values))), fmt.bits, selections)
+
+    def in_range(self, values: Sequence[float], fmt: Format, selections: Selections) -> list[arb]:
+        """The same with the format's underflow and overflow."""
+        if fmt not in self._ranged:
+            self._ranged[fmt] = compile_graph(self._distinct, self._inputs, fmt.careful)
+        return self._ranged[fmt](list(map(arb, self.used(values))), fmt.bits, selections)
+
+
+class Executed:
+    """The formulas that were executed, per number, in the same way.
+
+    Args:
+        expressions: The formulas.
+        variables: Names of the variables, in the order in which values will be given.
+    """
+
+    def __init__(self, expressions: Sequence[Expr], variables: Sequence[str]) -> None:
+        self._expressions = tuple(expressions)
+        self._variables = tuple(variables)
+        self._rounded: dict[Format, Program] = {}
+
+    @cached_property
+    def _exact(self) -> Program:
+        return compile_graph(self._expressions, self._variables, EXACT)
+
+    def exact(self, values: Sequence[float], precision: int = EXECUTED_BITS) -> list[arb]:
+        """The executed formulas, whatever their rounding."""
+        return self._exact(list(map(arb, values)), precision, Selections())
+
+    def rounded(self, values: Sequence[float], fmt: Format) -> list[arb]:
+        """The executed formulas with their rounding, underflow and overflow included."""
+        if fmt not in self._rounded:
+            self._rounded[fmt] = compile_graph(self._expressions, self._variables, fmt.careful)
+        return self._rounded[fmt](list(map(arb, values)), fmt.bits, Selections())
+
+    def program(self, position: int) -> Program:
+        """One of the formulas, alone."""
+        return compile_graph([self._expressions[position]], self._variables, EXACT)
