@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import mul
 from types import CodeType
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from diffcheck import expr as graph
 from diffcheck.expr import Expr
 from diffcheck.heads import HEADS
 
+_MOST_FACTORS: Final = 64
 _LONGEST_INLINE: Final = 240
 """Single-use subterms are written into the expression that uses them up to this many characters."""
 
@@ -70,10 +72,18 @@ def pick(selector: arb, a: arb, b: arb) -> arb:
 
 
 def power(base: arb, exponent: arb) -> arb:
-    """A power. FLINT 3.6 crashes if neither middle nor radius of the base is finite: nothing is known of such a one."""
+    """A power, also where FLINT 3.6 has none.
+
+    It crashes if neither middle nor radius of the base is finite: nothing is known of such a one. For a ball around 0
+    itself, a difference of equal numbers, it gives NaN for every exponent: a whole one is multiplied out.
+    """
     if not base.is_finite() and not base.is_exact() and not base.mid().is_finite():
         base = EVERYTHING
-    return base**exponent
+    found = base**exponent
+    if found.is_finite() or not base.is_finite() or not exponent.is_integer():
+        return found
+    whole = int(exponent.unique_fmpz())
+    return reduce(mul, [base] * whole) if 0 < whole <= _MOST_FACTORS else found
 
 
 def polygamma(order: arb, x: arb) -> arb:
