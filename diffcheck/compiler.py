@@ -80,10 +80,12 @@ def power(base: arb, exponent: arb) -> arb:
     if not base.is_finite() and not base.is_exact() and not base.mid().is_finite():
         base = EVERYTHING
     found = base**exponent
-    if found.is_finite() or not base.is_finite() or not exponent.is_integer():
+    if found.is_finite() or not base.is_finite():
         return found
-    whole = int(exponent.unique_fmpz())
-    return reduce(mul, [base] * whole) if 0 < whole <= _MOST_FACTORS else found
+    whole = exponent.unique_fmpz() if exponent.is_integer() else None
+    if whole is None or not 0 < whole <= _MOST_FACTORS:
+        return found
+    return reduce(mul, [base] * int(whole))
 
 
 def polygamma(order: arb, x: arb) -> arb:
