@@ -121,3 +121,14 @@ def test_reverse_over_reverse_has_the_one_by_hand(found: Nested):
     # The backward of det that can be differentiated itself goes through a singular value decomposition.
     expected = Verdict.UNSUPPORTED if found.name == "det" else Verdict.PROVED
     assert result.verdict is expected, result.reason
+
+
+def test_the_gradient_of_a_singular_determinant_is_lost():
+    a = matrix([1, 2], [2, 4]).requires_grad_()
+    (gradient,) = torch.autograd.grad(torch.det(a), a)
+    assert torch.equal(gradient, torch.zeros(2, 2, dtype=torch.float64))  # and not ((4, -2), (-2, 1))
+    by_mode = {r.mode: r for r in diffcheck.check(torch.det, a.detach())}
+    assert {r.verdict for r in by_mode.values()} == {Verdict.WRONG}
+    finding = by_mode["reverse"].finding
+    assert finding is not None
+    assert (finding.index, finding.autograd, finding.certified_float) == ((0, 0), 0.0, 4.0)
