@@ -65,6 +65,7 @@ FOUND = (
            OVER_FORWARD),
     Nested("triangular_solve", lambda s: torch.triangular_solve(RIGHT_SIDE, UPPER + s * ALONG)[0].sum(),
            17 / 18, 19 / 24, ("forward-over-reverse",)),
+    Nested("solve", lambda s: torch.linalg.solve(SYMMETRIC + s * ALONG, RIGHT_SIDE).sum(), 0.752, 0.376, WITH_FORWARD),
     # (LLᵀ)⁻¹ has 2/(1 + s)² first
     Nested("cholesky_inverse, over reverse", lambda s: torch.cholesky_inverse(LOWER + s * FIRST)[0, 0], 12.0, 40.0,
            ("forward-over-reverse",)),
