@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from operator import mul
 from types import CodeType
 from typing import Any, Final
@@ -124,28 +124,20 @@ EXACT: Final = Arithmetic("exact")
 BOUNDED: Final = Arithmetic("bounded")
 
 
-def _sum_in_any_order(*terms: arb) -> arb:
+def _sum_in_any_order(*terms: arb, largest: float | None = None) -> arb:
     """The sum, with the rounding error of summing at the current precision in an order that is not known.
 
     Any order of n - 1 additions is within (n - 1)·u·Σ|xᵢ| to first order (Higham, Accuracy and Stability of Numerical
-    Algorithms, 4.2); the term ball's own radii cover the rest.
+    Algorithms, 4.2); the term ball's own radii cover the rest. In a format with a largest number, a part of the sum may
+    be beyond it in some order.
     """
     total = terms[0]
     size = abs(terms[0])
     for term in terms[1:]:
         total += term
         size += abs(term)
-    return total + arb(0, (size * (len(terms) - 1)).abs_upper() * 2.0 ** -int(ctx.prec))
-
-
-def _sum_within(largest: float) -> Callable[..., arb]:
-    """The same in a format with a largest number: in some order a part of the sum may be beyond it."""
-
-    def total(*terms: arb) -> arb:
-        found = _sum_in_any_order(*terms)
-        return found if sum(map(abs, terms[1:]), abs(terms[0])) <= largest else found + arb(0, float("inf"))
-
-    return total
+    rounded = total + arb(0, (size * (len(terms) - 1)).abs_upper() * 2.0 ** -int(ctx.prec))
+    return rounded if largest is None or size <= largest else rounded + arb(0, float("inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +223,11 @@ def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Ar
 def _function(code: CodeType, arithmetic: Arithmetic) -> Any:
     scope: dict[str, Any] = {
         "pick": pick, "polygamma": polygamma, "log_gamma": log_gamma, "power": power, "atan2": arb.atan2,
-        "any_order": _sum_within(arithmetic.largest) if arithmetic.largest else _sum_in_any_order, "rounded": _rounded,
-        "ranged": _ranged(arithmetic) if arithmetic.largest else None, "one": ONE,
+        "any_order": _sum_in_any_order, "rounded": _rounded, "one": ONE,
     }  # fmt: skip
+    if arithmetic.largest:
+        scope["ranged"] = _ranged(arithmetic)
+        scope["any_order"] = partial(_sum_in_any_order, largest=arithmetic.largest)
     exec(code, scope)  # noqa: S102 - the writer made it, of numbers and names of its own
     return scope["program"]
 

@@ -125,7 +125,7 @@ class Settler:
             return Verdict(Outcome.WITHIN, true, error, scale)
         differs, executed_bound = self._executed_rounding(position, true)
         if fmt.is_narrow and not differs:
-            in_range = float(self._in_range(Selections())[self._slots[position]].rad())
+            in_range = float(self._ranged[self._slots[position]].rad())
             if math.isinf(in_range):  # in this format the formula has no value here, whoever computes it
                 return Verdict(Outcome.UNDEFINED, true, error, bound)
             scale = max(scale, in_range)
@@ -137,7 +137,7 @@ class Settler:
         explained = error <= RADII * executed_bound or self._formulas.second_order
         # In a narrow format a right formula leaves the range on ordinary ways, and loses all of its digits there.
         left = not math.isfinite(number) and fmt.is_narrow and math.isinf(executed_bound)
-        if differs or not (explained or left) or not (math.isfinite(number) or left):
+        if differs or not (left or (explained and math.isfinite(number))):
             outcome = Outcome.WRONG
         elif left or (lost and not (abs(true) < arb(fmt.smallest_normal))):
             outcome = Outcome.INACCURATE
@@ -170,6 +170,10 @@ class Settler:
             return 0.0
         radius = self._radii[self._slots[position]]
         return radius if math.isfinite(radius) else 0.0
+
+    @cached_property
+    def _ranged(self) -> list[arb]:
+        return self._in_range(Selections())
 
     @cached_property
     def _radii(self) -> list[float] | None:
@@ -238,6 +242,7 @@ class Settler:
             forced = [dict(zip(indices, v, strict=True)) for v in product((ZERO, ONE), repeat=len(indices))]
         branches = [self._exact(self._formulas.first_precision, Selections(f)) for f in forced]
         bounds = [self._bounded(Selections(f)) for f in forced]
+        in_range = [self._in_range(Selections(f)) for f in forced] if self._format.is_narrow else []
         for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):
             sides = [b[slot] for b in branches if b[slot].is_finite()]
             # What is not known of a selector is no rounding.
@@ -263,11 +268,7 @@ class Settler:
                 self.settle(position, number, sides[0], max(radii, default=0.0), judgement)
                 continue
             differs, executed_bound = self._executed_rounding(position, hull)
-            if (
-                self._format.is_narrow
-                and not differs
-                and not all(self._in_range(Selections(f))[slot].is_finite() for f in forced)
-            ):
+            if not differs and not all(b[slot].is_finite() for b in in_range):
                 judgement.undefined += 1
                 continue
             if not differs and outside <= RADII * executed_bound and math.isfinite(number):

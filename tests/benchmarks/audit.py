@@ -100,9 +100,8 @@ def _spent(work: Callable[[], None]) -> Spent:
     process = context.Process(target=_child, args=(work, theirs), daemon=True)
     process.start()
     theirs.close()
-    stop = time.monotonic() + LIMIT
     seconds, memory = LIMIT, 0.0
-    finished = ours.poll(max(stop - time.monotonic(), 0))
+    finished = ours.poll(LIMIT)
     if finished:
         try:
             seconds, memory = ours.recv()
