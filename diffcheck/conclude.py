@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import Phase
 
@@ -25,7 +25,7 @@ from diffcheck.search import Inputs, Settings, find
 from diffcheck.verdict import Mistake, Result, Verdict
 from diffcheck.visit import Row, how_broken, key_of, note, vouch_nearby
 
-_VERDICT_OF = {
+VERDICT_OF: Final[Mapping[Outcome | str, Verdict]] = {
     Outcome.WRONG: Verdict.WRONG,
     Outcome.INACCURATE: Verdict.INACCURATE,
     Outcome.UNDECIDED: Verdict.UNDECIDED,
@@ -35,6 +35,7 @@ _VERDICT_OF = {
     WrongRule.__name__: Verdict.ERROR,
     BudgetExceeded.__name__: Verdict.UNDECIDED,
 }
+"""What comes of a number's judgement, or of an error by its name."""
 
 
 def conclude(
@@ -51,7 +52,7 @@ def conclude(
     started = time.perf_counter()
     if row.broken is not None:
         drawn = _smallest(case, row, inputs, settings, memory, case_id, deadline)
-        verdict = _VERDICT_OF.get(row.broken[0], Verdict.ERROR)
+        verdict = VERDICT_OF.get(row.broken[0], Verdict.ERROR)
         try:
             evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
         except DiffcheckError as error:
@@ -78,7 +79,7 @@ def conclude(
         finding = finding_at_scale(case, row.mode, row.dtype, row.at_scale, replay)
         return result_of(case_id, row, Verdict.WRONG, "", finding)
     if row.at_scale is not None:
-        verdict = _VERDICT_OF.get(type(row.at_scale).__name__, Verdict.ERROR)
+        verdict = VERDICT_OF.get(type(row.at_scale).__name__, Verdict.ERROR)
         return result_of(case_id, row, verdict, str(row.at_scale))
     if row.late or time.perf_counter() > deadline:
         return result_of(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")

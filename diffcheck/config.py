@@ -28,7 +28,7 @@ DTYPES: Final = ("float64", "float32", "float16", "bfloat16", "complex128", "com
 USUAL_DTYPES: Final = ("float64", "float32")
 """Those that are checked unless others are asked for."""
 _COMPLEX_OF: Final = {"float64": "complex128", "float32": "complex64"}
-_REAL_OF: Final = {"complex128": "float64", "complex64": "float32"}
+_REAL_OF: Final = {complex_: real for real, complex_ in _COMPLEX_OF.items()}
 _FILE: Final = "pyproject.toml"
 _TABLE: Final = "[tool.diffcheck]"
 

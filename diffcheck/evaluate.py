@@ -308,8 +308,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     point = given.entries + flat(kept)
     check_values(traced, run, point, fmt, memory.checks)
     formulas = (traced.executed, traced.reference)
-    seeds = traced.variables[len(given.entries) :]
-    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, seeds, memory)
+    proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, traced.seed_variables, memory)
     programs = (traced.variables, *formulas, plain(mode) in SECOND_ORDER)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
@@ -319,7 +318,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             traced.executed,
             fmt,
             second_order=plain(mode) in SECOND_ORDER,
-            seeds=len(seeds),
+            seeds=len(traced.seed_variables),
         )
     inputs = traced.variables[: len(given.entries)]
     guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)

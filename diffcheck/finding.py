@@ -128,10 +128,9 @@ def _ratio(error: float, unit: float) -> float:
 
 
 def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
-    place = entry.owner + (f"[{', '.join(map(str, entry.index))}]" if entry.index else "")
     if mode == TEXTBOOK:
-        return f"gradient= of case {case.name!r} is not the gradient, at {place}"
-    what = _QUANTITIES.get(plain(mode), "the gradient of {}").format(place)
+        return f"gradient= of case {case.name!r} is not the gradient, at {entry.place}"
+    what = _QUANTITIES.get(plain(mode), "the gradient of {}").format(entry.place)
     if under_vmap(mode):
         what = f"under vmap, {what}"
     if verdict.outcome is Outcome.INACCURATE and not math.isfinite(verdict.error):

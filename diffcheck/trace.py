@@ -51,6 +51,11 @@ class Entry:
     owner: str
     index: tuple[int, ...]
 
+    @property
+    def place(self) -> str:
+        """As people write it: `x[0, 1]`."""
+        return f"{self.owner}{list(self.index) if self.index else ''}"
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -74,6 +79,11 @@ class Trace:
     guards: tuple[Guard, ...]
     custom: tuple[str, ...] = ()
     """The operations in it that are a `torch.library.custom_op`."""
+
+    @property
+    def seed_variables(self) -> tuple[str, ...]:
+        """The entries of the cotangents and tangents."""
+        return self.variables[len(self.inputs) :]
 
     @cached_property
     def unit_reference(self) -> tuple[Expr, ...]:

@@ -168,8 +168,7 @@ def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline
 def _why_not_proved(evaluation: Evaluation) -> str:
     path = evaluation.path
     position = path.proof.position or 0
-    entry = path.trace.entries[position]
-    place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
+    place = path.trace.entries[position].place
     if path.proof.status is Status.UNDECIDED:
         return f"the identity for {place} was not decided by algebra ({path.proof.why})"
     if path.certifier.formulas_part(position, evaluation.point):

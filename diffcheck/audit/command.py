@@ -9,12 +9,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from diffcheck.audit import report
 from diffcheck.audit.database import entries
 from diffcheck.audit.judge import Plan
 from diffcheck.audit.run import audit
+from diffcheck.evaluate import DTYPES
 from diffcheck.report import files, json_
 from diffcheck.report.summary import Run, exit_code
 from diffcheck.report.terminal import console_for, progress_on
@@ -51,7 +50,7 @@ def run_audit(request: Request) -> int:
         LoadError: The database or the journal can't be read.
     """
     with contextlib.redirect_stdout(sys.stderr):
-        chosen = entries(request.patterns, getattr(torch, request.dtype))
+        chosen = entries(request.patterns, DTYPES[request.dtype])
     console = console_for(sys.stdout)
     bar = progress_on(console if console.is_terminal else console_for(sys.stderr))
     bar.live.auto_refresh = False  # no thread beside the one that forks

@@ -16,6 +16,7 @@ from diffcheck.audit.sampled import Sampled, sampled
 from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier
 from diffcheck.compiler import EXACT, compile_graph
+from diffcheck.conclude import VERDICT_OF
 from diffcheck.config import FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
@@ -23,7 +24,6 @@ from diffcheck.faults import lacking_dtype, time_limit
 from diffcheck.finding import finding_at
 from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
-from diffcheck.judgement import Outcome
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
 from diffcheck.verdict import Finding, Result, Verdict
@@ -34,11 +34,6 @@ _ORDER: Final = (
     Verdict.ERROR, Verdict.WRONG,
 )  # fmt: skip
 """From the least to the most that one sample says of an entry; a sample without a derivative says nothing."""
-_VERDICT_OF: Final = {
-    Outcome.WRONG: Verdict.WRONG,
-    Outcome.INACCURATE: Verdict.INACCURATE,
-    Outcome.UNDECIDED: Verdict.UNDECIDED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +157,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         traced.executed,
         fmt,
         second_order=plain(mode) in autodiff.SECOND_ORDER,
-        seeds=len(flat(seeds.kept)),
+        seeds=len(traced.seed_variables),
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
@@ -204,7 +199,7 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         "kink": judgement.kink,
     }
     if judgement.failures:
-        verdict = max((_VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
+        verdict = max((VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}"
@@ -217,7 +212,7 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
     try:
         with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
             traced = evaluation.path.trace
-            proof = prove(traced.executed, traced.reference, traced.variables[len(traced.inputs) :])
+            proof = prove(traced.executed, traced.reference, traced.seed_variables)
     except (BudgetExceeded, RecursionError) as error:
         return _Judged(Verdict.AGREES, f"not proved: {error}", **facts)
     if proof.status is Status.PROVED:
@@ -226,6 +221,5 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
 
 
 def _why(proof: Proof, evaluation: Evaluation) -> str:
-    entry = evaluation.path.trace.entries[proof.position or 0]
-    place = f"{entry.owner}{list(entry.index) if entry.index else ''}"
+    place = evaluation.path.trace.entries[proof.position or 0].place
     return f"{place}, {proof.why or 'the two sides were not recognised as equal'}"

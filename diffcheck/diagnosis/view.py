@@ -264,8 +264,7 @@ class View:
 
     def place(self, position: int) -> str:
         """An entry as Python indexes it."""
-        entry = self.entry(position)
-        return entry.owner + (f"[{', '.join(map(str, entry.index))}]" if entry.index else "")
+        return self.entry(position).place
 
     @property
     def shapes(self) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from diffcheck.regression.pipeline import Judged, Pipeline
 
 _DIGITS = 40
-_VERDICTS = {Outcome.WRONG: Verdict.WRONG, Outcome.INACCURATE: Verdict.INACCURATE, Outcome.UNDECIDED: Verdict.UNDECIDED}
 _SEVERITY = {Outcome.UNDECIDED: 1, Outcome.INACCURATE: 2, Outcome.WRONG: 3}
 
 
@@ -33,7 +32,9 @@ def replay(location: str, dtype: str, settings: Settings) -> str:
 
 def verdict_of(judgement: StepJudgement) -> Verdict:
     """The worst of a step's failures."""
-    return _VERDICTS[max((f.outcome for f in judgement.failures.values()), key=_SEVERITY.__getitem__)]
+    from diffcheck.conclude import VERDICT_OF
+
+    return VERDICT_OF[max((f.outcome for f in judgement.failures.values()), key=_SEVERITY.__getitem__)]
 
 
 def _place(pipeline: Pipeline, position: int) -> tuple[str, tuple[int, ...]]:
