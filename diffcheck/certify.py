@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 from flint import arb
 
-from diffcheck.compiler import Program, Selections
+from diffcheck.balls import Selections
+from diffcheck.compiler import Program
 from diffcheck.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.expr import Expr
 from diffcheck.formats import Format

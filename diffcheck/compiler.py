@@ -1,143 +1,29 @@
-"""A graph as a straight-line Python function over balls, compiled once per trace and run at every input."""
+"""A graph as a function over balls: read node by node at first, and a Python function once it is run often.
+
+To compile one costs as much as reading it some forty times, and most are evaluated at one input or two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, partial, reduce
-from operator import mul
+from functools import cached_property, lru_cache
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from flint import acb, arb, ctx, fmpq
+from flint import arb, ctx, fmpq
 
 from diffcheck import expr as graph
+from diffcheck.balls import EXACT, Arithmetic, Selections, scope_of
 from diffcheck.expr import Expr
 from diffcheck.heads import HEADS
 
-_MOST_FACTORS: Final = 64
+_OFTEN: Final = 8
+"""What is run more often is compiled."""
 _LONGEST_INLINE: Final = 240
 """Single-use subterms are written into the expression that uses them up to this many characters."""
-
-ZERO: Final = arb(0)
-ONE: Final = arb(1)
-EVERYTHING: Final = arb(0, float("inf"))
-UNIT: Final = arb(0.5, 0.5)
-"""The enclosure of a selector that could be either."""
-
-
-class Selections:
-    """How the selectors of one evaluation came out, and which of them were forced."""
-
-    __slots__ = ("boundary", "forced", "undecided")
-
-    def __init__(self, forced: dict[int, arb] | None = None) -> None:
-        self.forced = forced or {}
-        self.boundary: set[int] = set()
-        """Selectors whose argument is exactly 0: the input is a kink of theirs."""
-        self.undecided: set[int] = set()
-        """Selectors whose argument's enclosure contains 0 and more."""
-
-    def positive(self, index: int, argument: arb) -> arb:
-        """[argument > 0]."""
-        if argument > 0:
-            return ONE
-        if argument < 0:
-            return ZERO
-        return self._at_boundary(index, argument, ZERO)
-
-    def vanishes(self, index: int, argument: arb) -> arb:
-        """[argument = 0]."""
-        if argument > 0 or argument < 0:
-            return ZERO
-        return self._at_boundary(index, argument, ONE)
-
-    def _at_boundary(self, index: int, argument: arb, at_zero: arb) -> arb:
-        exact = argument.is_zero()
-        (self.boundary if exact else self.undecided).add(index)
-        forced = self.forced.get(index)
-        if forced is not None:
-            return forced
-        return at_zero if exact else UNIT
-
-
-def pick(selector: arb, a: arb, b: arb) -> arb:
-    """The branch that the selector names; both of them, if it could be either."""
-    if selector == 1:
-        return a
-    if selector == 0:
-        return b
-    return a.union(b)
-
-
-def power(base: arb, exponent: arb) -> arb:
-    """A power, also where FLINT 3.6 has none.
-
-    It crashes if neither middle nor radius of the base is finite: nothing is known of such a one. For a ball around 0
-    itself, a difference of equal numbers, it gives NaN for every exponent: a whole one is multiplied out.
-    """
-    if not base.is_finite() and not base.is_exact() and not base.mid().is_finite():
-        base = EVERYTHING
-    found = base**exponent
-    if found.is_finite() or not base.is_finite():
-        return found
-    whole = exponent.unique_fmpz() if exponent.is_integer() else None
-    if whole is None or not 0 < whole <= _MOST_FACTORS:
-        return found
-    return reduce(mul, [base] * int(whole))
-
-
-def polygamma(order: arb, x: arb) -> arb:
-    """ψ⁽ⁿ⁾(x) = (-1)ⁿ⁺¹ n! ζ(n + 1, x) for n ≥ 1 (DLMF 25.11.12), and the digamma function for n = 0."""
-    if order == 0:
-        return x.digamma()
-    whole = order.unique_fmpz()
-    assert whole is not None
-    sign = ONE if int(whole) % 2 else -ONE
-    # On the real line alone, FLINT knows it right of 0 only.
-    zeta = acb(order + 1).zeta(acb(x)).real if x < 0 else (order + 1).zeta(x)
-    return sign * (order + 1).gamma() * zeta
-
-
-def log_gamma(x: arb) -> arb:
-    """log |Γ(x)|: left of 0, where Γ may be negative, the real part of the complex logarithm."""
-    return acb(x).lgamma().real if x < 0 else x.lgamma()
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """How the compiled code treats rounding.
-
-    `exact`: plain balls. `bounded`: balls as wide as the rounding of PyTorch's kernels, whatever the order in which
-    they sum. `careful`: the same, with underflow and overflow of a format whose smallest normal and largest numbers are
-    given.
-    """
-
-    name: str
-    smallest_normal: float = 0.0
-    smallest: float = 0.0
-    largest: float = 0.0
-
-
-EXACT: Final = Arithmetic("exact")
-BOUNDED: Final = Arithmetic("bounded")
-
-
-def _sum_in_any_order(*terms: arb, largest: float | None = None) -> arb:
-    """The sum, with the rounding error of summing at the current precision in an order that is not known.
-
-    Any order of n - 1 additions is within (n - 1)·u·Σ|xᵢ| to first order (Higham, Accuracy and Stability of Numerical
-    Algorithms, 4.2); the term ball's own radii cover the rest. In a format with a largest number, a part of the sum may
-    be beyond it in some order.
-    """
-    total = terms[0]
-    size = abs(terms[0])
-    for term in terms[1:]:
-        total += term
-        size += abs(term)
-    rounded = total + arb(0, (size * (len(terms) - 1)).abs_upper() * 2.0 ** -int(ctx.prec))
-    return rounded if largest is None or size <= largest else rounded + arb(0, float("inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,56 +33,53 @@ class _Accuracy:
     ulps: int
 
 
-RANGES: Final = {24: (2.0**-149, 2.0**128), 11: (2.0**-24, 65520.0), 8: (2.0**-133, 2.0**128)}
-"""The smallest subnormal number of a format of so many bits, and what rounds to an infinity."""
+_Run: TypeAlias = Callable[[Sequence[arb], Sequence[arb], Selections], list[arb]]
+"""From inputs, constants and selections to outputs."""
+_Form: TypeAlias = tuple[_Run, Sequence[Expr | _Accuracy]]
+"""A way to run a graph, and the constants that it is given."""
 
 
-def _rounded(x: arb, bits: int) -> arb:
-    smallest, overflow = RANGES.get(bits, (0.0, float("inf")))
-    size = abs(x).abs_upper()
-    if size == 0:
-        return x
-    return x + arb(0, size * 2.0**-bits + smallest if size < overflow else float("inf"))
-
-
-def _ranged(arithmetic: Arithmetic) -> Callable[[arb], arb]:
-    """Underflow loses up to the smallest subnormal, overflow everything."""
-    lost, largest, tiny = arb(0, arithmetic.smallest), arb(arithmetic.largest), arb(arithmetic.smallest_normal)
-
-    def within_range(x: arb) -> arb:
-        size = abs(x)
-        if size < tiny:
-            return x if x.is_zero() else x + lost
-        return x if size <= largest else x + arb(0, float("inf"))
-
-    return within_range
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
-    """A compiled graph: evaluates its outputs at balls."""
+    """A graph that evaluates its outputs at balls.
 
-    inputs: tuple[str, ...]
-    selectors: tuple[Expr, ...]
-    """The selectors, by the index under which `Selections` knows them."""
-    constants: tuple[Expr | _Accuracy, ...]
-    size: int
-    """How many outputs there are."""
-    _code: CodeType
-    _run: Callable[[Sequence[arb], Sequence[arb], Selections], list[arb]]
-    _constants_at: dict[int, tuple[arb, ...]]
+    Args:
+        outputs: The formulas.
+        inputs: Names of the variables, in the order in which their values will be given.
+        arithmetic: How rounding is treated.
+    """
+
+    def __init__(self, outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Arithmetic = EXACT) -> None:
+        outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
+        self.inputs = tuple(inputs)
+        self.size = len(outputs)
+        self._arithmetic = arithmetic
+        self._texts = _Texts(outputs, self.inputs, rounding=arithmetic is not EXACT, ranged=bool(arithmetic.largest))
+        self.selectors = self._texts.selectors
+        """By the index under which `Selections` knows them."""
+        self._runs = 0
+        self._form: _Form | None = None
+        self._constants_at: dict[int, tuple[arb, ...]] = {}
 
     def __call__(self, values: Sequence[arb], precision: int, selections: Selections) -> list[arb]:
         """The outputs at the values of the inputs, in the order of `inputs`, with so many bits."""
         ctx.prec = precision
+        self._runs += 1
+        if self._form is None or self._runs == _OFTEN:
+            self._form = (self._texts.read if self._runs < _OFTEN else self._texts.compiled)(self._arithmetic)
+            self._constants_at = {}
+        run, wanted = self._form
         constants = self._constants_at.get(precision)
         if constants is None:
-            constants = self._constants_at[precision] = tuple(map(_constant, self.constants))
-        return self._run(values, constants, selections)
+            constants = self._constants_at[precision] = tuple(map(_constant, wanted))
+        return run(values, constants, selections)
 
     def within(self, arithmetic: Arithmetic) -> Program:
         """The same `careful` program for another format."""
-        return replace(self, _run=_function(self._code, arithmetic))
+        if arithmetic == self._arithmetic:
+            return self
+        other = copy(self)
+        other.__dict__.update(_arithmetic=arithmetic, _form=None, _constants_at={})
+        return other
 
 
 def _constant(node: Expr | _Accuracy) -> arb:
@@ -211,25 +94,174 @@ def _constant(node: Expr | _Accuracy) -> arb:
     return arb(value)
 
 
-def compile_graph(outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Arithmetic = EXACT) -> Program:
-    """Compiles the outputs as a function of the named variables."""
-    outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
-    writer = _Writer(outputs, inputs, arithmetic)
-    code = _code(writer.source)
-    run = _function(code, arithmetic)
-    return Program(tuple(inputs), tuple(writer.selectors), tuple(writer.constants), len(outputs), code, run, {})
+class _Texts:
+    """A graph, and its operations as text: what all ways to run it share, for every format.
 
+    Args:
+        outputs: The formulas.
+        inputs: The names of the variables.
+        rounding: Whether operations are as wide as their rounding.
+        ranged: Whether underflow and overflow are, too.
+    """
 
-def _function(code: CodeType, arithmetic: Arithmetic) -> Any:
-    scope: dict[str, Any] = {
-        "pick": pick, "polygamma": polygamma, "log_gamma": log_gamma, "power": power, "atan2": arb.atan2,
-        "any_order": _sum_in_any_order, "rounded": _rounded, "one": ONE,
-    }  # fmt: skip
-    if arithmetic.largest:
-        scope["ranged"] = _ranged(arithmetic)
-        scope["any_order"] = partial(_sum_in_any_order, largest=arithmetic.largest)
-    exec(code, scope)  # noqa: S102 - the writer made it, of numbers and names of its own
-    return scope["program"]
+    def __init__(self, outputs: Sequence[Expr], inputs: Sequence[str], *, rounding: bool, ranged: bool) -> None:
+        self._outputs = outputs
+        self._nodes = graph.topological(outputs)
+        self._positions = {name: i for i, name in enumerate(inputs)}
+        self._rounding = rounding
+        self._ranged = ranged
+        self.selectors = tuple(node for node in self._nodes if node.head in graph.SELECTORS)
+
+    def of(self, node: Expr) -> str:
+        """An operation, with `{0}`, `{1}` for its operands, and `{ulps}` for the factor by which it may miss."""
+        text = self._plain(node)
+        if self._ulps(node):
+            text = f"({text}*{{ulps}})"
+        if self._ranged and node.head not in ("not", "where", "frozen"):
+            text = f"ranged({text})"
+        return text
+
+    def _plain(self, node: Expr) -> str:
+        match node.head:
+            case "add" if len(node.args) > 2:
+                return "any_order({all})" if self._rounding else "total({all})"
+            case "add":
+                return "({0}+{1})"
+            case "mul":
+                return "({0}*{1})"
+            case "neg":
+                return "(-{0})"
+            case "div":
+                return "({0}/{1})"
+            case "pow":
+                return "power({0}, {1})"
+            case "not":
+                return "(one-{0})"
+            case "where":
+                return "pick({0}, {1}, {2})"
+            case "frozen":
+                return "{0}"
+            case "rounded":
+                return f"rounded({{0}}, {node.payload})" if self._rounding else "{0}"
+            case name:
+                return HEADS[name].ball
+
+    def _ulps(self, node: Expr) -> int:
+        head = HEADS.get(node.head) if self._rounding else None
+        if head is None:
+            return 0
+        return max(head.ulps, head.measured_ulps) if self._ranged else head.ulps
+
+    # -- read ------------------------------------------------------------------------------------------------------
+
+    def read(self, arithmetic: Arithmetic) -> _Form:
+        """As steps, each of which puts a ball at the end of a table: inputs, constants, and what the steps give."""
+        constants: list[Expr | _Accuracy] = []
+        slots: dict[Expr | int, int] = {}
+        """Where in the table a node's ball is, or the factor for so many ulps."""
+        for node in self._nodes:
+            if node.head == "symbol":
+                slots[node] = self._positions[str(node.payload)]
+            elif node.head in ("constant", "pi"):
+                slots[node] = len(self._positions) + len(constants)
+                constants.append(node)
+            elif (ulps := self._ulps(node)) and ulps not in slots:
+                slots[ulps] = len(self._positions) + len(constants)
+                constants.append(_Accuracy(ulps))
+        first = len(self._positions) + len(constants)
+        steps: list[tuple[Callable[..., arb] | None, int, int, Any]] = []
+        """What is done, with which one or two, or with which ones; nothing with a selector, which `Selections` know."""
+        selectors = 0
+        for node in self._nodes:
+            if node in slots:
+                continue
+            operands = [slots[a] for a in node.args]
+            if node.head == "frozen":
+                slots[node] = operands[0]
+                continue
+            slots[node] = first + len(steps)
+            if node.head in graph.SELECTORS:
+                steps.append((None, operands[0], selectors, node.head))
+                selectors += 1
+                continue
+            if ulps := self._ulps(node):
+                operands.append(slots[ulps])
+            function = _operation(self.of(node), 0 if len(node.args) > 3 else len(node.args), arithmetic)
+            one, two = operands if len(operands) == 2 else (operands[0], -1)
+            steps.append((function, one, two, operands if len(operands) > 2 else None))
+        outputs = [slots[output] for output in self._outputs]
+
+        def run(values: Sequence[arb], known: Sequence[arb], selections: Selections) -> list[arb]:
+            table = [*values, *known]
+            append = table.append
+            for function, one, two, others in steps:
+                if function is None:
+                    append(getattr(selections, others)(two, table[one]))
+                elif others is not None:
+                    append(function(*[table[i] for i in others]))
+                elif two < 0:
+                    append(function(table[one]))
+                else:
+                    append(function(table[one], table[two]))
+            return [table[i] for i in outputs]
+
+        return run, constants
+
+    # -- compiled --------------------------------------------------------------------------------------------------
+
+    def compiled(self, arithmetic: Arithmetic) -> _Form:
+        """As a Python function."""
+        source, constants = self._source
+        scope = dict(scope_of(arithmetic))
+        exec(_code(source), scope)  # noqa: S102 - written below, of numbers and names of our own
+        return scope["program"], constants
+
+    @cached_property
+    def _source(self) -> tuple[str, list[Expr | _Accuracy]]:
+        uses: dict[Expr, int] = dict.fromkeys(self._nodes, 0)
+        for node in self._nodes:
+            for argument in node.args:
+                uses[argument] += 1
+        for output in self._outputs:
+            uses[output] += 1
+        constants: list[Expr | _Accuracy] = []
+        written: dict[Expr | int, str] = {}
+        lines: list[str] = []
+        selectors = 0
+
+        def known(key: Expr | int, value: Expr | _Accuracy) -> str:
+            if key not in written:
+                written[key] = f"k{len(constants)}"
+                constants.append(value)
+            return written[key]
+
+        def named(text: str) -> str:
+            lines.append(f"t{len(lines)} = {text}")
+            return f"t{len(lines) - 1}"
+
+        for node in self._nodes:
+            if node.head == "symbol":
+                written[node] = f"x{self._positions[str(node.payload)]}"
+                continue
+            if node.head in ("constant", "pi"):
+                known(node, node)
+                continue
+            operands = [written[a] for a in node.args]
+            if node.head in graph.SELECTORS:
+                text = f"s.{node.head}({selectors}, {operands[0]})"
+                selectors += 1
+            else:
+                ulps = self._ulps(node)
+                factor = known(ulps, _Accuracy(ulps)) if ulps else ""
+                text = self.of(node).format(*operands, all=", ".join(operands), ulps=factor)
+            written[node] = text if uses[node] == 1 and len(text) <= _LONGEST_INLINE else named(text)
+        count = len(self._positions)
+        unpacked = [f"    {', '.join(f'x{i}' for i in range(count))}, = v\n"] if count else []
+        if constants:
+            unpacked.append(f"    {', '.join(f'k{i}' for i in range(len(constants)))}, = k\n")
+        body = "".join(f"    {line}\n" for line in lines)
+        results = ", ".join(written[o] for o in self._outputs)
+        return f"def program(v, k, s):\n{''.join(unpacked)}{body}    return [{results}]\n", constants
 
 
 @lru_cache(maxsize=1024)
@@ -238,97 +270,11 @@ def _code(source: str) -> CodeType:
     return compile(source, "<diffcheck program>", "exec")
 
 
-class _Writer:
-    """Writes the source of one program."""
-
-    def __init__(self, outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Arithmetic) -> None:
-        self.selectors: list[Expr] = []
-        self.constants: list[Expr | _Accuracy] = []
-        self._factors: dict[int, str] = {}
-        self._arithmetic = arithmetic
-        self._text: dict[Expr, str] = {}
-        self._lines: list[str] = []
-        nodes = graph.topological(outputs)
-        positions = {name: i for i, name in enumerate(inputs)}
-        self._uses: dict[Expr, int] = dict.fromkeys(nodes, 0)
-        for node in nodes:
-            for argument in node.args:
-                self._uses[argument] += 1
-        for output in outputs:
-            self._uses[output] += 1
-        needed = [node for node in nodes if node.head == "symbol"]
-        for node in needed:
-            self._text[node] = f"x{positions[str(node.payload)]}"
-        for node in nodes:
-            if node.head != "symbol":
-                self._write(node)
-        self.source = self._assemble(outputs, len(inputs))
-
-    def _assemble(self, outputs: Sequence[Expr], count: int) -> str:
-        unpacked = [f"    {', '.join(f'x{i}' for i in range(count))}, = v\n"] if count else []
-        if self.constants:
-            unpacked.append(f"    {', '.join(f'k{i}' for i in range(len(self.constants)))}, = k\n")
-        body = "".join(f"    {line}\n" for line in self._lines)
-        results = ", ".join(self._text[o] for o in outputs)
-        return f"def program(v, k, s):\n{''.join(unpacked)}{body}    return [{results}]\n"
-
-    def _write(self, node: Expr) -> None:
-        if node.head in ("constant", "pi"):
-            self._text[node] = f"k{len(self.constants)}"
-            self.constants.append(node)
-            return
-        text = self._operation(node, [self._text[a] for a in node.args])
-        if self._arithmetic.largest and node.head not in graph.SELECTORS | {"not", "where", "frozen"}:
-            text = f"ranged({text})"
-        if self._uses[node] == 1 and len(text) <= _LONGEST_INLINE:
-            self._text[node] = text
-            return
-        name = f"t{len(self._lines)}"
-        self._lines.append(f"{name} = {text}")
-        self._text[node] = name
-
-    def _operation(self, node: Expr, args: list[str]) -> str:
-        rounding = self._arithmetic is not EXACT
-        match node.head:
-            case "add" if rounding and len(args) > 2:
-                return f"any_order({', '.join(args)})"
-            case "add":
-                return self._long_sum(args)
-            case "mul":
-                return f"({args[0]}*{args[1]})"
-            case "neg":
-                return f"(-{args[0]})"
-            case "div":
-                return f"({args[0]}/{args[1]})"
-            case "pow":
-                return f"power({args[0]}, {args[1]})"
-            case "positive" | "vanishes" as asked:
-                self.selectors.append(node)
-                return f"s.{asked}({len(self.selectors) - 1}, {args[0]})"
-            case "not":
-                return f"(one-{args[0]})"
-            case "where":
-                return f"pick({args[0]}, {args[1]}, {args[2]})"
-            case "frozen":
-                return args[0]
-            case "rounded":
-                return f"rounded({args[0]}, {node.payload})" if rounding else args[0]
-            case name:
-                head = HEADS[name]
-                text = head.ball.format(*args)
-                ulps = max(head.ulps, head.measured_ulps) if self._arithmetic.largest else head.ulps
-                return f"({text}*{self._accuracy(ulps)})" if rounding and ulps else text
-
-    def _accuracy(self, ulps: int) -> str:
-        if ulps not in self._factors:
-            self._factors[ulps] = f"k{len(self.constants)}"
-            self.constants.append(_Accuracy(ulps))
-        return self._factors[ulps]
-
-    def _long_sum(self, args: list[str]) -> str:
-        # Nested to the left, one expression of a thousand terms would be a thousand levels deep for Python's compiler.
-        while len(args) > 50:
-            name = f"t{len(self._lines)}"
-            self._lines.append(f"{name} = {'+'.join(args[:50])}")
-            args = [name, *args[50:]]
-        return f"({'+'.join(args)})"
+@lru_cache(maxsize=1024)
+def _operation(text: str, count: int, arithmetic: Arithmetic) -> Callable[..., arb]:
+    """One operation as a function of its operands, and of the factor by which it may miss if it may."""
+    names = [f"a{i}" for i in range(count)] if count else ["*a"]
+    written = text.format(*names, all=", ".join(names), ulps="ulps")
+    parameters = ", ".join([*names, *(["ulps"] if "{ulps}" in text else [])])
+    found: Callable[..., arb] = eval(f"lambda {parameters}: {written}", scope_of(arithmetic))  # noqa: S307 - as above
+    return found

@@ -8,7 +8,8 @@ from typing import Final
 
 from flint import arb
 
-from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
+from diffcheck.balls import BOUNDED, EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.expr import Expr, symbols
 from diffcheck.formats import Format
 from diffcheck.running_error import RunningError, running_error
@@ -40,11 +41,11 @@ class Reference:
 
     @cached_property
     def _exact(self) -> Program:
-        return compile_graph(self._distinct, self._inputs, EXACT)
+        return Program(self._distinct, self._inputs, EXACT)
 
     @cached_property
     def _bounded(self) -> Program:
-        return compile_graph(self._distinct, self._inputs, BOUNDED)
+        return Program(self._distinct, self._inputs, BOUNDED)
 
     @cached_property
     def running(self) -> RunningError | None:
@@ -66,7 +67,7 @@ class Reference:
     def in_range(self, values: Sequence[float], fmt: Format, selections: Selections) -> list[arb]:
         """The same with the format's underflow and overflow."""
         if fmt not in self._ranged:
-            self._ranged[fmt] = compile_graph(self._distinct, self._inputs, fmt.careful)
+            self._ranged[fmt] = Program(self._distinct, self._inputs, fmt.careful)
         return self._ranged[fmt](list(map(arb, self.used(values))), fmt.bits, selections)
 
 
@@ -85,7 +86,7 @@ class Executed:
 
     @cached_property
     def _exact(self) -> Program:
-        return compile_graph(self._expressions, self._variables, EXACT)
+        return Program(self._expressions, self._variables, EXACT)
 
     def exact(self, values: Sequence[float], precision: int = EXECUTED_BITS) -> list[arb]:
         """The executed formulas, whatever their rounding."""
@@ -94,9 +95,9 @@ class Executed:
     def rounded(self, values: Sequence[float], fmt: Format) -> list[arb]:
         """The executed formulas with their rounding, underflow and overflow included."""
         if fmt not in self._rounded:
-            self._rounded[fmt] = compile_graph(self._expressions, self._variables, fmt.careful)
+            self._rounded[fmt] = Program(self._expressions, self._variables, fmt.careful)
         return self._rounded[fmt](list(map(arb, values)), fmt.bits, Selections())
 
     def program(self, position: int) -> Program:
         """One of the formulas, alone."""
-        return compile_graph([self._expressions[position]], self._variables, EXACT)
+        return Program([self._expressions[position]], self._variables, EXACT)

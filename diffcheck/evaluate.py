@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffcheck import config
 from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.balls import EXACT, Arithmetic, Selections
 from diffcheck.batch import (
     COMPANIONS,
     TEXTBOOK,
@@ -28,7 +29,7 @@ from diffcheck.batch import (
 )
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, holds
-from diffcheck.compiler import EXACT, Arithmetic, Program, Selections, compile_graph
+from diffcheck.compiler import Program
 from diffcheck.config import plain, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
@@ -321,7 +322,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             seeds=len(traced.seed_variables),
         )
     inputs = traced.variables[: len(given.entries)]
-    guards = compile_graph([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
+    guards = Program([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
     return Path(
         traced,
         proof,
@@ -481,7 +482,7 @@ def _first_differing(
     careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
     key = (traced.variables, *formulas)
     if key not in known:
-        known[key] = compile_graph(formulas, traced.variables, careful)
+        known[key] = Program(formulas, traced.variables, careful)
     balls = known[key].within(careful)([arb(v) for v in point], fmt.bits, Selections())
     for position, (number, ball) in enumerate(zip(numbers, balls, strict=True)):
         if not math.isfinite(number) or not ball.is_finite():

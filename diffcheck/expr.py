@@ -416,6 +416,9 @@ def _chosen(outputs: Sequence[Expr], which: int) -> list[Expr]:
 SELECTORS: Final = frozenset({"positive", "vanishes"})
 
 
+_SERIAL: Final = operator.attrgetter("serial")
+
+
 def topological(outputs: Iterable[Expr]) -> list[Expr]:
     """Every node the outputs are made of, arguments before what uses them."""
     seen = set(outputs)
@@ -425,7 +428,7 @@ def topological(outputs: Iterable[Expr]) -> list[Expr]:
             if argument not in seen:
                 seen.add(argument)
                 stack.append(argument)
-    return sorted(seen, key=lambda node: node.serial)
+    return sorted(seen, key=_SERIAL)
 
 
 def symbols(outputs: Iterable[Expr]) -> frozenset[str]:

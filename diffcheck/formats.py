@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from diffcheck.compiler import Arithmetic
+from diffcheck.balls import Arithmetic
 from diffcheck.running_error import Floats
 
 

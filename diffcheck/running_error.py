@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcheck import expr as graph
-from diffcheck.compiler import RANGES
+from diffcheck.balls import RANGES
 from diffcheck.expr import Expr
 from diffcheck.heads import HEADS
 

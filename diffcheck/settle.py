@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from flint import arb
 
-from diffcheck.compiler import ONE, UNIT, ZERO, Selections
+from diffcheck.balls import ONE, UNIT, ZERO, Selections
 from diffcheck.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.formats import Format
 from diffcheck.judgement import RADII, Judgement, Outcome, Verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -20,6 +21,7 @@ SEED: Final = 0
 """Samples are drawn from PyTorch's, NumPy's and Python's generators; seeded so before each entry."""
 MOST_ELEMENTS: Final = 30_000
 """Samples with more elements in their tensors are left out: a trace follows each element by itself."""
+_LOOKED_FOR: Final = "extract_test_fn"
 _MOST_SAMPLES: Final = 400
 """Some entries have thousands: it is chosen among the first."""
 
@@ -76,7 +78,9 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) ->
 def samples(entry: Entry, dtype: torch.dtype, count: int) -> list[Sample]:
     """So many of an entry's samples: small ones, of different structure as far as there are some."""
     _seed()
-    drawn = itertools.islice(entry.info.sample_inputs("cpu", dtype, requires_grad=True), _MOST_SAMPLES)
+    with _without_a_test():
+        given = entry.info.sample_inputs("cpu", dtype, requires_grad=True)
+    drawn = itertools.islice(given, _MOST_SAMPLES)
     fitting: list[tuple[int, Sample]] = []
     for position, call in enumerate(drawn):
         tensors = [leaf for leaf in _leaves(call) if isinstance(leaf, Tensor)]
@@ -85,6 +89,24 @@ def samples(entry: Entry, dtype: torch.dtype, count: int) -> list[Sample]:
             fitting.append((real, Sample(position, call)))
     fitting.sort(key=lambda pair: (pair[0], pair[1].position))
     return list(itertools.islice(_varied([sample for _, sample in fitting]), count))
+
+
+@contextmanager
+def _without_a_test() -> Iterator[None]:
+    """The database looks in the sources of all modules for the test that asks: it takes longer than a judgement."""
+    from torch.testing._internal import common_utils
+    from torch.testing._internal.opinfo import core
+
+    found = {module: vars(module).get(_LOOKED_FOR) for module in (common_utils, core)}
+    try:
+        for module, function in found.items():
+            if function is not None:
+                setattr(module, _LOOKED_FOR, lambda: None)
+        yield
+    finally:
+        for module, function in found.items():
+            if function is not None:
+                setattr(module, _LOOKED_FOR, function)
 
 
 def _varied(ordered: Sequence[Sample]) -> Iterator[Sample]:

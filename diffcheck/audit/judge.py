@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from torch import Tensor
 from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, sampled
+from diffcheck.balls import EXACT
 from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier
-from diffcheck.compiler import EXACT, compile_graph
+from diffcheck.compiler import Program
 from diffcheck.conclude import VERDICT_OF
 from diffcheck.config import FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
@@ -26,7 +28,7 @@ from diffcheck.formats import Format, format_of
 from diffcheck.identity import Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
-from diffcheck.verdict import Finding, Result, Verdict
+from diffcheck.verdict import Result, Verdict
 
 _BEYOND: Final = "out of bounds for storage"
 _ORDER: Final = (
@@ -56,7 +58,8 @@ class _Judged:
     max_ulps: float = 0.0
     max_bounds: float = 0.0
     kink: bool = False
-    finding: Finding | None = None
+    failed: tuple[Sampled, Evaluation] | None = None
+    """What a finding is made of: that costs as much as a hundred judgements, and one is reported."""
 
 
 def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
@@ -86,12 +89,16 @@ def _result(
     worst = judged[position]
     repro: tuple[str, ...] = ()
     reason = worst.reason
+    finding = None
+    if worst.failed is not None:
+        item, evaluation = worst.failed
+        replay = f"diffcheck audit --ops {entry.name!r} --mode {mode}"
+        finding = finding_at(item.case, mode, plan.dtype, draw.at(item.values, (1.0,)), evaluation, replay)
+        reason = finding.headline
     if chosen and worst.verdict not in (Verdict.PROVED, Verdict.UNDEFINED):
         reason = f"{reason} [sample {chosen[position].position}]"
-        try:
+        with contextlib.suppress(DiffcheckError):
             repro = sampled(entry, chosen[position], DTYPES[plan.dtype]).repro
-        except DiffcheckError:
-            repro = ()
     return Result(
         id=entry.name,
         mode=mode,
@@ -103,7 +110,7 @@ def _result(
         max_error_ulps=max(j.max_ulps for j in judged),
         max_error_bounds=max(j.max_bounds for j in judged),
         seconds=seconds,
-        finding=worst.finding,
+        finding=finding,
         reason=reason,
         details=repro,
     )
@@ -159,7 +166,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         second_order=plain(mode) in autodiff.SECOND_ORDER,
         seeds=len(traced.seed_variables),
     )
-    path = Path(traced, Proof(Status.UNDECIDED), certifier, compile_graph([], (), EXACT), traced.path, ())
+    path = Path(traced, Proof(Status.UNDECIDED), certifier, Program([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
     return Evaluation(path, judgement, computed, point, values, seeds.kept, alone=True)
 
@@ -202,9 +209,7 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         verdict = max((VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
-        replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}"
-        finding = finding_at(item.case, mode, plan.dtype, draw.at(item.values, (1.0,)), evaluation, replay)
-        return _Judged(verdict, finding.headline, finding=finding, **facts)
+        return _Judged(verdict, failed=(item, evaluation), **facts)
     if evaluation.computed and judgement.undefined == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
     if deadline is None:

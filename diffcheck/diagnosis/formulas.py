@@ -11,7 +11,8 @@ from flint import arb, fmpq
 
 from diffcheck import expr as graph
 from diffcheck import symbolic
-from diffcheck.compiler import EXACT, Selections, compile_graph
+from diffcheck.balls import EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.constants import known_constants, scalar
 from diffcheck.diagnosis.view import View
 from diffcheck.expr import ZERO, Expr
@@ -116,7 +117,7 @@ def _value(node: Expr) -> arb:
     exact = graph.number(node)
     if exact is not None:
         return arb(fmpq(exact.numerator, exact.denominator))
-    (ball,) = compile_graph([node], [], EXACT)([], 256, Selections())
+    (ball,) = Program([node], [], EXACT)([], 256, Selections())
     return ball
 
 

@@ -11,7 +11,8 @@ import torch
 from flint import arb
 
 from diffcheck import expr as graph
-from diffcheck.compiler import EXACT, Selections, compile_graph
+from diffcheck.balls import EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.diagnosis.view import View
 from diffcheck.evaluate import DTYPES, Evaluation
 from diffcheck.expr import Expr
@@ -82,7 +83,7 @@ def in_floating_point(view: View, node: Expr, dtype: str) -> dict[Expr, Any]:
 
 
 def _exact(node: Expr) -> float:
-    (ball,) = compile_graph([node], [], EXACT)([], 64, Selections())
+    (ball,) = Program([node], [], EXACT)([], 64, Selections())
     return float(ball.mid()) if ball.is_finite() else float("nan")
 
 
@@ -170,7 +171,7 @@ def _chooses(view: View) -> bool:
 
 def _true_size(view: View, node: Expr) -> arb:
     """The size of a part's value without rounding, overflow or underflow; no comparison holds where it has none."""
-    program = compile_graph([node], view.trace.variables, EXACT)
+    program = Program([node], view.trace.variables, EXACT)
     (ball,) = program([arb(v) for v in view.point], _BITS, Selections())
     return abs(ball) if ball.is_finite() else arb("nan")
 

@@ -13,7 +13,8 @@ from flint import arb
 
 from diffcheck import derive
 from diffcheck import expr as graph
-from diffcheck.compiler import EXACT, Selections, compile_graph
+from diffcheck.balls import EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.formula import text
 from diffcheck.identity import Status, prove
@@ -218,7 +219,7 @@ class View:
     def values(self, nodes: Sequence[Expr]) -> list[list[arb] | None]:
         """Enclosures of nodes at every sample; None at a kink of theirs."""
         used = sorted(map(self._places.__getitem__, graph.symbols(nodes)))
-        program = compile_graph(list(nodes), [self.trace.variables[i] for i in used], EXACT)
+        program = Program(list(nodes), [self.trace.variables[i] for i in used], EXACT)
         found: list[list[arb] | None] = []
         for sample in self.samples:
             selections = Selections()

@@ -14,7 +14,8 @@ from sympy.polys.matrices import DomainMatrix
 
 from diffcheck import derive
 from diffcheck import expr as graph
-from diffcheck.compiler import Selections, compile_graph
+from diffcheck.balls import Selections
+from diffcheck.compiler import Program
 from diffcheck.expr import ONE, ZERO
 from diffcheck.regression.affine import precision
 from diffcheck.regression.rational import NotRational, RationalProgram, exact
@@ -183,7 +184,7 @@ def minimiser(row: BatchFormulas, data: Iterable[tuple[Sequence[float], Sequence
         else:
             h, b = _assembled([s / divisor for s in sums], upper, size)
             return solve(fmpq_mat(h), fmpq_mat(b))
-    compiled = compile_graph(outputs, row.data)
+    compiled = Program(outputs, row.data)
     with precision(_BALL_BITS):
         evaluated = [compiled([arb(v) for v in values], _BALL_BITS, Selections()) for values in rows]
         h, b = _assembled([s / divisor for s in _column_sums(evaluated)], upper, size)

@@ -10,7 +10,8 @@ from flint import arb, arb_mat
 from torch import Tensor
 
 from diffcheck import formats
-from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
+from diffcheck.balls import BOUNDED, EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.errors import Unsupported
 from diffcheck.identity import Status
 from diffcheck.judgement import RADII
@@ -129,7 +130,7 @@ class Pipeline:
         """The loss over all of the data, enclosed; and how far rounding can take the dtype's from it."""
         if self._loss is None:
             names = (*self.names, *self.row.data)
-            self._loss = compile_graph([self.row.loss], names, EXACT), compile_graph([self.row.loss], names, BOUNDED)
+            self._loss = Program([self.row.loss], names, EXACT), Program([self.row.loss], names, BOUNDED)
         bits = MANTISSA_BITS[self.dtype]
         theta = [arb(v) for v in parameters]
         points = [theta + [arb(v) for v in (*x, *y)] for x, y in zip(_rows(features), _rows(labels), strict=True)]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diffcheck import derive
 from diffcheck import expr as graph
-from diffcheck.compiler import Selections, compile_graph
+from diffcheck.balls import Selections
+from diffcheck.compiler import Program
 from diffcheck.expr import ONE, ZERO
 from diffcheck.regression.affine import shown
 from diffcheck.regression.digits import digits_of, normal_equations_in_floats
@@ -110,7 +111,7 @@ def digits_kept(pipeline: Pipeline, known: Solution, features: Tensor, labels: T
     at_zero = dict.fromkeys(row.theta, ZERO)
     count = len(row.theta)
     flat = graph.substitute([*(e for line in slopes for e in line), *row.outputs], at_zero)
-    program = compile_graph(flat, row.data)
+    program = Program(flat, row.data)
     design, target = [], []
     for x, y in zip(
         features.reshape(len(features), -1).tolist(), labels.reshape(len(labels), -1).tolist(), strict=True

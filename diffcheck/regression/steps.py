@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from flint import arb, arb_mat
 
+from diffcheck.balls import BOUNDED, EXACT, Selections
 from diffcheck.certify import Certifier
-from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
+from diffcheck.compiler import Program
 from diffcheck.formats import Format, format_of
 from diffcheck.judgement import RADII
 from diffcheck.regression.affine import identity, precision
@@ -55,8 +56,8 @@ class StepChecker:
         self.formulas = formulas
         self._format = format_of(dtype, MANTISSA_BITS[dtype])
         self._count = len(formulas.reference)
-        self._exact = compile_graph(formulas.reference, formulas.variables, EXACT)
-        self._bounded = compile_graph(formulas.reference, formulas.variables, BOUNDED)
+        self._exact = Program(formulas.reference, formulas.variables, EXACT)
+        self._bounded = Program(formulas.reference, formulas.variables, BOUNDED)
         self._gradient: tuple[Program, Program] | None = None
         self._certifier: Certifier | None = None
         self._maps = AffineMaps(formulas.batch)
@@ -106,7 +107,7 @@ class StepChecker:
         """∇L at the step's parameters and batch, enclosed; and how far rounding can take autograd from it."""
         if self._gradient is None:
             gradient, names = self.formulas.batch.gradient, self.formulas.variables
-            self._gradient = compile_graph(gradient, names, EXACT), compile_graph(gradient, names, BOUNDED)
+            self._gradient = Program(gradient, names, EXACT), Program(gradient, names, BOUNDED)
         exact, bounded = self._gradient
         point = [arb(v) for v in self.values(step, 0.0)]
         narrow = bounded(point, self._format.bits, Selections())
@@ -129,7 +130,7 @@ class AffineMaps:
     def __init__(self, batch: BatchFormulas) -> None:
         self._size = size = len(batch.theta)
         self._upper = [(i, j) for i in range(size) for j in range(i, size)]
-        self._program = compile_graph([batch.hessian[i][j] for i, j in self._upper] + list(batch.right), batch.data)
+        self._program = Program([batch.hessian[i][j] for i, j in self._upper] + list(batch.right), batch.data)
 
     def __call__(self, features: Sequence[float], labels: Sequence[float], bits: int) -> tuple[arb_mat, arb_mat]:
         """H and b, enclosed with so many bits."""

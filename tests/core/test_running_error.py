@@ -12,7 +12,8 @@ import pytest
 from flint import arb
 
 from diffcheck import expr as graph
-from diffcheck.compiler import BOUNDED, EXACT, Selections, compile_graph
+from diffcheck.balls import BOUNDED, EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.derive import pull_back
 from diffcheck.expr import Expr, call, constant, greater, where
 from diffcheck.running_error import Floats, running_error
@@ -94,7 +95,7 @@ def test_what_float32_rounds_is_within_the_radius():
             )
             radius = float(bounds([output], [point], 24)[0, 0])
             computed = float(in_single(output, point))
-            (true,) = compile_graph([output], NAMES, EXACT)([arb(v) for v in point], 200, Selections())
+            (true,) = Program([output], NAMES, EXACT)([arb(v) for v in point], 200, Selections())
             if not math.isfinite(radius) or not math.isfinite(computed) or not true.is_finite():
                 continue
             if 0 < abs(computed) < 2.0**-120 or radius < 2.0**-140:
@@ -124,7 +125,7 @@ def test_radii_are_those_of_balls_within_a_factor(bits: int):
         if bits == 24:
             representable = np.array([p for p in points if max(map(abs, p)) < 1e30], dtype=np.float32)
             points = [(float(x), float(y), float(c)) for x, y, c in representable]
-        program = compile_graph(outputs, NAMES, BOUNDED)
+        program = Program(outputs, NAMES, BOUNDED)
         for point, radii in zip(points, bounds(outputs, points, bits), strict=True):
             for ball, radius in zip(program([arb(v) for v in point], bits, Selections()), radii, strict=True):
                 if ball.is_finite() and math.isfinite(radius) and not (radius == 0 and ball.is_exact()):

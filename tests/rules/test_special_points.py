@@ -20,7 +20,8 @@ from flint import arb
 from torch import Tensor
 
 from diffcheck import expr as graph
-from diffcheck.compiler import EXACT, Selections, compile_graph
+from diffcheck.balls import EXACT, Selections
+from diffcheck.compiler import Program
 from diffcheck.expr import Expr
 from diffcheck.operation import operation
 from diffcheck.rules import table
@@ -84,7 +85,7 @@ DIVISORS: Final = {"aten.floor_divide"}
 
 def numbers(outputs: list[Expr], point: dict[str, float]) -> list[list[float]]:
     """The outputs' values by mpmath and by balls; NaN where there is none."""
-    balls = compile_graph(outputs, list(point), EXACT)([arb(v) for v in point.values()], 256, Selections())
+    balls = Program(outputs, list(point), EXACT)([arb(v) for v in point.values()], 256, Selections())
     return [
         evaluate(outputs, point),
         [float(b.mid()) if b.is_finite() and b.rad() < 1e-30 else math.nan for b in balls],
