@@ -416,7 +416,8 @@ def _chosen(outputs: Sequence[Expr], which: int) -> list[Expr]:
 SELECTORS: Final = frozenset({"positive", "vanishes"})
 
 
-_SERIAL: Final = operator.attrgetter("serial")
+BY_SERIAL: Final = operator.attrgetter("serial")
+"""Sorts nodes by their making: arguments before what uses them."""
 
 
 def topological(outputs: Iterable[Expr]) -> list[Expr]:
@@ -428,7 +429,7 @@ def topological(outputs: Iterable[Expr]) -> list[Expr]:
             if argument not in seen:
                 seen.add(argument)
                 stack.append(argument)
-    return sorted(seen, key=_SERIAL)
+    return sorted(seen, key=BY_SERIAL)
 
 
 def symbols(outputs: Iterable[Expr]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
@@ -12,12 +12,15 @@ from typing import Final, TypeAlias
 from diffcheck import expr as graph
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.normal_form import GiveUp, NormalForms, Piecewise, Polynomial
+from diffcheck.symmetry import Figure, Figures
 
 Pair: TypeAlias = tuple[Expr, Expr]
 """The two sides of an identity."""
 
 _LONGEST_SUM: Final = 6
 _FEW_PRODUCTS: Final = 20_000
+_DEAR: Final = 2_000
+"""After a proof that took more products it is looked whether the next identity is the same one."""
 
 _MOST_CASES: Final = 8
 """Selectors over which a remaining difference is split into cases: 2**8 of them."""
@@ -46,7 +49,19 @@ class Proof:
     why: str = ""
 
 
-def prove(executed: Sequence[Expr], reference: Sequence[Expr], seeds: Collection[str] = ()) -> Proof:
+class Known:
+    """What was decided before: identities that are the same but for the names of variables need it no more."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+        self.parts: dict[Figure, Proof] = {}
+        self.single: dict[Figure, Proof] = {}
+        """Of single identities, whose first position is theirs."""
+
+
+def prove(
+    executed: Sequence[Expr], reference: Sequence[Expr], seeds: Collection[str] = (), known: Known | None = None
+) -> Proof:
     """Decides executed[i] = reference[i] for every i, as functions of all of their variables.
 
     Identities without a common variable (the rows of a softmax) have nothing to do with each other: each such part is
@@ -57,19 +72,21 @@ def prove(executed: Sequence[Expr], reference: Sequence[Expr], seeds: Collection
         reference: The other.
         seeds: The variables that are cotangents or tangents. Both sides are linear in them: what is too large as a
             whole is decided for one after the other.
+        known: What earlier calls decided; this one adds to it.
     """
     pairs = list(zip(graph.as_values(executed), graph.as_values(reference), strict=True))
-    known: dict[Hashable, Proof] = {}
+    known = Known() if known is None else known
+    marked = {graph.symbol(name) for name in seeds}
     refuted: Proof | None = None
     undecided: Proof | None = None
     for positions in _parts(pairs):
         if refuted is not None and positions[0] > _at(refuted):
             break
         part = [pairs[i] for i in positions]
-        shape = _shape(part)
-        if shape not in known:
-            known[shape] = _prove_together(part, frozenset(seeds))
-        proof = known[shape]
+        shape = known.figures.in_order([side for pair in part for side in pair], marked)
+        if shape not in known.parts:
+            known.parts[shape] = _prove_together(part, marked, known)
+        proof = known.parts[shape]
         if proof.position is None:
             continue
         found = replace(proof, position=positions[proof.position])
@@ -112,40 +129,37 @@ def _parts(pairs: Sequence[Pair]) -> list[list[int]]:
     return list(parts.values())
 
 
-def _shape(pairs: Sequence[Pair]) -> Hashable:
-    """What the pairs are but for the names of variables: equal ones are the same identities."""
-    sides = [side for pair in pairs for side in pair]
-    numbers: dict[Expr, Hashable] = {}
-    nodes: list[Hashable] = []
-    for node in graph.topological(sides):
-        args = tuple(numbers[a] for a in node.args)
-        if node.head != "symbol" and not any(isinstance(a, int) for a in args):
-            numbers[node] = (node.head, node.payload, args)  # without a variable: wherever it stands, itself
-            continue
-        numbers[node] = len(nodes)
-        nodes.append((node.head, None if node.head == "symbol" else node.payload, args))
-    return tuple(nodes), tuple(numbers[side] for side in sides)
-
-
-def _prove_together(pairs: Sequence[Pair], seeds: frozenset[str]) -> Proof:
+def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known) -> Proof:
     forms = _Forms(NormalForms(), NormalForms(longest_sum=_LONGEST_SUM))
     seen: set[Pair] = set()
     undecided: Proof | None = None
+    dear = bool(known.single)
     for position, pair in enumerate(pairs):
         if pair in seen:
             continue
         seen.add(pair)
-        try:
-            holds = _is_identity(forms, pair, seeds)
-        except GiveUp as reason:
-            undecided = undecided or Proof(Status.UNDECIDED, position, str(reason))
-            continue
-        except RecursionError:  # relations between roots may lead into each other
-            undecided = undecided or Proof(Status.UNDECIDED, position, "relations without an end")
-            continue
-        if not holds:
-            return Proof(Status.REFUTED, position)
+        figure = known.figures.by_role(pair, seeds) if dear else None
+        proof = known.single.get(figure) if figure is not None else None
+        if proof is None:
+            before = forms.products
+            proof = _decided(forms, pair, seeds)
+            dear = forms.products - before > _DEAR
+            if dear:
+                known.single[figure or known.figures.by_role(pair, seeds)] = proof
+        if proof.status is Status.REFUTED:
+            return replace(proof, position=position)
+        if proof.status is Status.UNDECIDED:
+            undecided = undecided or replace(proof, position=position)
     return undecided or Proof(Status.PROVED)
+
+
+def _decided(forms: _Forms, pair: Pair, seeds: Collection[Expr]) -> Proof:
+    try:
+        return Proof(Status.PROVED) if _is_identity(forms, pair, seeds) else Proof(Status.REFUTED, 0)
+    except GiveUp as reason:
+        return Proof(Status.UNDECIDED, 0, str(reason))
+    except RecursionError:  # relations between roots may lead into each other
+        return Proof(Status.UNDECIDED, 0, "relations without an end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +170,13 @@ class _Forms:
     short: NormalForms
     """With long sums as atoms: what vanishes there vanishes, and nothing follows if it does not."""
 
+    @property
+    def products(self) -> int:
+        """How many multiplications of terms were spent."""
+        return self.written_out.products + self.short.products
 
-def _is_identity(forms: _Forms, pair: Pair, seeds: frozenset[str]) -> bool:
+
+def _is_identity(forms: _Forms, pair: Pair, seeds: Collection[Expr]) -> bool:
     """By few products if they do, else while long sums are atoms, else seed by seed, else by all products."""
     with contextlib.suppress(GiveUp, RecursionError), forms.written_out.at_most(_FEW_PRODUCTS):
         return _holds(forms.written_out, pair)
@@ -166,14 +185,14 @@ def _is_identity(forms: _Forms, pair: Pair, seeds: frozenset[str]) -> bool:
             return True
     slopes = _slopes(pair, seeds)
     if slopes:
-        return all(_is_identity(forms, slope, frozenset()) for slope in slopes)
+        return all(_is_identity(forms, slope, ()) for slope in slopes)
     return _holds(forms.written_out, pair)
 
 
-def _slopes(pair: Pair, seeds: frozenset[str]) -> list[Pair]:
+def _slopes(pair: Pair, seeds: Collection[Expr]) -> list[Pair]:
     """What the sides multiply each seed with; nothing if they are not seen to be linear in the seeds."""
     nodes = graph.topological(pair)
-    occurring = [n for n in nodes if n.head == "symbol" and n.payload in seeds]
+    occurring = [n for n in nodes if n in seeds]
     if len(occurring) < 2 or not _are_linear(pair, nodes, frozenset(occurring)):
         return []
     silent = dict.fromkeys(occurring, ZERO)

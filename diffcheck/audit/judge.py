@@ -25,7 +25,7 @@ from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import lacking_dtype, time_limit
 from diffcheck.finding import finding_at
 from diffcheck.formats import Format, format_of
-from diffcheck.identity import Proof, Status, prove
+from diffcheck.identity import Known, Proof, Status, prove
 from diffcheck.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace import differentiate, trace
 from diffcheck.verdict import Result, Verdict
@@ -119,13 +119,14 @@ def _result(
 def _judge_samples(entry: Entry, chosen: Sequence[Sample], mode: str, plan: Plan) -> Iterator[_Judged]:
     """One after the other. Once an identity is not decided the entry agrees at best, and no other one is tried."""
     proving = True
+    known = Known()
     for sample in chosen:
-        judged = _judge_sample(entry, sample, mode, plan, proving=proving)
+        judged = _judge_sample(entry, sample, mode, plan, known if proving else None)
         proving &= judged.verdict is not Verdict.AGREES
         yield judged
 
 
-def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, proving: bool) -> _Judged:
+def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Known | None) -> _Judged:
     deadline = time.monotonic() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
@@ -143,7 +144,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, provin
         if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes("cpu"):
             return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
         return _Judged(Verdict.ERROR, str(error))
-    return _concluded(item, mode, plan, evaluation, deadline if proving else None)
+    return _concluded(evaluation, item, known, deadline)
 
 
 def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
@@ -198,7 +199,8 @@ class _Seeds:
         return (size * sign).to(like.dtype)
 
 
-def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float | None) -> _Judged:
+def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadline: float) -> _Judged:
+    """What is known of the proofs of other samples; nothing if this one's is not wanted."""
     judgement = evaluation.judgement
     facts: dict[str, Any] = {
         "max_ulps": judgement.max_ulps,
@@ -212,12 +214,12 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         return _Judged(verdict, failed=(item, evaluation), **facts)
     if evaluation.computed and judgement.undefined == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
-    if deadline is None:
+    if known is None:
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
     try:
         with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
             traced = evaluation.path.trace
-            proof = prove(traced.executed, traced.reference, traced.seed_variables)
+            proof = prove(traced.executed, traced.reference, traced.seed_variables, known)
     except (BudgetExceeded, RecursionError) as error:
         return _Judged(Verdict.AGREES, f"not proved: {error}", **facts)
     if proof.status is Status.PROVED:

@@ -30,7 +30,7 @@ class Functions(Selectors):
 
     def opaque(self, head: str, args: list[Polynomial]) -> Polynomial:
         """A function of which nothing else is known."""
-        return self._atom((head, *(a.key() for a in args)), Atom(head), *args)
+        return self._atom((head, *args), Atom(head), *args)
 
     def rational_power(self, p: Polynomial, exponent: Fraction) -> Polynomial:
         """p ** exponent; for a fractional exponent, the real root of a positive p."""
@@ -65,19 +65,26 @@ class Functions(Selectors):
             sign = self.subtract(self.scale(self._selector(base, self._positive), fmpq(2)), self.one)
             return self.multiply(result, self.multiply(base, sign))
         known = self._sign(rest) == 1
-        return self.multiply(result, self._atom(("root", degree, rest.key()), Atom("root", degree, rest, known), rest))
+        return self.multiply(result, self._atom(("root", degree, rest), Atom("root", degree, rest, known), rest))
 
     def _is_square(self, p: Polynomial) -> bool:
         """Whether p is the square of a polynomial: modulo a prime, its values are squares everywhere.
 
         The root of a square would satisfy r² = s² in two ways, and r could not be told from s and from -s.
         """
+        terms = [
+            (int(c.p) * pow(int(c.q), -1, _PRIME) % _PRIME, self._factors(monomial)) for monomial, c in p.terms.items()
+        ]
         for turn in range(20):
+            powers: dict[tuple[int, int], int] = {}
             value = 0
-            for monomial, coefficient in p.terms.items():
-                term = int(coefficient.p) * pow(int(coefficient.q), -1, _PRIME)
-                for index, exponent in self._factors(monomial):
-                    term = term * pow(7919 * (index + 1) + 104_729 * (turn + 1), 65_537 * exponent, _PRIME) % _PRIME
+            for term, factors in terms:
+                for factor in factors:
+                    if factor not in powers:
+                        index, exponent = factor
+                        base = 7919 * (index + 1) + 104_729 * (turn + 1)
+                        powers[factor] = pow(base, 65_537 * exponent, _PRIME)
+                    term = term * powers[factor] % _PRIME
                 value += term
             if pow(value, (_PRIME - 1) // 2, _PRIME) == _PRIME - 1:
                 return False
@@ -94,9 +101,7 @@ class Functions(Selectors):
                 result = self.scale(result, fmpq(prime) ** wholes)
                 if left:
                     inside = self._number(fmpq(prime))
-                    generator = self._atom(
-                        ("root", degree, inside.key()), Atom("root", degree, inside, sign_known=True)
-                    )
+                    generator = self._atom(("root", degree, inside), Atom("root", degree, inside, sign_known=True))
                     result = self.multiply(result, self.power(generator, left))
         return result
 
@@ -137,7 +142,7 @@ class Functions(Selectors):
             parts.append(Polynomial({monomial: unit * exponent}, self._special_of(monomial)))
         rest = self.scale(self._divided_by_monomial(p, shared), 1 / content)
         if not (rest.terms.keys() == {0} and rest.terms[0] == 1):
-            parts.append(self._atom(("log", rest.key()), Atom("log", inside=rest), rest))
+            parts.append(self._atom(("log", rest), Atom("log", inside=rest), rest))
         return self.sum(parts)
 
     def _logarithm_of_rational(self, value: fmpq) -> Polynomial:
@@ -147,14 +152,14 @@ class Functions(Selectors):
                 raise GiveUp("the logarithm of a very large number")
             for prime, multiplicity in part.factor():
                 inside = self._number(fmpq(prime))
-                atom = self._atom(("log", inside.key()), Atom("log", inside=inside))
+                atom = self._atom(("log", inside), Atom("log", inside=inside))
                 parts.append(self.scale(atom, fmpq(sign * int(multiplicity))))
         return self.sum(parts)
 
     def cosine(self, p: Polynomial) -> Polynomial:
         """cos(p); even."""
         p = self.scale(p, fmpq(-1)) if self.leads_negative(p) else p
-        return self._atom(("cos", p.key()), Atom("cos"), p)
+        return self._atom(("cos", p), Atom("cos"), p)
 
     def sine(self, p: Polynomial) -> Polynomial:
         """sin(p); odd, with sin² = 1 - cos²."""
@@ -162,7 +167,7 @@ class Functions(Selectors):
             return self.scale(self.sine(self.scale(p, fmpq(-1))), fmpq(-1))
         cosine = self.cosine(p)
         square = self.subtract(self.one, self.multiply(cosine, cosine))
-        return self._atom(("sin", p.key()), Atom("sin", inside=square), p)
+        return self._atom(("sin", p), Atom("sin", inside=square), p)
 
 
 def _tanh(forms: Functions, p: Polynomial) -> Polynomial:

@@ -64,7 +64,7 @@ class Selectors(Ring):
         negated = self.leads_negative(p) and not piecewise
         if negated:
             p = self.scale(p, fmpq(-1))
-        bracket = self._atom(("selector", p.key()), Atom("selector", inside=p), p)
+        bracket = self._atom(("selector", p), Atom("selector", inside=p), p)
         (monomial,) = bracket.terms
         index = (monomial.bit_length() - 1) // WIDTH
         if index in assumed:

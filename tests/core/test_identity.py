@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 import mpmath
@@ -326,6 +326,31 @@ def test_only_the_same_identities_are_decided_once():
     assert prove([X * (Y - Z), W * (Z - Y)], [X * Y - X * Z, W * Y - W * Z]) == identity.Proof(Status.REFUTED, 1)
 
 
+def test_what_is_the_same_in_other_variables_is_decided_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(identity, "_DEAR", 0)
+    decided: list[identity.Pair] = []
+    really = identity._decided
+
+    def counted(forms: identity._Forms, pair: identity.Pair, seeds: Collection[Expr]) -> identity.Proof:
+        decided.append(pair)
+        return really(forms, pair, seeds)
+
+    monkeypatch.setattr(identity, "_decided", counted)
+    moved = centred(8)
+    spread = graph.total(m * m for m in moved)
+    left = [spread * m for m in moved]
+    right = [graph.total(m * k * k for k in moved) for m in moved]
+    known = identity.Known()
+    assert prove(left, right, known=known).status is Status.PROVED
+    assert len(decided) == 1
+    assert prove(left[3:], right[3:], known=known).status is Status.PROVED
+    assert len(decided) == 1
+    right[5] = right[5] + TINY * symbol("x5")
+    assert prove(left, right, known=known) == identity.Proof(Status.REFUTED, 5)
+    right[5] = graph.total(moved[4] * k * k for k in moved)
+    assert prove(left, right, known=known) == identity.Proof(Status.REFUTED, 5)
+
+
 def centred(count: int) -> list[Expr]:
     """Numbers without their mean."""
     numbers = [symbol(f"x{i}") for i in range(count)]
@@ -366,12 +391,12 @@ def test_what_is_linear_in_seeds_is_decided_seed_by_seed(monkeypatch: pytest.Mon
 )
 def test_what_is_not_linear_is_not_taken_apart(node: Expr):
     for pair in ((node, X + Y), (X + Y, node + 0 * Y)):
-        assert identity._slopes(pair, frozenset({"x", "y"})) == []
+        assert identity._slopes(pair, {X, Y}) == []
 
 
 def test_what_is_linear_is_taken_apart():
     a, b = X * (Z + 1) - Y / Z, where(greater(Z, W), X, -Y) + 0 * Z
-    slopes = identity._slopes((a, b), frozenset({"x", "y"}))
+    slopes = identity._slopes((a, b), {X, Y})
     assert slopes == [(Z + 1, where(greater(Z, W), ONE, ZERO)), (-(ONE / Z), where(greater(Z, W), ZERO, -ONE))]
 
 

@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
     "errors", "config", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form",
-    "identity", "witness", "balls", "compiler", "running_error", "formats", "enclosure", "judgement", "settle",
-    "certify", "formula", "autodiff", "operation", "rule", "rules", "storages", "application", "stand_in", "frames",
-    "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro",
-    "diagnosis", "search", "finding", "visit", "conclude", "check", "protocol",
+    "symmetry", "identity", "witness", "balls", "compiler", "running_error", "formats", "enclosure", "judgement",
+    "settle", "certify", "formula", "autodiff", "operation", "rule", "rules", "storages", "application", "stand_in",
+    "frames", "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale",
+    "repro", "diagnosis", "search", "finding", "visit", "conclude", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = ("balls", "compiler", "running_error", "formats", "enclosure", "judgement", "settle", "certify")
-PROOF = ("normal_form", "identity", "witness")
+PROOF = ("normal_form", "symmetry", "identity", "witness")
 ORACLE = ("expr", "heads", "constants", *DIFFERENTIATION, *PROOF, *CERTIFICATE, "formula")
 
 
