@@ -37,7 +37,7 @@ from diffcheck.expr import Expr
 from diffcheck.faults import case_errors, time_limit
 from diffcheck.formats import Format, format_of
 from diffcheck.frames import Source
-from diffcheck.identity import Proof, Status, prove
+from diffcheck.identity import Known, Proof, Status, prove
 from diffcheck.judgement import Judgement
 from diffcheck.rule import named
 from diffcheck.rules.complexes import parts_of
@@ -75,6 +75,8 @@ class Memory:
     checks: dict[tuple[object, ...], Program] = field(default_factory=dict)
     """What compares a trace's values with the kernels', by formula."""
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
+    """Of their proofs."""
     certifiers: dict[tuple[object, ...], Certifier] = field(default_factory=dict)
     operations: Budget = field(default_factory=Budget)
     exhausted: dict[Drawn, str] = field(default_factory=dict)
@@ -336,7 +338,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
 def _proof(formulas: tuple[tuple[Expr, ...], tuple[Expr, ...]], seeds: Sequence[str], memory: Memory) -> Proof:
     known = memory.proofs.get(formulas)
     if known is None:
-        known = memory.proofs[formulas] = prove(*formulas, seeds)
+        known = memory.proofs[formulas] = prove(*formulas, seeds, memory.known)
     return known
 
 
