@@ -19,8 +19,10 @@ Pair: TypeAlias = tuple[Expr, Expr]
 
 _LONGEST_SUM: Final = 6
 _FEW_PRODUCTS: Final = 20_000
+_MANY_PRODUCTS: Final = 500_000
 _DEAR: Final = 2_000
-"""After a proof that took more products it is looked whether the next identity is the same one."""
+_DEAR_FOR_A_NODE: Final = 1
+"""After a proof that took more products, and more for a node, it is looked whether the next identity is the same."""
 
 _MOST_CASES: Final = 8
 """Selectors over which a remaining difference is split into cases: 2**8 of them."""
@@ -142,8 +144,9 @@ def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known
         proof = known.single.get(figure) if figure is not None else None
         if proof is None:
             before = forms.products
-            proof = _decided(forms, pair, seeds)
-            dear = forms.products - before > _DEAR
+            proof = _decided(forms, pair, seeds, thoroughly=undecided is None)
+            spent = forms.products - before
+            dear = spent > _DEAR and spent > _DEAR_FOR_A_NODE * len(graph.topological(pair))
             if dear:
                 known.single[figure or known.figures.by_role(pair, seeds)] = proof
         if proof.status is Status.REFUTED:
@@ -153,9 +156,13 @@ def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known
     return undecided or Proof(Status.PROVED)
 
 
-def _decided(forms: _Forms, pair: Pair, seeds: Collection[Expr]) -> Proof:
+def _decided(forms: _Forms, pair: Pair, seeds: Collection[Expr], *, thoroughly: bool) -> Proof:
+    """Decides one identity; if another one was not decided, only as far as a few products tell."""
+    most = _MANY_PRODUCTS if thoroughly else _FEW_PRODUCTS
     try:
-        return Proof(Status.PROVED) if _is_identity(forms, pair, seeds) else Proof(Status.REFUTED, 0)
+        with forms.written_out.at_most(most), forms.short.at_most(most):
+            holds = _is_identity(forms, pair, seeds)
+        return Proof(Status.PROVED) if holds else Proof(Status.REFUTED, 0)
     except GiveUp as reason:
         return Proof(Status.UNDECIDED, 0, str(reason))
     except RecursionError:  # relations between roots may lead into each other

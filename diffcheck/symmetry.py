@@ -39,12 +39,12 @@ class Figures:
         """The figure of formulas whose variables stand for each other by how they are used.
 
         That is by what a variable stands in, with which others (two steps of Weisfeiler and Leman's refinement). Those
-        that are used alike stay in their order: a row of elements, and the row of their cotangents. Another order may
-        make equal figures of formulas that have different ones by this.
+        that are used alike stay in the order of their names: elements, and their cotangents. Another order may make
+        equal figures of formulas that have different ones by this.
         """
         nodes = graph.topological(formulas)
         roles = _roles(formulas, nodes, _roles(formulas, nodes, {}))
-        variables = sorted((n for n in nodes if n.head == "symbol"), key=lambda v: (roles[v], v.serial))
+        variables = sorted((n for n in nodes if n.head == "symbol"), key=lambda v: (roles[v], *_by_name(v)))
         return self._figure(formulas, nodes, variables, marked)
 
     def _figure(
@@ -60,6 +60,11 @@ class Figures:
                 key = (node.head, node.payload, *args) if args else node
                 number[node] = table.setdefault(key, len(table))
         return tuple(number[formula] for formula in formulas)
+
+
+def _by_name(variable: Expr) -> tuple[int, str]:
+    name = str(variable.payload)
+    return len(name), name  # `x[10]` after `x[9]`
 
 
 def _roles(formulas: Sequence[Expr], nodes: Sequence[Expr], before: Mapping[Expr, Colour]) -> dict[Expr, Colour]:

@@ -134,11 +134,7 @@ class Ring:
         """a · b, with the atoms' relations applied."""
         if not a.terms or not b.terms:
             return self.zero
-        count = len(a.terms) * len(b.terms)
-        self._products_left -= count
-        if self._products_left < 0:
-            raise GiveUp("too many products")
-        self.products += count
+        self._spend(len(a.terms) * len(b.terms))
         terms: Terms = {}
         for m, c in a.terms.items():
             for n, d in b.terms.items():
@@ -150,6 +146,12 @@ class Ring:
         self._check_exponents(terms)
         result = Polynomial({m: c for m, c in terms.items() if c != 0}, a.special | b.special)
         return self._reduced(result) if a.special & b.special else result
+
+    def _spend(self, products: int) -> None:
+        self._products_left -= products
+        if self._products_left < 0:
+            raise GiveUp("too many products")
+        self.products += products
 
     def _check_exponents(self, terms: Terms) -> None:
         """Exponents stay below a quarter of their field's range, so that a sum of two never reaches the next field."""
@@ -327,6 +329,7 @@ class Ring:
         return not p.terms
 
     def _multiplied_out(self, p: Polynomial, index: int) -> Polynomial:
+        self._spend(len(p.terms))  # not to multiply by 1, but it takes as long
         exponents = {m: self._exponent(m, index) for m in p.terms}
         lowest = min(0, *exponents.values())
         by_power: dict[int, Terms] = {}

@@ -331,9 +331,11 @@ def test_what_is_the_same_in_other_variables_is_decided_once(monkeypatch: pytest
     decided: list[identity.Pair] = []
     really = identity._decided
 
-    def counted(forms: identity._Forms, pair: identity.Pair, seeds: Collection[Expr]) -> identity.Proof:
+    def counted(
+        forms: identity._Forms, pair: identity.Pair, seeds: Collection[Expr], *, thoroughly: bool
+    ) -> identity.Proof:
         decided.append(pair)
-        return really(forms, pair, seeds)
+        return really(forms, pair, seeds, thoroughly=thoroughly)
 
     monkeypatch.setattr(identity, "_decided", counted)
     moved = centred(8)
