@@ -159,37 +159,54 @@ def _is_reciprocal(expression: Any) -> bool:
     return bool(expression.is_Pow and expression.exp.is_Rational and expression.exp.is_negative)
 
 
+def _as_function(derivative: Any) -> Callable[..., Expr]:
+    """An expression in u and v as a function of nodes; it is read once, where its head first occurs."""
+    bindings = {_U: graph.symbol("u"), _V: graph.symbol("v")}
+
+    @cache
+    def read() -> tuple[Expr, list[Expr]]:
+        formula = from_sympy(derivative, bindings)
+        return formula, [node for node in graph.topological([formula]) if node.args]
+
+    def build(*args: Expr) -> Expr:
+        formula, steps = read()
+        done = dict(zip(bindings.values(), args, strict=False))
+        for node in steps:
+            done[node] = graph.rebuild(node, [done.get(a, a) for a in node.args])
+        return done.get(formula, formula)
+
+    return build
+
+
 @cache
 def partial_derivative(head: str, argument: int) -> Callable[..., Expr]:
     """How SymPy differentiates a head with respect to one of its arguments, ready to be applied to nodes."""
     if HEADS[head].step:
         return lambda *_: graph.ZERO
-    derivative = sympy.diff(definition(head), (_U, _V)[argument])
-
-    def build(*args: Expr) -> Expr:
-        return from_sympy(derivative, dict(zip((_U, _V), args, strict=False)))
-
-    return build
+    return _as_function(sympy.diff(definition(head), (_U, _V)[argument]))
 
 
 @cache
 def power_derivative(exponent: Fraction) -> Callable[[Expr], Expr]:
     """SymPy's derivative of u**exponent, for a literal exponent."""
-    derivative = sympy.diff(_U ** sympy.Rational(exponent.numerator, exponent.denominator), _U)
-
-    def build(base: Expr) -> Expr:
-        return from_sympy(derivative, {_U: base})
-
-    return build
+    return _as_function(sympy.diff(_U ** sympy.Rational(exponent.numerator, exponent.denominator), _U))
 
 
 @cache
-def _general_power() -> tuple[Any, Any]:
-    return sympy.diff(_U**_V, _U), sympy.diff(_U**_V, _V)
+def _general_power() -> tuple[Callable[..., Expr], Callable[..., Expr]]:
+    return _as_function(sympy.diff(_U**_V, _U)), _as_function(sympy.diff(_U**_V, _V))
 
 
 def general_power_derivatives(base: Expr, exponent: Expr) -> tuple[Expr, Expr]:
     """SymPy's derivatives of u**v with respect to u and to v."""
     by_base, by_exponent = _general_power()
-    bindings = {_U: base, _V: exponent}
-    return from_sympy(by_base, bindings), from_sympy(by_exponent, bindings)
+    return by_base(base, exponent), by_exponent(base, exponent)
+
+
+def derive_all() -> None:
+    """Differentiates every head: what processes that are forked then need not do."""
+    for head in HEADS:
+        for position, argument in enumerate((_U, _V)):
+            if argument in definition(head).free_symbols:
+                partial_derivative(head, position)
+    _general_power()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from torch import Tensor
 
 from diffcheck import autodiff, draw
 from diffcheck.audit.database import Entry, Sample, samples
-from diffcheck.audit.sampled import Sampled, sampled
+from diffcheck.audit.sampled import Sampled, repro_of, sampled
 from diffcheck.balls import EXACT
 from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier
 from diffcheck.compiler import Program
 from diffcheck.conclude import VERDICT_OF
 from diffcheck.config import FIRST_ORDER, plain, under_vmap
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
+from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import lacking_dtype, time_limit
 from diffcheck.finding import finding_at
@@ -97,8 +96,7 @@ def _result(
         reason = finding.headline
     if chosen and worst.verdict not in (Verdict.PROVED, Verdict.UNDEFINED):
         reason = f"{reason} [sample {chosen[position].position}]"
-        with contextlib.suppress(DiffcheckError):
-            repro = sampled(entry, chosen[position], DTYPES[plan.dtype]).repro
+        repro = repro_of(entry, chosen[position], DTYPES[plan.dtype])
     return Result(
         id=entry.name,
         mode=mode,
@@ -130,7 +128,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
     deadline = time.monotonic() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
-            item = sampled(entry, sample, DTYPES[plan.dtype])
+            item = sampled(entry, sample)
             evaluation = _evaluated(item, mode, plan)
     except Unsupported as error:
         return _Judged(Verdict.UNSUPPORTED, str(error))

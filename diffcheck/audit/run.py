@@ -95,8 +95,10 @@ def warm_up() -> None:
 
     from diffcheck.autodiff import import_forward_mode
     from diffcheck.rules import table
+    from diffcheck.symbolic import derive_all
 
     table()
+    derive_all()
     torch.set_num_threads(1)
     import_forward_mode()
     gc.freeze()  # a tenth of an entry's time went into looking through modules for garbage

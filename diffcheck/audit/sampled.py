@@ -25,11 +25,9 @@ class Sampled:
 
     case: Case
     values: dict[str, Tensor]
-    repro: tuple[str, ...]
-    """A program, line by line."""
 
 
-def sampled(entry: Entry, sample: Sample, dtype: torch.dtype) -> Sampled:
+def sampled(entry: Entry, sample: Sample) -> Sampled:
     """The operator as a function of the sample's differentiated tensors, all else fixed.
 
     Raises:
@@ -61,7 +59,7 @@ def sampled(entry: Entry, sample: Sample, dtype: torch.dtype) -> Sampled:
         for name, value in values.items()
     )
     _check_outputs(applied, values)
-    return Sampled(Case(applied, entry.name, "", arguments), values, tuple(_repro(entry, sample, dtype)))
+    return Sampled(Case(applied, entry.name, "", arguments), values)
 
 
 def _check_outputs(function: Callable[..., Any], values: Mapping[str, Tensor]) -> None:
@@ -99,14 +97,15 @@ def _name(path: Sequence[Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _repro(entry: Entry, sample: Sample, dtype: torch.dtype) -> list[str]:
+def repro_of(entry: Entry, sample: Sample, dtype: torch.dtype) -> tuple[str, ...]:
+    """A program that makes the sample and calls the operator, line by line."""
     call = sample.call
     written = [_literal(call.input), *map(_literal, call.args)]
     written += [f"{key}={_literal(value)}" for key, value in call.kwargs.items()]
     name = _public_name(entry)
     if name is not None and all(part is not None for part in written):
-        return ["import torch", f"y = {name}({', '.join(str(part) for part in written)})"]
-    return [
+        return "import torch", f"y = {name}({', '.join(str(part) for part in written)})"
+    return (
         "import itertools, random, numpy, torch",
         "from torch.testing._internal.common_methods_invocations import op_db",
         f"torch.manual_seed({SEED}); numpy.random.seed({SEED}); random.seed({SEED})",
@@ -114,7 +113,7 @@ def _repro(entry: Entry, sample: Sample, dtype: torch.dtype) -> list[str]:
         f'samples = op.sample_inputs("cpu", {dtype}, requires_grad=True)',
         f"sample = next(itertools.islice(samples, {sample.position}, None))",
         "y = op.gradcheck_wrapper(op.get_op(), sample.input, *sample.args, **sample.kwargs)",
-    ]
+    )
 
 
 def _public_name(entry: Entry) -> str | None:

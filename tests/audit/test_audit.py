@@ -19,7 +19,7 @@ from diffcheck.audit.database import Entry, entries, samples
 from diffcheck.audit.judge import Plan
 from diffcheck.audit.pool import Limits
 from diffcheck.audit.run import audit
-from diffcheck.audit.sampled import sampled
+from diffcheck.audit.sampled import repro_of, sampled
 from diffcheck.cli import main
 from diffcheck.errors import LoadError
 from diffcheck.evaluate import DTYPES
@@ -70,9 +70,9 @@ def test_samples_are_small_differ_and_are_the_same_each_time() -> None:
 def test_the_program_of_a_sample_computes_what_is_judged(name: str) -> None:
     (entry,) = entries([name])
     for sample in samples(entry, DTYPES["float64"], 2):
-        item = sampled(entry, sample, DTYPES["float64"])
+        item = sampled(entry, sample)
         scope: dict[str, object] = {}
-        exec("\n".join(item.repro), scope)  # noqa: S102 - that it runs is what is tested
+        exec("\n".join(repro_of(entry, sample, DTYPES["float64"])), scope)  # noqa: S102 - that it runs is what is tested
         expected = item.case.function(*item.values.values())
         assert scope["y"].tolist() == expected.tolist()  # type: ignore[attr-defined]
 

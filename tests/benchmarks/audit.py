@@ -85,7 +85,7 @@ def _ours(entry: Entry) -> None:
 def _theirs(entry: Entry) -> None:
     for sample in samples(entry, torch.float64, PLAN.samples):
         try:
-            item = sampled(entry, sample, torch.float64)
+            item = sampled(entry, sample)
         except DiffcheckError:  # sparse tensors and the like: gradcheck is not asked either
             continue
         inputs = tuple(value.clone().requires_grad_() for value in item.values.values())
