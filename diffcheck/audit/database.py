@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from diffcheck.config import CPU
 from diffcheck.errors import LoadError
 
 SEED: Final = 0
@@ -43,12 +44,13 @@ class Sample:
     """PyTorch's `SampleInput`."""
 
 
-def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) -> list[Entry]:
+def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64, device: str = CPU) -> list[Entry]:
     """The entries that are differentiable, in the database's order.
 
     Args:
         patterns: Only entries whose name matches one of these, as file names do: `linalg.*`.
         dtype: Of complex dtypes, those that are differentiable in it; of real ones, those that are in float64.
+        device: Where they are.
 
     Raises:
         LoadError: The database can't be imported, or has no such entry.
@@ -65,7 +67,7 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) ->
         Entry(info.full_name, info)
         for info in op_db
         if info.supports_autograd
-        and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes("cpu")
+        and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes(device)
     ]
     found = [e for e in known if not patterns or any(fnmatchcase(e.name, p) for p in patterns)]
     if not found:
@@ -73,10 +75,10 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) ->
     return found
 
 
-def samples(entry: Entry, dtype: torch.dtype, count: int) -> list[Sample]:
+def samples(entry: Entry, dtype: torch.dtype, count: int, device: str = CPU) -> list[Sample]:
     """So many of an entry's samples: small ones, of different structure as far as there are some."""
     _seed()
-    drawn = itertools.islice(entry.info.sample_inputs("cpu", dtype, requires_grad=True), _MOST_SAMPLES)
+    drawn = itertools.islice(entry.info.sample_inputs(device, dtype, requires_grad=True), _MOST_SAMPLES)
     fitting: list[tuple[int, Sample]] = []
     for position, call in enumerate(drawn):
         tensors = [leaf for leaf in _leaves(call) if isinstance(leaf, Tensor)]

@@ -17,7 +17,7 @@ from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier
 from diffcheck.compiler import EXACT, compile_graph
 from diffcheck.conclude import VERDICT_OF
-from diffcheck.config import FIRST_ORDER, plain, under_vmap
+from diffcheck.config import CPU, FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import lacking_dtype, time_limit
@@ -45,6 +45,7 @@ class Plan:
     samples: int = 5
     seconds: float = 20.0
     """Per sample and mode."""
+    device: str = CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,10 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     chosen: Sequence[Sample] = ()
     why_none = "none of its samples is small enough to be traced"
     try:
-        chosen = samples(entry, dtype, plan.samples)
+        if plan.device == CPU or dtype in entry.info.supported_backward_dtypes(plan.device):
+            chosen = samples(entry, dtype, plan.samples, plan.device)
+        else:
+            why_none = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
     except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
         if not lacking_dtype([dtype], str(error)):
             raise
@@ -89,7 +93,7 @@ def _result(
     if chosen and worst.verdict not in (Verdict.PROVED, Verdict.UNDEFINED):
         reason = f"{reason} [sample {chosen[position].position}]"
         try:
-            repro = sampled(entry, chosen[position], DTYPES[plan.dtype]).repro
+            repro = sampled(entry, chosen[position], DTYPES[plan.dtype], plan.device).repro
         except DiffcheckError:
             repro = ()
     return Result(
@@ -106,6 +110,7 @@ def _result(
         finding=worst.finding,
         reason=reason,
         details=repro,
+        device=plan.device,
     )
 
 
@@ -122,7 +127,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, provin
     deadline = time.monotonic() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
-            item = sampled(entry, sample, DTYPES[plan.dtype])
+            item = sampled(entry, sample, DTYPES[plan.dtype], plan.device)
             evaluation = _evaluated(item, mode, plan)
     except Unsupported as error:
         return _Judged(Verdict.UNSUPPORTED, str(error))
@@ -133,7 +138,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, *, provin
     except CaseFailure as error:
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
-        if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes("cpu"):
+        if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes(plan.device):
             return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
         return _Judged(Verdict.ERROR, str(error))
     return _concluded(item, mode, plan, evaluation, deadline if proving else None)
@@ -188,7 +193,7 @@ class _Seeds:
             return torch.view_as_complex(self._draw(torch.view_as_real(like)))
         size = 0.5 + torch.rand(like.shape, generator=self._generator, dtype=torch.float64)
         sign = torch.randint(2, like.shape, generator=self._generator) * 2 - 1
-        return (size * sign).to(like.dtype)
+        return (size * sign).to(like)
 
 
 def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, deadline: float | None) -> _Judged:
@@ -202,7 +207,7 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
         verdict = max((VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
-        replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}"
+        replay = f"diffcheck audit --ops {item.case.name!r} --mode {mode}{_options(plan)}"
         finding = finding_at(item.case, mode, plan.dtype, draw.at(item.values, (1.0,)), evaluation, replay)
         return _Judged(verdict, finding.headline, finding=finding, **facts)
     if evaluation.computed and judgement.undefined == len(evaluation.computed):
@@ -218,6 +223,13 @@ def _concluded(item: Sampled, mode: str, plan: Plan, evaluation: Evaluation, dea
     if proof.status is Status.PROVED:
         return _Judged(Verdict.PROVED, **facts)
     return _Judged(Verdict.AGREES, f"not proved: {_why(proof, evaluation)}", **facts)
+
+
+def _options(plan: Plan) -> str:
+    """What else to type, where it is not what an audit does by itself."""
+    usual = Plan()
+    pairs = (("dtype", plan.dtype, usual.dtype), ("device", plan.device, usual.device))
+    return "".join(f" --{name} {value}" for name, value, other in pairs if value != other)
 
 
 def _why(proof: Proof, evaluation: Evaluation) -> str:
