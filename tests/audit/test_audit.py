@@ -133,7 +133,7 @@ def test_what_the_database_has_on_a_gpu() -> None:
 
 
 def test_the_program_of_a_sample_says_the_device() -> None:
-    (entry,) = entries(["nn.functional.pad.constant"])
+    (entry,) = entries(["__getitem__"])
     (sample,) = samples(entry, DTYPES["float64"], 1)
     said = sampled(entry, sample, DTYPES["float64"], "cpu:0").repro
     assert 'samples = op.sample_inputs("cpu:0", torch.float64, requires_grad=True)' in said
