@@ -28,7 +28,7 @@ _SECOND_ORDER_LACKS = (
     # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
     "modified by an inplace operation",
 )
-_VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor")
+_VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor", "to use channels_last format")
 _NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
 _KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
