@@ -1,7 +1,7 @@
 """Where PyTorch computes: what is there, and derivatives that come back in another form than they should.
 
 No test machine has a second device. `meta` stands for one where that is enough, since its tensors hold no numbers, and
-`cpu:0` takes every way that a device takes which is not the usual one; `tests/second_device` builds one by hand.
+`cpu:0` takes every way that a device takes which is not the usual one; `tests/benchmarks/second_device.py` builds one.
 """
 
 from __future__ import annotations
