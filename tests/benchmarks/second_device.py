@@ -4,8 +4,8 @@
 
 It is called `second`, takes half a minute to compile, and has PyTorch's CPU kernels behind copies. Its tensors mix with
 the CPU's no better than a GPU's do, so that whatever is made in the wrong place raises. What is printed: the verdicts
-on some functions, a derivative on the wrong device, a kernel held to its reference, and the operators of PyTorch's
-database whose names match, in reverse mode on one sample each, a process each.
+on the operators of PyTorch's database whose names match, in reverse mode on one sample each, a process each, and on
+some functions, a kernel held to its reference and a derivative on the wrong device among them.
 """
 
 from __future__ import annotations
@@ -105,5 +105,5 @@ def operators(patterns: list[str]) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     build()
+    operators(sys.argv[1:])  # first: where autograd has a thread for a device, nothing can be forked
     functions()
-    operators(sys.argv[1:])
