@@ -62,7 +62,7 @@ def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) ->
 def _negative_zeros(value: Any) -> Array:
     """Which elements of an argument are -0.0."""
     numbers = torch.as_tensor(value)
-    found: Array = ((numbers == 0) & torch.signbit(numbers)).numpy()
+    found: Array = ((numbers == 0) & torch.signbit(numbers)).cpu().numpy()
     return found
 
 

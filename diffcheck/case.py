@@ -50,6 +50,8 @@ class Case:
     """What operations compute that nothing else says anything of; see `diffcheck.rule`."""
     thawed: bool = False
     """Whether the derivative meant is that of the values: what is detached moves with the inputs."""
+    any_dtype: bool = False
+    """Whether a derivative may have another dtype than what it is one of."""
     file: str = ""
     line: int = 0
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
-
-import torch
+from dataclasses import replace
 
 from diffcheck.autodiff import import_forward_mode
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
 from diffcheck.conclude import conclude, result_of, wrong_rule_of
 from diffcheck.config import dtypes_for
+from diffcheck.device import computing_on
 from diffcheck.domain import size_assignments
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import Memory
@@ -34,9 +33,9 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
-    # What is drawn, and what the function makes of nothing, is made where PyTorch computes.
-    with contextlib.nullcontext() if settings.device == "cpu" else torch.device(settings.device):
-        yield from _checked(case, settings, case_id, location)
+    with computing_on(settings.device):
+        for result in _checked(case, settings, case_id, location):
+            yield replace(result, device=settings.device)
 
 
 def _checked(case: Case, settings: Settings, case_id: str, location: str) -> Iterator[Result]:

@@ -85,6 +85,13 @@ def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
     return check
 
 
+def _device(given: str | None) -> str | None:
+    """Refuse what is not written like a device."""
+    if given is not None and not config.is_device(given):
+        raise typer.BadParameter(f"{given!r} is not a device, as cpu, cuda or cuda:1")
+    return given
+
+
 def _writable(path: Path | None) -> Path | None:
     """Refuse a file that can't be written, before anything is run."""
     if path is not None and (problem := files.problem(path)):
@@ -118,6 +125,17 @@ Modes = Annotated[
         help=f"Some of {', '.join(MODES)}.",
         show_default=",".join(FIRST_ORDER),
         callback=_choices(MODES),
+    ),
+]
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE",
+        help="Where PyTorch computes: cpu, cuda, cuda:1, ….",
+        show_default=config.CPU,
+        callback=_device,
     ),
 ]
 
@@ -158,10 +176,7 @@ def run(  # noqa: PLR0913 - one parameter per option
             callback=_choices(DTYPES),
         ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(metavar="DEVICE", help="Where PyTorch computes: cpu or cuda.", callback=_one_of(("cpu", "cuda"))),
-    ] = "cpu",
+    device: Device = None,
     form: Annotated[Format, typer.Option("--format", help="What the report is written in.")] = Format.text,
     output: Annotated[
         Path | None,
@@ -189,12 +204,10 @@ def run(  # noqa: PLR0913 - one parameter per option
     """Check cases: prove each derivative, and compare PyTorch's values with certified ones.
 
     What is not said here is as [tool.diffcheck] in pyproject.toml says: examples, seed, modes, dtypes, strict, seconds,
-    case_paths.
+    device, case_paths.
     """
     if verbose and quiet:
         raise typer.BadParameter("-v and -q exclude each other")
-    if device == "cuda":
-        _need_gpu()
     from diffcheck.load import Loaded
     from diffcheck.report import json_, junit
     from diffcheck.report.rows import layout
@@ -205,6 +218,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     verbosity = verbose - quiet
     project = config.read(Path.cwd())
     paths = _paths(paths, project)
+    device = _present(device or project.device)
     strict = project.strict if strict is None else strict
     seed = project.seed if seed is None else seed
     found, items = _collect(paths, keyword)
@@ -224,6 +238,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         cases=sum(isinstance(item, Loaded) for item in items),
         examples=settings.examples,
         seed=settings.seed,
+        device=device,
     )
     console = console_for(sys.stdout)
     shows_text = bool(items) and (form is Format.text or output is not None)
@@ -242,7 +257,7 @@ def run(  # noqa: PLR0913 - one parameter per option
 
     with (
         _kept_off_stdout(),
-        workers(items, settings, jobs or (1 if device == "cuda" else default_jobs(len(items)))) as check,
+        workers(items, settings, jobs or (default_jobs(len(items)) if device == config.CPU else 1)) as check,
         bar,
     ):
         finished = run_all(
@@ -268,14 +283,14 @@ def run(  # noqa: PLR0913 - one parameter per option
     return exit_code(finished)
 
 
-def _need_gpu() -> None:
-    """Refuse `--device cuda` where PyTorch has no GPU to compute on."""
-    import torch
+def _present(device: str) -> str:
+    """Give the device back, if PyTorch can compute there."""
+    if device != config.CPU:
+        from diffcheck.device import why_absent
 
-    if not torch.cuda.is_available():
-        raise typer.BadParameter(
-            f"--device cuda: torch {torch.__version__} finds no GPU here (torch.cuda.is_available() is False)"
-        )
+        if absent := why_absent(device):
+            raise typer.BadParameter(f"--device {device}: {absent}")
+    return device
 
 
 def _paths(given: Sequence[str] | None, project: config.Config) -> list[str]:
@@ -359,7 +374,7 @@ def show(
 
 
 @app.command(short_help="Judge PyTorch's own operators.")
-def audit(
+def audit(  # noqa: PLR0913 - one parameter per option
     *,
     ops: Annotated[
         list[str] | None,
@@ -373,6 +388,7 @@ def audit(
     dtype: Annotated[
         str, typer.Option(metavar="DTYPE", help=f"One of {', '.join(DTYPES)}.", callback=_one_of(DTYPES))
     ] = "float64",
+    device: Device = None,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Sample inputs of each operator, at most.")] = 5,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, metavar="N", help="Operators at once.")] = 1,
     form: Annotated[AuditFormat, typer.Option("--format", help="What the report is written in.")] = AuditFormat.text,
@@ -397,6 +413,7 @@ def audit(
         patterns=tuple(ops or ()),
         modes=tuple(mode or FIRST_ORDER),
         dtype=dtype,
+        device=_present(device or config.CPU),
         samples=samples,
         jobs=jobs,
         form=form.value,

@@ -175,6 +175,8 @@ def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> 
     parts = ["diffcheck run", location]
     if mode != TEXTBOOK:
         parts.append(f"--mode {'reverse' if mode == 'accumulate' else mode} --dtype {dtype}")
+    if settings.device != Settings().device:
+        parts.append(f"--device {settings.device}")
     if settings.examples != Settings().examples:
         parts.append(f"--examples {settings.examples}")
     if settings.seed is not None:

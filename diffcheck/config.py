@@ -5,6 +5,7 @@ Light to import: pytest reads it in every project that has the plugin installed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ MODES: Final = (*_PLAIN, *(_VMAP + mode for mode in _PLAIN))
 DTYPES: Final = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 USUAL_DTYPES: Final = ("float64", "float32")
 """Those that are checked unless others are asked for."""
+CPU: Final = "cpu"
+"""Where PyTorch computes unless something else is asked for."""
+_DEVICE: Final = re.compile(r"[a-z][a-z0-9_]*(:[0-9]+)?")
 _COMPLEX_OF: Final = {"float64": "complex128", "float32": "complex64"}
 _REAL_OF: Final = {complex_: real for real, complex_ in _COMPLEX_OF.items()}
 _FILE: Final = "pyproject.toml"
@@ -42,6 +46,11 @@ def dtypes_for(asked: Iterable[str], *, complex_inputs: bool) -> tuple[str, ...]
     """Dtypes as they are called where some inputs are complex, or where none is: `complex128` is `float64` there."""
     known = _COMPLEX_OF if complex_inputs else _REAL_OF
     return tuple(dict.fromkeys(known.get(dtype, dtype) for dtype in asked))
+
+
+def is_device(text: str) -> bool:
+    """Whether a text is written like a device of PyTorch's."""
+    return _DEVICE.fullmatch(text) is not None
 
 
 def under_vmap(mode: str) -> bool:
@@ -63,6 +72,8 @@ class Config:
     """Whether only `proved` passes."""
     seconds: float = 60.0
     """Per case; what is not done by then is undecided."""
+    device: str = CPU
+    """Where PyTorch computes; whether it is there is found out where a case is."""
     case_paths: tuple[str, ...] = ()
     """Files and folders of cases, relative to the file's folder."""
     file: Path | None = None
@@ -164,6 +175,12 @@ def _some_of(known: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
     return convert
 
 
+def _device(value: Any) -> str:
+    if not isinstance(value, str) or not is_device(value):
+        raise _NotOneError
+    return value
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
         raise _NotOneError
@@ -177,6 +194,7 @@ _KEYS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "dtypes": (f"a list of some of {', '.join(DTYPES)}", _some_of(DTYPES)),
     "strict": ("true or false", _flag),
     "seconds": ("a positive number", _positive),
+    "device": ("a device of PyTorch's, as cpu, cuda or cuda:1", _device),
     "case_paths": ("a list of files and folders", _texts),
 }
 """Every key, what its value is, in words, and what takes it from TOML."""

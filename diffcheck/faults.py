@@ -13,6 +13,7 @@ from diffcheck import autodiff
 from diffcheck.alarm import alarm
 from diffcheck.case import Case
 from diffcheck.config import plain, under_vmap
+from diffcheck.device import generator_state
 from diffcheck.domain import matches
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
 from diffcheck.verdict import Mistake
@@ -27,7 +28,7 @@ _SECOND_ORDER_LACKS = (
     # PyTorch's own forward-mode formulas write in place to what their derivative needs (logsumexp's does).
     "modified by an inplace operation",
 )
-_VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor")
+_VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor", "to use channels_last format")
 _NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
 _KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
@@ -125,10 +126,11 @@ def check_unchanged(
 
 def check_repeatable(case: Case, values: Mapping[str, Tensor], traced: Sequence[Tensor], *, drew_numbers: bool) -> None:
     """The same input must give the same output: otherwise there is no function to differentiate."""
+    device = next(iter(values.values())).device
 
     def outputs() -> tuple[list[Tensor], Tensor]:
         found = autodiff.outputs_of(case.function(*(v.clone() for v in values.values())))
-        return found, torch.random.get_rng_state()
+        return found, generator_state(device)
 
     with torch.no_grad():
         again, generator = outputs()
@@ -153,6 +155,26 @@ def _alike(first: Tensor, second: Tensor) -> bool:
     slack = math.sqrt(torch.finfo(first.dtype).eps)
     largest = float(first.abs().amax()) if first.numel() else 0.0
     return torch.allclose(first, second, rtol=slack, atol=slack * largest)
+
+
+def check_forms(case: Case, names: Sequence[str], derivatives: Sequence[Tensor], like: Sequence[Tensor]) -> None:
+    """A gradient has the shape, the dtype and the device of its input, a tangent those of its output.
+
+    Where a backward pass gives something else autograd mostly refuses or converts it; forward mode takes what it gets.
+    """
+    for name, found, expected in zip(names, derivatives, like, strict=True):
+        if case.any_dtype:
+            expected = expected.detach().to(found.dtype)
+        if found.layout is torch.strided and _form(found) != _form(expected):
+            raise CaseFailure(
+                f"the derivative of case {case.name!r} for {name} is {_form(found)}, and {name} is {_form(expected)}: "
+                "convert it in the derivative"
+            )
+
+
+def _form(tensor: Tensor) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"{dtype} of shape {list(tensor.shape)} on {tensor.device}"
 
 
 def check_same_derivatives(case: Case, values: Mapping[str, Tensor], again: Callable[[], Sequence[Tensor]]) -> None:

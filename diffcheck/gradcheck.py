@@ -26,7 +26,7 @@ from diffcheck.draw import Layout, copied
 from diffcheck.errors import WRONG_RULE, DeclarationError, DiffcheckError, MeaninglessOptionWarning, Unsupported
 from diffcheck.evaluate import Memory
 from diffcheck.given import case_at
-from diffcheck.library import dtypes_of, settings_for
+from diffcheck.library import device_of, dtypes_of, settings_for
 from diffcheck.report.failure import failure
 from diffcheck.results import Results
 from diffcheck.rule import OperationRule, rules_by_operation
@@ -225,7 +225,7 @@ def _case_of(func: Callable[..., Any], inputs: Any, caller: str, rules: Sequence
     if not any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(args)):
         raise ValueError(f"{caller} expects at least one input that requires gradients; no input of {name} does")
     given = tuple(rules_by_operation(rules, caller).values())
-    case = replace(case_at(_of_inputs(func), args, {}, name=name), thawed=True, rules=given)
+    case = replace(case_at(_of_inputs(func), args, {}, name=name), thawed=True, any_dtype=True, rules=given)
     (dtype,) = dtypes_of(case)
     return _differentiable(case), dtype
 
@@ -300,7 +300,7 @@ def _answer(
     *,
     raise_exception: bool,
 ) -> bool:
-    asked = settings_for(modes, (dtype,))
+    asked = replace(settings_for(modes, (dtype,)), device=device_of(case))
     replay = f"diffcheck.check({case.name}, *inputs, modes={modes!r}, seed={asked.seed})"
     failed = [r for r in check_case(case, asked, case_id=case.name, location="") if not _right(r)]
     if not failed:

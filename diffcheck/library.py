@@ -10,10 +10,12 @@ from typing import Any
 
 import hypothesis
 import hypothesis.core
+import torch
 
 from diffcheck.case import Case, case
 from diffcheck.check import check as check_case
-from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for
+from diffcheck.config import CPU, DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for
+from diffcheck.device import why_absent
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
@@ -40,6 +42,7 @@ def check(  # noqa: PLR0913 - one parameter per option
     examples: int | None = None,
     seed: int | None = None,
     seconds: float = 60.0,
+    device: str | torch.device | None = None,
 ) -> Results:
     """Checks the derivatives of a function: at given inputs, over a domain, or both.
 
@@ -66,12 +69,14 @@ def check(  # noqa: PLR0913 - one parameter per option
         examples: How many inputs are drawn, instead of `settings.max_examples`.
         seed: Draws the same inputs again.
         seconds: What is not done by then is undecided.
+        device: Where PyTorch computes: `cpu`, `cuda`, `cuda:1`, …; by default where given inputs lie, and else `cpu`.
+            Given inputs must lie there.
 
     Returns:
         A result per mode and dtype, and one for `gradient=`.
 
     Raises:
-        DeclarationError: The call can't be understood; the message says how to write it.
+        DeclarationError: The call can't be understood, or the device is not there; the message says how to write it.
         Unsupported: A given tensor is sparse, quantized, or of a dtype that is not judged.
     """
     chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
@@ -79,7 +84,7 @@ def check(  # noqa: PLR0913 - one parameter per option
         chosen = _with_rules(target, chosen, rules)
     modes = _some("modes", modes, MODES)
     dtypes = dtypes_of(chosen) if dtypes is None else _some("dtypes", dtypes, DTYPES)
-    asked = settings_for(modes, dtypes, settings, examples, seed, seconds)
+    asked = replace(settings_for(modes, dtypes, settings, examples, seed, seconds), device=device_of(chosen, device))
     return Results(tuple(check_case(chosen, asked, case_id=chosen.name, location="")))
 
 
@@ -184,6 +189,28 @@ def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, .
         if value not in known:
             raise DeclarationError(f"{word}={given!r}: {value!r} is not one of {', '.join(known)}")
     return values
+
+
+def device_of(chosen: Case, asked: str | torch.device | None = None) -> str:
+    """Where a case is to be computed: where it is asked for, or where its given inputs lie.
+
+    Raises:
+        DeclarationError: PyTorch can't compute there, or given inputs lie elsewhere.
+    """
+    lying = {str(v.device): v.device for values in chosen.given for v in values.values()}
+    if len(lying) > 1:
+        raise DeclarationError(f"{chosen.name}: its inputs lie on several devices, {', '.join(sorted(lying))}")
+    name = str(asked) if asked is not None else next(iter(lying), CPU)
+    if absent := why_absent(name):
+        raise DeclarationError(f"{chosen.name}: it can't be computed on {name}: {absent}")
+    wanted = torch.device(name)
+    for place, device in lying.items():
+        if device.type != wanted.type or wanted.index not in (None, device.index or 0):
+            raise DeclarationError(
+                f"{chosen.name}: device={name!r}, but its inputs lie on {place}: move them, and a module, with "
+                f".to({name!r})"
+            )
+    return name
 
 
 def dtypes_of(chosen: Case) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
+from diffcheck.config import CPU
 from diffcheck.evaluate import Evaluation
 
 _TENSOR: Final = """\
@@ -84,6 +85,9 @@ def repro(
     entry = trace.entries[position]
     owners = [*dict.fromkeys(e.owner for e in trace.entries)]
     within = [i for i, e in enumerate(trace.entries) if e.owner == entry.owner].index(position)
+    device = next(iter(evaluation.values.values())).device
+    if device.type != CPU:
+        imported = [*imported, f'torch.set_default_device("{device}")']
     lines = [f"# {case.name}, {mode}: {headline}", *imported, "", *_TENSOR.splitlines(), "", "inputs = {"]
     lines += [f"    {name!r}: {_written(value)}," for name, value in evaluation.values.items()]
     lines += ["}", f"names = {[a.name for a in case.differentiated]}"]

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from diffcheck import expr as graph
 from diffcheck.case import Case
+from diffcheck.config import CPU
 from diffcheck.draw import copied
 from diffcheck.errors import Unsupported
 from diffcheck.formats import Format, format_of
@@ -209,7 +210,7 @@ class Radii(TorchDispatchMode):
         """The radii of a tensor's elements, shaped like it; 0 for what was given."""
         known = self._storages.get(storage_address(tensor))
         if known is None:
-            return torch.zeros(tensor.shape, dtype=torch.float64)
+            return _nothing(tensor)
         return known[0].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).clone()
 
     def __torch_dispatch__(
@@ -226,7 +227,7 @@ class Radii(TorchDispatchMode):
         if not places or op.changes_view or (not op.writes and all(storage_address(t) in known for t in places)):
             return result  # no numbers, or a view: the same window on the same radii
         if op.rule_names[1] in _CONSTANT:
-            found: Sequence[Tensor | None] = [torch.zeros(t.shape, dtype=torch.float64) for t in places]
+            found: Sequence[Tensor | None] = [_nothing(t) for t in places]
         else:
             found = self._radii_of(func, op, args, kwargs, before)
         for place, radius in zip(places, found, strict=False):
@@ -280,14 +281,15 @@ class Radii(TorchDispatchMode):
         names = [f"a{i}" if isinstance(v, Tensor) else "" for i, v in enumerate(values)]
         formula = rule.apply(*(graph.symbol(n) if n else lift(v) for n, v in zip(names, values, strict=True)), **kwargs)
         pairs = {
-            n: (v.double().numpy(), r.numpy() if _counts(v) else np.zeros(tuple(v.shape)))
+            n: (v.double().cpu().numpy(), r.cpu().numpy() if _counts(v) else np.zeros(tuple(v.shape)))
             for n, v, r in zip(names, values, radii, strict=True)
             if n
         }
         found = bounded_values(formula, pairs, self._unit, at_zero=self._backward)
         if found is None:
             raise Unsupported(op.text, "the error analysis lacks one of its functions")
-        return torch.from_numpy(np.array(found[1], dtype=float))
+        device = next(v.device for v in values if isinstance(v, Tensor))
+        return torch.from_numpy(np.array(found[1], dtype=float)).to(device)
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor | None]:
         spelled = _SPELLED.get(str(func._overloadpacket))
@@ -309,9 +311,15 @@ class Radii(TorchDispatchMode):
         if address not in self._storages:
             storage = tensor.untyped_storage()
             size = storage.nbytes() // max(tensor.element_size(), 1)
-            self._storages[address] = torch.zeros(size, dtype=torch.float64), storage
+            radii = torch.zeros(size, dtype=torch.float64, device=tensor.device)
+            self._storages[address] = radii, storage
         window = self._storages[address][0].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
         window.copy_(radius)
+
+
+def _nothing(tensor: Tensor) -> Tensor:
+    """The radii of exact numbers."""
+    return torch.zeros(tensor.shape, dtype=torch.float64, device=tensor.device)
 
 
 def _size(tensor: Tensor) -> Tensor:
@@ -342,6 +350,7 @@ def random_seeds(seed: int) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
 
     def seeds(like: Sequence[Tensor]) -> Sequence[Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        return [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype) for t in like]
+        numbers = (torch.randn(t.shape, generator=generator, dtype=torch.float64, device=CPU) for t in like)
+        return [n.to(t) for n, t in zip(numbers, like, strict=True)]
 
     return seeds

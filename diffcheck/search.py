@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffcheck import draw
 from diffcheck.case import Case
-from diffcheck.config import FIRST_ORDER, USUAL_DTYPES
+from diffcheck.config import CPU, FIRST_ORDER, USUAL_DTYPES
 from diffcheck.domain import Shapes, large_assignments
 from diffcheck.draw import Drawn, Layout, OneInput, SeveralInputs
 
@@ -44,8 +44,8 @@ class Settings:
     """Hypothesis' settings for everything else; by default those in force."""
     reuse: bool = True
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
-    device: str = "cpu"
-    """Where PyTorch computes: `cpu` or `cuda`."""
+    device: str = CPU
+    """Where PyTorch computes: `cpu`, `cuda`, `cuda:1`, …"""
     only: frozenset[tuple[str, str]] | None = None
     """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""
 

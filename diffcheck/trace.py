@@ -21,6 +21,7 @@ from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.faults import (
     case_errors,
+    check_forms,
     check_outputs,
     check_repeatable,
     check_same_derivatives,
@@ -167,19 +168,22 @@ def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tens
 
 
 def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
+    pairs = zip(derivatives, _like(mode, inputs, outputs), strict=True)
+    found = [torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in pairs]
+    return Run(tuple(outputs), tuple(found))
+
+
+def _like(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """What each derivative of a mode is one of, and so has the form of."""
     match plain(mode):
         case "value" | "forward" | "forward-over-forward":
-            like = outputs
+            return outputs
         case "reverse-over-reverse":
-            like = [*inputs, *outputs]
+            return [*inputs, *outputs]
         case "reverse-over-forward":
-            like = [*inputs, *inputs]
+            return [*inputs, *inputs]
         case _:
-            like = inputs
-    found = [
-        torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in zip(derivatives, like, strict=True)
-    ]
-    return Run(tuple(outputs), tuple(found))
+            return inputs
 
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
@@ -314,6 +318,9 @@ def trace(
     try:
         with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
             run = differentiate(case, mode, values, seeding.firsts, seeding.seconds)
+            inputs = [values[name] for name in real]
+            owners = _owners(mode, real, output_names(len(run.outputs)))
+            check_forms(case, owners, run.derivatives, _like(mode, inputs, run.outputs))
             executed = [shadows.read(d) if d.numel() else elements([], tuple(d.shape)) for d in run.derivatives]
     finally:
         shadows.leave()

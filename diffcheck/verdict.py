@@ -180,6 +180,8 @@ class Result:
     """Why there is no better verdict, in one sentence; empty if there is nothing to say."""
     details: tuple[str, ...] = field(default=())
     """Further lines of a report: a table, a loss per epoch."""
+    device: str = "cpu"
+    """Where PyTorch computed: `cpu`, `cuda`, `cuda:1`, …"""
 
     def _repr_html_(self) -> str:
         from diffcheck.report.notebook import result_html

@@ -284,5 +284,5 @@ def vouch_nearby(case: Case, rows: Sequence[Row], memory: Memory) -> None:
 
 def _moved(values: Tensor, by: float, generator: torch.Generator) -> Tensor:
     """A tensor with other entries: of the same signs, or for 0 any."""
-    noise = torch.rand(values.shape, generator=generator, dtype=torch.float64).to(values.dtype)
+    noise = torch.rand(values.shape, generator=generator, dtype=torch.float64, device=generator.device).to(values)
     return values * (1 + by * noise) if by else values + _BESIDE * (noise - 0.5)

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffcheck.config import CPU
 from diffcheck.load import Broken, Loaded
 from diffcheck.run import error_result, results_of
 
@@ -53,7 +54,7 @@ def workers(
     To be entered before anything starts a thread: the processes are forked here.
     """
     _prepare()
-    with _limited_memory(jobs):
+    with _limited_memory(jobs, settings.device):
         if jobs == 1 or not hasattr(os, "fork"):
             yield lambda position: results_of(items[position], settings)
             return
@@ -95,9 +96,12 @@ def _prepare() -> None:
 
 
 @contextlib.contextmanager
-def _limited_memory(jobs: int) -> Generator[None]:
-    """Lets an allocation that the machine can't hold fail, and be reported, before the system kills the process."""
-    if not _MEMORY.exists():
+def _limited_memory(jobs: int, device: str) -> Generator[None]:
+    """Lets an allocation that the machine can't hold fail, and be reported, before the system kills the process.
+
+    CUDA reserves more addresses than any machine has memory, and does not start within a limit.
+    """
+    if not _MEMORY.exists() or device != CPU:
         yield
         return
     import resource

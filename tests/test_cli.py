@@ -106,6 +106,13 @@ def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch
     assert f"--device cuda: torch {torch.__version__} finds no GPU here" in capsys.readouterr().err
 
 
+def test_on_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "good.py", "--device", "cpu:0", "--examples", "3", "--seed", "1"]) == 0
+    assert "2 cases, 3 examples each, seed 1, on cpu:0" in capsys.readouterr().out
+    assert main(["run", "good.py", "--device", "GPU 1"]) == 4
+    assert "'GPU 1' is not a device, as cpu, cuda or cuda:1" in capsys.readouterr().err
+
+
 def test_strict() -> None:
     write("a.py", "one = Fake('agrees')\n")
     assert main(["run", "a.py"]) == 0
@@ -168,7 +175,10 @@ def test_leaving_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> Non
         (["run", "good.py", "--mode", "backward"], "'backward' is not one of reverse, forward"),
         (["run", "good.py", "--mode", ""], "'' is not one of reverse, forward"),
         (["run", "good.py", "--dtype", "float64,float8"], "'float8' is not one of float64, float32"),
-        (["run", "good.py", "--device", "tpu"], "'tpu' is not one of cpu, cuda"),
+        (
+            ["run", "good.py", "--device", "tpu"],
+            "--device tpu: 'tpu' is no device of PyTorch's, as cpu, cuda and cuda:1 are",
+        ),
         (["run", "good.py", "--format", "yaml"], "Invalid value for '--format'"),
         (["run", "good.py", "--output", "no/where.json"], "there is no folder"),
         (["run", "good.py", "--output", "."], ". is a folder"),

@@ -46,10 +46,10 @@ def test_nothing_is_configured():
 def test_every_key():
     file = write(
         'examples = 20\nseed = 0\nmodes = ["forward"]\ndtypes = ["float32", "float64"]\nstrict = true\n'
-        'seconds = 5\ncase_paths = ["gradients", "more/a.py"]'
+        'seconds = 5\ndevice = "cuda:1"\ncase_paths = ["gradients", "more/a.py"]'
     )
     assert read(Path.cwd()) == Config(
-        20, 0, ("forward",), ("float32", "float64"), True, 5.0, ("gradients", "more/a.py"), file
+        20, 0, ("forward",), ("float32", "float64"), True, 5.0, "cuda:1", ("gradients", "more/a.py"), file
     )
     assert read(Path.cwd()).cases == (file.parent / "gradients", file.parent / "more" / "a.py")
 
@@ -68,7 +68,7 @@ def test_somebody_elses_broken_file_is_none_of_our_business():
     assert read(Path.cwd()) == Config()
 
 
-KNOWN = "the keys are examples, seed, modes, dtypes, strict, seconds, case_paths"
+KNOWN = "the keys are examples, seed, modes, dtypes, strict, seconds, device, case_paths"
 WORDS = ", ".join(MODES)
 
 
@@ -89,6 +89,8 @@ WORDS = ", ".join(MODES)
         ("modes = []", f"modes = [] is not a list of some of {WORDS}"),
         ("modes = ['reverse', 'backward']", ": 'backward' is none of them"),
         ("dtypes = ['float8']", "dtypes = ['float8'] is not a list of some of float64, float32, float16, bfloat16"),
+        ("device = 0", f"device = 0 is not a device of PyTorch's, as cpu, cuda or cuda:1; {KNOWN}"),
+        ("device = 'GPU 1'", "device = 'GPU 1' is not a device of PyTorch's"),
         ("case_paths = [1]", "case_paths = [1] is not a list of files and folders"),
         ("examples = ", "can't be read: "),
     ],

@@ -265,6 +265,27 @@ def test_what_does_not_pass_fails(pytester: pytest.Pytester, verdict: str):
     result.stdout.fnmatch_lines([f"{verdict}: because", "  replay  pytest 'cases/a.py::one[[]reverse-float64]' *=5"])
 
 
+def test_on_a_device(pytester: pytest.Pytester):
+    pytester.makepyfile(**{"cases/good.py": GOOD})
+    options = ["--diffcheck-examples=3", "--diffcheck-seed=1", "--diffcheck-mode=reverse"]
+    result = pytester.runpytest(*options, "--diffcheck-device=cpu:0")
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(["diffcheck: 3 examples each, seed 1, on cpu:0; the same again: --diffcheck-seed=1"])
+    pytester.makepyprojecttoml('[tool.diffcheck]\ndevice = "tpu"\n')
+    result = pytester.runpytest(*options)
+    why = "'tpu' is no device of PyTorch's, as cpu, cuda and cuda:1 are"
+    result.stdout.fnmatch_lines([f"*diffcheck can't compute on tpu: {why}"])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result = pytester.runpytest(*options, "--diffcheck-device", "GPU 1")
+    result.stderr.fnmatch_lines(["*'GPU 1' is not a device, as cpu, cuda or cuda:1*"])
+
+
+def test_a_replay_says_the_device(pytester: pytest.Pytester):
+    pytester.makepyfile(**{"cases/wrong.py": WRONG})
+    result = pytester.runpytest("--diffcheck-examples=20", "--diffcheck-mode=reverse", "--diffcheck-device=cpu:0")
+    result.stdout.fnmatch_lines(["wrong: *, reverse, float64, cpu:0 *", "*replay*--diffcheck-device=cpu:0*"])
+
+
 def test_what_passes_says_how(pytester: pytest.Pytester):
     write("cases/a.py", f"# diffcheck\n{FAKE}one, two = Fake('agrees'), Fake()\n")
     result = pytester.runpytest_inprocess("-v", "-k", "reverse-float64")

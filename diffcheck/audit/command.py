@@ -13,6 +13,7 @@ from diffcheck.audit import report
 from diffcheck.audit.database import entries
 from diffcheck.audit.judge import Plan
 from diffcheck.audit.run import audit
+from diffcheck.config import CPU
 from diffcheck.evaluate import DTYPES
 from diffcheck.report import files, json_
 from diffcheck.report.summary import Run, exit_code
@@ -27,6 +28,7 @@ class Request:
     patterns: tuple[str, ...]
     modes: tuple[str, ...]
     dtype: str
+    device: str
     samples: int
     jobs: int
     form: str
@@ -39,7 +41,10 @@ class Request:
         parts = ["diffcheck", "audit"]
         for pattern in self.patterns:
             parts += ["--ops", pattern]
-        parts += ["--mode", ",".join(self.modes), "--dtype", self.dtype, "--samples", str(self.samples)]
+        parts += ["--mode", ",".join(self.modes), "--dtype", self.dtype]
+        if self.device != CPU:
+            parts += ["--device", self.device]
+        parts += ["--samples", str(self.samples)]
         return shlex.join(parts)
 
 
@@ -50,14 +55,14 @@ def run_audit(request: Request) -> int:
         LoadError: The database or the journal can't be read.
     """
     with contextlib.redirect_stdout(sys.stderr):
-        chosen = entries(request.patterns, DTYPES[request.dtype])
+        chosen = entries(request.patterns, DTYPES[request.dtype], request.device)
     console = console_for(sys.stdout)
     bar = progress_on(console if console.is_terminal else console_for(sys.stderr))
     bar.live.auto_refresh = False  # no thread beside the one that forks
     task = bar.add_task("", total=len(chosen))
     started = time.perf_counter()
     found: dict[str, tuple[Result, ...]] = {}
-    plan = Plan(request.modes, request.dtype, request.samples)
+    plan = Plan(request.modes, request.dtype, request.samples, device=request.device)
     interrupted = False
     with bar:
         try:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from diffcheck.config import CPU
 from diffcheck.errors import LoadError
 
 SEED: Final = 0
@@ -45,12 +46,13 @@ class Sample:
     """PyTorch's `SampleInput`."""
 
 
-def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) -> list[Entry]:
+def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64, device: str = CPU) -> list[Entry]:
     """The entries that are differentiable, in the database's order.
 
     Args:
         patterns: Only entries whose name matches one of these, as file names do: `linalg.*`.
         dtype: Of complex dtypes, those that are differentiable in it; of real ones, those that are in float64.
+        device: Where they are.
 
     Raises:
         LoadError: The database can't be imported, or has no such entry.
@@ -67,7 +69,7 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) ->
         Entry(info.full_name, info)
         for info in op_db
         if info.supports_autograd
-        and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes("cpu")
+        and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes(device)
     ]
     found = [e for e in known if not patterns or any(fnmatchcase(e.name, p) for p in patterns)]
     if not found:
@@ -75,11 +77,11 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64) ->
     return found
 
 
-def samples(entry: Entry, dtype: torch.dtype, count: int) -> list[Sample]:
+def samples(entry: Entry, dtype: torch.dtype, count: int, device: str = CPU) -> list[Sample]:
     """So many of an entry's samples: small ones, of different structure as far as there are some."""
     _seed()
     with _without_a_test():
-        given = entry.info.sample_inputs("cpu", dtype, requires_grad=True)
+        given = entry.info.sample_inputs(device, dtype, requires_grad=True)
     drawn = itertools.islice(given, _MOST_SAMPLES)
     fitting: list[tuple[int, Sample]] = []
     for position, call in enumerate(drawn):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from diffcheck.config import CPU
 from diffcheck.errors import LoadError
 from diffcheck.report.json_ import as_data, from_data
 from diffcheck.verdict import Result
@@ -38,7 +39,7 @@ class Journal:
         try:
             plan, *entries = map(json.loads, lines) if lines else ({"audit": self.plan},)
             found = {entry["entry"]: tuple(map(from_data, entry["results"])) for entry in entries}
-            begun = plan["audit"]
+            begun = {"device": CPU, **plan["audit"]}  # older journals do not say
         except (ValueError, KeyError, TypeError) as error:
             raise LoadError(f"{self.path} is no journal of an audit; --resume takes a file that an audit wrote") from (
                 error

@@ -18,7 +18,7 @@ from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier
 from diffcheck.compiler import Program
 from diffcheck.conclude import VERDICT_OF
-from diffcheck.config import FIRST_ORDER, plain, under_vmap
+from diffcheck.config import CPU, FIRST_ORDER, plain, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import lacking_dtype, time_limit
@@ -46,6 +46,7 @@ class Plan:
     samples: int = 5
     seconds: float = 20.0
     """Per sample and mode."""
+    device: str = CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,10 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     chosen: Sequence[Sample] = ()
     why_none = "none of its samples is small enough to be traced"
     try:
-        chosen = samples(entry, dtype, plan.samples)
+        if plan.device == CPU or dtype in entry.info.supported_backward_dtypes(plan.device):
+            chosen = samples(entry, dtype, plan.samples, plan.device)
+        else:
+            why_none = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
     except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
         if not lacking_dtype([dtype], str(error)):
             raise
@@ -91,12 +95,12 @@ def _result(
     finding = None
     if worst.failed is not None:
         item, evaluation = worst.failed
-        replay = f"diffcheck audit --ops {entry.name!r} --mode {mode}"
+        replay = f"diffcheck audit --ops {entry.name!r} --mode {mode}{_options(plan)}"
         finding = finding_at(item.case, mode, plan.dtype, draw.at(item.values, (1.0,)), evaluation, replay)
         reason = finding.headline
     if chosen and worst.verdict not in (Verdict.PROVED, Verdict.UNDEFINED):
         reason = f"{reason} [sample {chosen[position].position}]"
-        repro = repro_of(entry, chosen[position], DTYPES[plan.dtype])
+        repro = repro_of(entry, chosen[position], DTYPES[plan.dtype], plan.device)
     return Result(
         id=entry.name,
         mode=mode,
@@ -111,6 +115,7 @@ def _result(
         finding=finding,
         reason=reason,
         details=repro,
+        device=plan.device,
     )
 
 
@@ -128,7 +133,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
     deadline = time.monotonic() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
-            item = sampled(entry, sample)
+            item = sampled(entry, sample, plan.device)
             evaluation = _evaluated(item, mode, plan)
     except Unsupported as error:
         return _Judged(Verdict.UNSUPPORTED, str(error))
@@ -139,7 +144,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
     except CaseFailure as error:
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
-        if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes("cpu"):
+        if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes(plan.device):
             return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
         return _Judged(Verdict.ERROR, str(error))
     return _concluded(evaluation, item, known, deadline)
@@ -194,7 +199,7 @@ class _Seeds:
             return torch.view_as_complex(self._draw(torch.view_as_real(like)))
         size = 0.5 + torch.rand(like.shape, generator=self._generator, dtype=torch.float64)
         sign = torch.randint(2, like.shape, generator=self._generator) * 2 - 1
-        return (size * sign).to(like.dtype)
+        return (size * sign).to(like)
 
 
 def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadline: float) -> _Judged:
@@ -223,6 +228,13 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
     if proof.status is Status.PROVED:
         return _Judged(Verdict.PROVED, **facts)
     return _Judged(Verdict.AGREES, f"not proved: {_why(proof, evaluation)}", **facts)
+
+
+def _options(plan: Plan) -> str:
+    """What else to type, where it is not what an audit does by itself."""
+    usual = Plan()
+    pairs = (("dtype", plan.dtype, usual.dtype), ("device", plan.device, usual.device))
+    return "".join(f" --{name} {value}" for name, value, other in pairs if value != other)
 
 
 def _why(proof: Proof, evaluation: Evaluation) -> str:

@@ -1,7 +1,7 @@
 """A process for each entry: one that crashes, hangs or takes too much memory costs that entry only.
 
 Each process is forked from this one, where PyTorch, SymPy and the database stand in memory already, and sends back a
-result per mode as soon as it is there.
+result per mode as soon as it is there. Where the driver of a device does not outlive a fork, a process is started anew.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from diffcheck.report.summary import INTERNAL
 from diffcheck.verdict import Result, Verdict
 
 _MEMORY: Final = Path("/proc/self/statm")
+_STARTUP: Final = 60.0
+"""Seconds that a process may take to import PyTorch, SymPy and the database."""
 
 Fault = tuple[Verdict, str]
 """What is said of the modes that a process did not get to, and why."""
@@ -34,8 +36,8 @@ class Limits:
     """What one item may take."""
 
     seconds: float
-    memory: int
-    """In bytes, beyond what this process has already."""
+    memory: int | None
+    """In bytes, beyond what this process has already; None where addresses say nothing about memory, as with CUDA."""
 
 
 @dataclass(slots=True)
@@ -58,9 +60,16 @@ class Done:
     """Why there are no more."""
 
 
-def each(positions: Sequence[int], work: Work, limits: Limits, jobs: int) -> Iterator[Done]:
-    """Does the work for every position, so many at once, each in a process of its own; gives them as they finish."""
-    context = multiprocessing.get_context("fork")
+def each(
+    positions: Sequence[int], work: Work, limits: Limits, jobs: int, *, method: Literal["fork", "spawn"] = "fork"
+) -> Iterator[Done]:
+    """Does the work for every position, so many at once, each in a process of its own; gives them as they finish.
+
+    With `spawn` the work is sent to processes that begin with nothing.
+    """
+    context = multiprocessing.get_context(method)
+    if method == "spawn":
+        limits = replace(limits, seconds=limits.seconds + _STARTUP)
     waiting = list(reversed(positions))
     running: list[_Running] = []
     try:
@@ -131,18 +140,22 @@ def _child(position: int, work: Work, limits: Limits, results: Connection) -> No
             for result in work(position):
                 results.send(result)
         except MemoryError:
-            fault = (Verdict.UNDECIDED, f"it needs more than {limits.memory / 2**30:.3g} GiB of memory")
+            fault = (Verdict.UNDECIDED, f"it needs more {_most(limits)}")
         except Exception as error:  # noqa: BLE001 - one entry's trouble is no other's
             fault = (Verdict.ERROR, f"{INTERNAL}: {type(error).__name__}: {error}")
     results.send(fault)
     results.close()
 
 
+def _most(limits: Limits) -> str:
+    return "memory than there is" if limits.memory is None else f"than {limits.memory / 2**30:.3g} GiB of memory"
+
+
 def _limit(limits: Limits) -> None:
     """An allocation beyond the limit fails; an orphan that hangs ends."""
     import resource
 
-    if _MEMORY.exists():
+    if limits.memory is not None and _MEMORY.exists():
         mapped = int(_MEMORY.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + limits.memory, resource.RLIM_INFINITY))
     seconds = int(limits.seconds) + 5

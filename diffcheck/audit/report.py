@@ -17,7 +17,7 @@ from rich.text import Text
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES
 from diffcheck.report.terminal import PIPE_WIDTH
-from diffcheck.report.text import count, duration, print_hanging, printable
+from diffcheck.report.text import count, duration, parameters, print_hanging, printable
 from diffcheck.verdict import PASSING, Result, Verdict
 
 _NAMED: Final = (Verdict.WRONG, Verdict.INACCURATE, Verdict.ERROR, Verdict.UNSUPPORTED, Verdict.UNDECIDED)
@@ -97,7 +97,7 @@ def _print_result(console: Console, result: Result) -> None:
     if result.finding is not None:
         print_finding(console, result, result.finding)
     else:
-        title = Text(f"{result.verdict.value}: {printable(result.id, console)}, {result.mode}, {result.dtype}")
+        title = Text(f"{result.verdict.value}: {printable(result.id, console)}, {', '.join(parameters(result))}")
         title.stylize(STYLES[result.verdict], 0, len(result.verdict.value))
         banner(console, title, "-" if console.options.ascii_only else "─", align="left")
         print_hanging(console, Text("  "), printable(result.reason, console))

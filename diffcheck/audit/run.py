@@ -6,18 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from diffcheck import __version__
+from diffcheck.audit import database
 from diffcheck.audit import judge as judging
 from diffcheck.audit.database import Entry
 from diffcheck.audit.journal import Journal
 from diffcheck.audit.judge import Plan
 from diffcheck.audit.pool import Done, Limits, each
+from diffcheck.config import CPU
+from diffcheck.evaluate import DTYPES
 from diffcheck.verdict import Result
 
 _MEMORY: Final = 3 * 2**30
 """What one entry may take, beyond what is shared with all."""
+
+
+Work: TypeAlias = Callable[[Entry, Plan], Iterator[Result]]
+"""From an entry to its results, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ def audit(
     *,
     jobs: int = 1,
     journal: Path | None = None,
-    work: Callable[[Entry, Plan], Iterator[Result]] = judging.judge,
+    work: Work = judging.judge,
     limits: Limits | None = None,
 ) -> Iterator[Progress]:
     """Judges every entry that the journal does not know, and gives all as they are known.
@@ -44,7 +51,8 @@ def audit(
         plan: In which modes, and on how many samples.
         jobs: Entries at once.
         journal: Where results are kept, and looked up first.
-        work: What is done with an entry, in a process of its own.
+        work: What is done with an entry, in a process of its own; on another device than the CPU, a function that can
+            be imported.
         limits: Of that process; by default four times what the samples may take.
 
     Raises:
@@ -57,14 +65,34 @@ def audit(
             yield Progress(entry.name, known[entry.name])
     if kept is not None:
         kept.begin()
-    warm_up()
-    limits = limits or Limits(20 + 2 * plan.seconds * plan.samples * len(plan.modes), _MEMORY)
+    forked = plan.device == CPU
+    limits = limits or Limits(20 + 2 * plan.seconds * plan.samples * len(plan.modes), _MEMORY if forked else None)
     open_positions = [i for i, entry in enumerate(entries) if entry.name not in known]
-    for done in each(open_positions, lambda i: work(entries[i], plan), limits, jobs):
+    if forked:
+        warm_up()
+        finished = each(open_positions, lambda i: work(entries[i], plan), limits, jobs)
+    else:
+        by_name = _ByName(tuple(entry.name for entry in entries), plan, work)
+        finished = each(open_positions, by_name, limits, jobs, method="spawn")
+    for done in finished:
         results = _completed(entries[done.position], plan, done)
         if kept is not None:
             kept.append(entries[done.position].name, results)
         yield Progress(entries[done.position].name, results)
+
+
+@dataclass(frozen=True, slots=True)
+class _ByName:
+    """The work in a process that has nothing in memory: a driver that was used before a fork is of no use after it."""
+
+    names: tuple[str, ...]
+    plan: Plan
+    work: Work
+
+    def __call__(self, position: int) -> Iterator[Result]:
+        warm_up()
+        known = database.entries((), DTYPES[self.plan.dtype], self.plan.device)
+        return self.work(next(entry for entry in known if entry.name == self.names[position]), self.plan)
 
 
 def _completed(entry: Entry, plan: Plan, done: Done) -> tuple[Result, ...]:
@@ -73,7 +101,10 @@ def _completed(entry: Entry, plan: Plan, done: Done) -> tuple[Result, ...]:
         return done.results
     verdict, reason = done.fault
     missing = plan.modes[len(done.results) :]
-    return (*done.results, *(Result(entry.name, mode, plan.dtype, verdict, reason=reason) for mode in missing))
+    return (
+        *done.results,
+        *(Result(entry.name, mode, plan.dtype, verdict, reason=reason, device=plan.device) for mode in missing),
+    )
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
@@ -83,6 +114,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
         "torch": version_of("torch"),
         "modes": list(plan.modes),
         "dtype": plan.dtype,
+        "device": plan.device,
         "samples": plan.samples,
     }
 

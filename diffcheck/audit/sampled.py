@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, t
 
 from diffcheck.audit.database import SEED, Entry, Sample
 from diffcheck.case import Case
+from diffcheck.config import CPU
+from diffcheck.device import seed_generator
 from diffcheck.domain import Argument, Axis
 from diffcheck.errors import Unsupported
 
@@ -27,7 +29,7 @@ class Sampled:
     values: dict[str, Tensor]
 
 
-def sampled(entry: Entry, sample: Sample) -> Sampled:
+def sampled(entry: Entry, sample: Sample, device: str = CPU) -> Sampled:
     """The operator as a function of the sample's differentiated tensors, all else fixed.
 
     Raises:
@@ -49,7 +51,7 @@ def sampled(entry: Entry, sample: Sample) -> Sampled:
         # The samples' other tensors may be written to: running statistics.
         filled = [given[i] if i in given else _fresh(leaf) for i, leaf in enumerate(leaves)]
         first, args, kwargs = tree_unflatten(filled, structure)
-        torch.default_generator.manual_seed(SEED)  # what the operator draws is the same each time
+        seed_generator(device, SEED)  # what the operator draws is the same each time
         result = function(operator, first, *args, **kwargs)
         return tree_map(_as_reals, result if finish is None else finish(result))
 
@@ -97,7 +99,7 @@ def _name(path: Sequence[Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def repro_of(entry: Entry, sample: Sample, dtype: torch.dtype) -> tuple[str, ...]:
+def repro_of(entry: Entry, sample: Sample, dtype: torch.dtype, device: str = CPU) -> tuple[str, ...]:
     """A program that makes the sample and calls the operator, line by line."""
     call = sample.call
     written = [_literal(call.input), *map(_literal, call.args)]
@@ -110,7 +112,7 @@ def repro_of(entry: Entry, sample: Sample, dtype: torch.dtype) -> tuple[str, ...
         "from torch.testing._internal.common_methods_invocations import op_db",
         f"torch.manual_seed({SEED}); numpy.random.seed({SEED}); random.seed({SEED})",
         f"op = next(o for o in op_db if o.full_name == {entry.name!r})",
-        f'samples = op.sample_inputs("cpu", {dtype}, requires_grad=True)',
+        f'samples = op.sample_inputs("{device}", {dtype}, requires_grad=True)',
         f"sample = next(itertools.islice(samples, {sample.position}, None))",
         "y = op.gradcheck_wrapper(op.get_op(), sample.input, *sample.args, **sample.kwargs)",
     )
@@ -129,8 +131,9 @@ def _literal(value: Any) -> str | None:
     if isinstance(value, Tensor):
         if value.layout is not torch.strided or value.numel() > _LONGEST:
             return None
-        grad = ", requires_grad=True" if value.requires_grad else ""
-        return f"torch.tensor({value.tolist()!r}, dtype={value.dtype}{grad})".replace("nan", "torch.nan").replace(
+        options = "" if value.device.type == CPU else f', device="{value.device}"'
+        options += ", requires_grad=True" if value.requires_grad else ""
+        return f"torch.tensor({value.tolist()!r}, dtype={value.dtype}{options})".replace("nan", "torch.nan").replace(
             "inf", "torch.inf"
         )
     if isinstance(value, (list, tuple)):

@@ -50,6 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             help=f"Some of {', '.join(known)}; repeated or with commas between.",
         )
     group.addoption(
+        "--diffcheck-device", type=_device, metavar="DEVICE", help="Where PyTorch computes: cpu, cuda, cuda:1, … (cpu)."
+    )
+    group.addoption(
         "--diffcheck-strict",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -77,6 +80,12 @@ def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     return convert
 
 
+def _device(text: str) -> str:
+    if not configuration.is_device(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device, as cpu, cuda or cuda:1")
+    return text
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Reads what is asked for, and fails early if that can't be followed."""
     config.addinivalue_line(
@@ -101,6 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
         dtypes=dtypes or project.dtypes,
         strict=project.strict if strict is None else strict,
         seconds=project.seconds,
+        device=config.getoption("--diffcheck-device") or project.device,
         project=project,
     )
 

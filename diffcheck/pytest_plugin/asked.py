@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from diffcheck.config import Config
+from diffcheck.config import CPU, Config
 
 
 @dataclass(slots=True)
@@ -22,6 +22,7 @@ class Asked:
     dtypes: tuple[str, ...]
     strict: bool
     seconds: float
+    device: str
     project: Config
     """What the project says, before options."""
     met: bool = False
@@ -32,7 +33,8 @@ class Asked:
     def line(self) -> str:
         """With what the cases are checked, and how the same inputs are drawn again."""
         examples = f"{self.examples} example{'' if self.examples == 1 else 's'}"
-        return f"diffcheck: {examples} each, seed {self.seed}; the same again: --diffcheck-seed={self.seed}"
+        where = "" if self.device == CPU else f", on {self.device}"
+        return f"diffcheck: {examples} each, seed {self.seed}{where}; the same again: --diffcheck-seed={self.seed}"
 
 
 ASKED: Final = pytest.StashKey[Asked]()

@@ -52,6 +52,7 @@ def settings_of(asked: Asked) -> Settings:
         modes=asked.modes,
         dtypes=asked.dtypes,
         seconds=asked.seconds,
+        device=asked.device,
         reuse=not asked.chosen,
     )
 
@@ -60,6 +61,8 @@ def options_of(row: Row, asked: Asked) -> list[str]:
     """What must be said beside a row's id to get it again with the same inputs."""
     usual = replace(settings_of(asked), modes=asked.project.modes, dtypes=asked.project.dtypes)
     options = [f"--diffcheck-seed={asked.seed}"]
+    if asked.device != asked.project.device:
+        options.append(f"--diffcheck-device={asked.device}")
     if asked.examples != asked.project.examples:
         options.append(f"--diffcheck-examples={asked.examples}")
     if (row.mode, row.dtype) not in row.loaded.case.rows(usual):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from diffcheck.device import why_absent
 from diffcheck.load import Broken, Loaded, case_in, cases_of, label, load
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT
 from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
@@ -48,6 +49,8 @@ def _items(
     parent: pytest.Collector, loaded: Loaded, line: int | None, marks: Iterable[pytest.MarkDecorator]
 ) -> list[pytest.Item]:
     items: list[pytest.Item] = []
+    if absent := why_absent(parent.config.stash[ASKED].device):
+        raise parent.CollectError(f"diffcheck can't compute on {parent.config.stash[ASKED].device}: {absent}")
     marks = [*marks, *module_marks(getattr(loaded.case, "function", None))]
     for mode, dtype in loaded.case.rows(settings_of(parent.config.stash[ASKED])):
         # The case's own `gradient=` is judged once, in float64.

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from diffcheck.config import plain
 from diffcheck.report.rows import STYLES
-from diffcheck.report.text import bracketed, count, ellipsis, number, print_hanging, printable
+from diffcheck.report.text import bracketed, count, ellipsis, number, parameters, print_hanging, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ _SCRIPT: Final = 4_000
 
 def print_finding(console: Console, result: Result, finding: Finding) -> None:
     """Print one finding."""
-    title = Text(f"{result.verdict.value}: {printable(result.id, console)}, {result.mode}, {result.dtype}")
+    title = Text(f"{result.verdict.value}: {printable(result.id, console)}, {', '.join(parameters(result))}")
     title.stylize(STYLES[result.verdict], 0, len(result.verdict.value))
     banner(console, title, "-" if console.options.ascii_only else "─", align="left")
     print_hanging(console, Text("  "), Text(printable(finding.headline, console), style="bold"))

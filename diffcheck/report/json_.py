@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from diffcheck.config import CPU
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
@@ -145,6 +146,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "id": result.id,
         "mode": result.mode,
         "dtype": result.dtype,
+        "device": result.device,
         "verdict": result.verdict.value,
         "inputs": result.inputs,
         "paths": result.paths,
@@ -166,6 +168,7 @@ def from_data(data: dict[str, Any]) -> Result:
         id=data["id"],
         mode=data["mode"],
         dtype=data["dtype"],
+        device=data.get("device", CPU),  # older reports do not say
         verdict=Verdict(data["verdict"]),
         inputs=data["inputs"],
         paths=data["paths"],

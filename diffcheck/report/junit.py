@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from diffcheck.report.summary import Run, passes
+from diffcheck.report.text import parameters
 from diffcheck.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ def _suite(root: ET.Element, file: str, results: Sequence[Result], left: Sequenc
 def _test(suite: ET.Element, result: Result, *, strict: bool) -> None:
     """Add one result."""
     name = result.id.partition("::")[2] or "import"
-    parameters = "-".join(part for part in (result.mode, result.dtype) if part)
+    told = "-".join(parameters(result))
     element = ET.SubElement(
         suite,
         "testcase",
-        name=_valid(f"{name}[{parameters}]" if parameters else name),
+        name=_valid(f"{name}[{told}]" if told else name),
         classname=_class(result.id),
         time=_seconds(result.seconds),
     )

@@ -13,7 +13,7 @@ from diffcheck.report.findings import facts
 from diffcheck.report.mathematics import latex, mathml
 from diffcheck.report.summary import passes
 from diffcheck.report.table import tally
-from diffcheck.report.text import duration, number
+from diffcheck.report.text import duration, number, parameters
 from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _cells(result: Result) -> Iterator[str]:
 def _below(result: Result) -> str:
     if result.finding is None and (not result.reason or result.verdict is Verdict.PROVED):
         return ""
-    where = ", ".join(part for part in (result.id, result.mode, result.dtype) if part)
+    where = ", ".join([result.id, *parameters(result)])
     reason = f"<p>{escape(result.reason)}</p>" if result.reason else ""
     if result.verdict is Verdict.UNSUPPORTED and result.details:
         reason += f"<pre>{escape(chr(10).join(result.details))}</pre>"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from diffcheck.config import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
 from diffcheck.report.summary import INTERNAL, Run, counts, is_internal, passes
@@ -59,10 +60,11 @@ def progress_on(console: Console) -> Progress:
     )
 
 
-def header(*, version: str, cases: int, examples: int, seed: int | None) -> str:
+def header(*, version: str, cases: int, examples: int, seed: int | None, device: str = CPU) -> str:
     """Write with what a run is made."""
     made = f"diffcheck {version}, torch {version_of('torch')}"
-    return f"{made}: {count(cases, 'case')}, {count(examples, 'example')} each, seed {seed}"
+    where = "" if device == CPU else f", on {device}"
+    return f"{made}: {count(cases, 'case')}, {count(examples, 'example')} each, seed {seed}{where}"
 
 
 def text_of(run: Run, header: str, verbosity: int) -> str:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from diffcheck.config import CPU
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+
+    from diffcheck.verdict import Result
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -71,6 +75,11 @@ def duration(seconds: float) -> str:
 def short_dtype(dtype: str) -> str:
     """Abbreviate a dtype: `f64`, `bf16`, `c128`."""
     return dtype.replace("float", "f").replace("complex", "c")
+
+
+def parameters(result: Result) -> list[str]:
+    """List what a result of a case is for: mode, dtype, and the device where it is not the usual one."""
+    return [part for part in (result.mode, result.dtype, result.device if result.device != CPU else "") if part]
 
 
 def nested(entries: Sequence[object], shape: Sequence[int]) -> object:

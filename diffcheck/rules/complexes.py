@@ -15,7 +15,7 @@ import numpy as np
 from diffcheck.constants import scalar
 from diffcheck.errors import Unsupported
 from diffcheck.expr import HALF, ONE, PI, TWO, ZERO, Expr, call, constant, total, vanishes, where
-from diffcheck.rules import indexing, layout, pointwise, reduction
+from diffcheck.rules import indexing, layout, pointwise, reduction, resampling
 from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, guarded
 
 
@@ -235,6 +235,22 @@ def linear(rule: Rule) -> Rule:
     return Rule(apply, "array" if is_pointwise else rule.kind)
 
 
+def placing(rule: Rule, *positions: int) -> Rule:
+    """The same for a rule that puts values somewhere: those arguments may be real numbers, of which one part is 0."""
+    in_parts = linear(rule)
+
+    def as_complex_ones(value: Any) -> Any:
+        return elements(map(as_complex, value.flat), value.shape) if isinstance(value, np.ndarray) else complex(value)
+
+    def apply(*args: Any, **options: Any) -> Array:
+        found: Array = in_parts.apply(
+            *(as_complex_ones(a) if i in positions else a for i, a in enumerate(args)), **options
+        )
+        return found
+
+    return array(apply)
+
+
 def modulus(z: Complex) -> Expr:
     """|z|."""
     return call("sqrt", z.re * z.re + z.im * z.im)
@@ -263,23 +279,40 @@ def converted(x: Array, dtype: Any) -> Array:
 _MOVES: Final = (
     "aten.clone", "aten.cat", "aten.stack", "aten.flip", "aten.roll", "aten.repeat", "aten.constant_pad_nd",
     "aten.slice_backward", "aten.select_backward", "aten.diagonal_backward",
+    "aten.slice_scatter", "aten.select_scatter", "aten.diagonal_scatter",
     "aten.zero", "aten.fill",
     "aten.zeros_like", "aten.empty_like", "aten.new_zeros",
     "aten.new_empty_strided", "aten._new_zeros_with_same_feature_meta",
 )  # fmt: skip
 """What only moves elements, or makes zeros."""
 
+_PICKS: Final = (
+    "aten.gather", "aten.index", "aten.index_select", "aten.take", "aten.masked_select", "aten.masked_scatter",
+    "aten.masked_scatter_backward",
+)  # fmt: skip
+"""What takes elements by their places."""
+
 _SUMS: Final[dict[str, Rule]] = {
     "aten.sum": reduction.RULES["aten.sum"],
-    "aten.masked_fill": pointwise.RULES["aten.masked_fill"],
-    "aten.where": pointwise.RULES["aten.where"],
-    **{name: indexing.RULES[name] for name in ("aten.scatter_add", "aten.index_add", "aten.index_put")},
+    "aten.index_put": indexing.RULES["aten.index_put"],
+    **{name: rule for name, rule in resampling.RULES.items() if "replication" in name or "reflection" in name},
 }
+_PLACES: Final[dict[str, Rule]] = {
+    "aten.masked_fill": placing(pointwise.RULES["aten.masked_fill"], 2),
+    "aten.where": placing(pointwise.RULES["aten.where"], 1, 2),
+    "aten.put": placing(indexing.RULES["aten.put"], 2),
+    **{
+        f"aten.{name}": placing(indexing.RULES[f"aten.{name}"], 3)
+        for name in ("scatter", "scatter_add", "index_add", "index_copy", "index_fill")
+    },
+}
+"""What puts values somewhere."""
 
 RULES: Final[dict[str, Rule]] = {
     **{f"complex.{name}": layout.RULES[name] for name in _MOVES},
     **{f"complex.{name}": linear(rule) for name, rule in _SUMS.items()},
-    **{f"complex.{name}": indexing.RULES[name] for name in ("aten.gather", "aten.index", "aten.index_select")},
+    **{f"complex.{name}": rule for name, rule in _PLACES.items()},
+    **{f"complex.{name}": indexing.RULES[name] for name in _PICKS},
     "complex.aten._fft_r2c": array(fourier_of_reals),
     "complex.aten._fft_c2c": array(fourier),
     "complex.aten._fft_c2r": array(fourier_to_reals),

@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 
 from diffcheck.constants import scalar
-from diffcheck.expr import HALF, ONE, ZERO, Expr, call, constant, logical_not, number, vanishes
+from diffcheck.expr import HALF, ONE, PI, ZERO, Expr, call, constant, logical_not, number, vanishes
 from diffcheck.rules import layout, matrix, reduction
 from diffcheck.rules.complexes import Complex, as_complex, both_parts, linear, numbers
-from diffcheck.rules.registry import Array, Rule, array, dimensions, elements
+from diffcheck.rules.registry import Array, Rule, array, dimensions, elements, elementwise
 
 _ONE: Final = Complex(ONE, ZERO)
 
@@ -91,6 +91,38 @@ def hyperbolic_cosine(z: Complex) -> Complex:
     return Complex(call("cosh", z.re) * call("cos", z.im), call("sinh", z.re) * call("sin", z.im))
 
 
+_I: Final = Complex(ZERO, ONE)
+
+
+def _root(z: Complex) -> Complex:
+    return real_power(z, HALF)
+
+
+def inverse_sine(z: Complex) -> Complex:
+    """-i·log(iz + √(1 - z²))."""
+    return -_I * logarithm(_I * z + _root(_ONE - z * z))
+
+
+def inverse_tangent(z: Complex) -> Complex:
+    """i/2·(log(1 - iz) - log(1 + iz))."""
+    return _scaled(HALF, _I * (logarithm(_ONE - _I * z) - logarithm(_ONE + _I * z)))
+
+
+def inverse_hyperbolic_sine(z: Complex) -> Complex:
+    """log(z + √(z² + 1))."""
+    return logarithm(z + _root(z * z + _ONE))
+
+
+def inverse_hyperbolic_cosine(z: Complex) -> Complex:
+    """log(z + √(z + 1)·√(z - 1))."""
+    return logarithm(z + _root(z + _ONE) * _root(z - _ONE))
+
+
+def inverse_hyperbolic_tangent(z: Complex) -> Complex:
+    """(log(1 + z) - log(1 - z))/2."""
+    return _scaled(HALF, logarithm(_ONE + z) - logarithm(_ONE - z))
+
+
 def _logarithm_to(base: int) -> Rule:
     return numbers(lambda z: _scaled(ONE / call("log", constant(base)), logarithm(z)))
 
@@ -141,6 +173,22 @@ def _equality(wanted: Callable[[Expr], Expr]) -> Rule:
     return array(apply)
 
 
+def _variance(x: Array, *args: Any, **options: Any) -> Array:
+    """That of the real parts and that of the imaginary ones, added up."""
+    return elementwise(lambda a, b: a + b, *(reduction.variance(part, *args, **options) for part in both_parts(x)))
+
+
+def _batch_sum(x: Array, a: Array, b: Array, beta: Any = 1, alpha: Any = 1) -> Array:
+    product = _bilinear(matrix.RULES["aten.mm"]).apply(np.concatenate(list(a), axis=1), np.concatenate(list(b), axis=0))
+    terms: Array = numbers(lambda start, y: as_complex(beta) * start + as_complex(alpha) * y).apply(x, product)
+    return terms
+
+
+def _mean(x: Array, dim: Any = None, keepdim: bool = False, **_: Any) -> Array:
+    found: Array = linear(reduction.RULES["aten.mean"]).apply(x, dim, keepdim)
+    return found
+
+
 RULES: Final[dict[str, Rule]] = {
     "complex.aten.exp": numbers(exponential),
     "complex.aten.exp2": numbers(lambda z: exponential(_scaled(call("log", constant(2)), z))),
@@ -162,15 +210,28 @@ RULES: Final[dict[str, Rule]] = {
     "complex.aten.sinh": numbers(hyperbolic_sine),
     "complex.aten.cosh": numbers(hyperbolic_cosine),
     "complex.aten.tanh": numbers(lambda z: hyperbolic_sine(z) / hyperbolic_cosine(z)),
+    "complex.aten.asin": numbers(inverse_sine),
+    "complex.aten.acos": numbers(lambda z: Complex(HALF * PI, ZERO) - inverse_sine(z)),
+    "complex.aten.atan": numbers(inverse_tangent),
+    "complex.aten.asinh": numbers(inverse_hyperbolic_sine),
+    "complex.aten.acosh": numbers(inverse_hyperbolic_cosine),
+    "complex.aten.atanh": numbers(inverse_hyperbolic_tangent),
     "complex.aten.angle": _of_each(argument),
     "complex.aten.eq": _equality(lambda equal_ones: equal_ones),
     "complex.aten.ne": _equality(logical_not),
     "complex.aten.mean": linear(reduction.RULES["aten.mean"]),
+    "complex.aten.var": array(_variance),
+    "complex.aten.std": array(lambda *args, **options: reduction.root(_variance(*args, **options))),
+    "complex.aten.var_mean": array(lambda x, *where, **how: (_variance(x, *where, **how), _mean(x, *where, **how))),
+    "complex.aten.std_mean": array(
+        lambda x, *where, **how: (reduction.root(_variance(x, *where, **how)), _mean(x, *where, **how))
+    ),
     "complex.aten.cumsum": linear(reduction.RULES["aten.cumsum"]),
     "complex.aten.prod": array(_product),
     "complex.aten.cumprod": array(_running_product),
     "complex.aten.mm": _bilinear(matrix.RULES["aten.mm"]),
     "complex.aten.bmm": _bilinear(matrix.RULES["aten.bmm"]),
+    "complex.aten.addbmm": array(_batch_sum),
     "complex.aten.trace": linear(layout.RULES["aten.trace"]),
     "complex.aten.full": array(lambda size, value, **_: elements([_written(value)] * int(np.prod(size)), tuple(size))),
     "complex.aten.full_like": array(lambda x, value, **_: elements([_written(value)] * x.size, x.shape)),

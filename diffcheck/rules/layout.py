@@ -12,7 +12,7 @@ from diffcheck.constants import scalar
 from diffcheck.errors import Unsupported
 from diffcheck.expr import ONE, ZERO, Expr, total
 from diffcheck.rules.pointwise import trunc, truth
-from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, filled, guarded, lift
+from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, elementwise, filled, guarded, lift
 
 
 def converted(x: Array, real: Any, dtype: torch.dtype) -> Array:
@@ -24,6 +24,13 @@ def converted(x: Array, real: Any, dtype: torch.dtype) -> Array:
     if real.is_floating_point() and not dtype.is_floating_point:
         return elementwise(trunc, x)
     return x
+
+
+def to_copy(decisions: Decisions, x: Any, **_: Any) -> Array:
+    """A copy in another dtype; under vmap, PyTorch makes a tensor of a Python number in this way."""
+    if not isinstance(x, np.ndarray):
+        return filled((), lift(x))
+    return converted(x.copy(), decisions.arguments[0], decisions.result.dtype)
 
 
 def roll(x: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
@@ -128,7 +135,7 @@ def _new(value: Expr) -> Rule:
 RULES: Final[dict[str, Rule]] = {
     # Copies
     "aten.clone": array(lambda x, **_: x.copy()),
-    "aten._to_copy": guarded(lambda d, x, **_: converted(x.copy(), d.arguments[0], d.result.dtype)),
+    "aten._to_copy": guarded(to_copy),
     "aten.copy": guarded(lambda d, _, x, *__, **___: converted(x, d.arguments[1], d.arguments[0].dtype)),
     "aten.fill": array(lambda x, value: np.broadcast_to(np.asarray(lift(value), dtype=object), x.shape)),
     "aten.zero": _filled_like(ZERO),

@@ -79,7 +79,7 @@ class Decisions:
 def in_numpy(tensor: Any) -> npt.NDArray[Any]:
     """A tensor's values, wherever they are; NumPy has no bfloat16, and float32 holds all of them."""
     real = tensor.detach().cpu()
-    found: npt.NDArray[Any] = (real.float() if str(real.dtype) == "torch.bfloat16" else real).numpy()
+    found: npt.NDArray[Any] = (real.float() if str(real.dtype) == "torch.bfloat16" else real).cpu().numpy()
     return found
 
 

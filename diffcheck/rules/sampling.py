@@ -1,6 +1,7 @@
 """Rules of grid sampling: values between the points of a grid, at places that may be differentiated themselves.
 
-Which points a place lies between is read off the real numbers, and recorded. On an axis, a place gives positions,
+Which points a place lies between is read off the real numbers, and recorded: the kernels round it in the grid's dtype,
+and 1.9993 is 2 in bfloat16. On an axis, a place gives positions,
 weights and the weights' derivatives; everything else is the same for any number of axes and any weights.
 """
 
@@ -46,8 +47,14 @@ class _Sampler:
     padding: int
     align_corners: bool
 
+    def reals(self, numbers: Any, size: int) -> Any:
+        """The places on an axis that numbers of the grid name, in its dtype: what the kernel rounds them to."""
+        if self.align_corners:
+            return in_numpy((numbers + 1) / 2 * (size - 1))
+        return in_numpy(((numbers + 1) * size - 1) / 2)
+
     def taps(self, number: Expr, real: float, size: int) -> list[Tap]:
-        """The positions on an axis that a number of the grid names, with weights."""
+        """The positions on an axis that a number of the grid names, with weights; `real` is its place."""
         place = self._unnormalized(number, real, size)
         if self.mode not in (_LINEAR, _NEAREST):
             return self._cubic(place, size)
@@ -61,9 +68,9 @@ class _Sampler:
     def _unnormalized(self, number: Expr, real: float, size: int) -> _Place:
         if self.align_corners:
             scale = HALF * constant(size - 1)
-            return _Place((number + ONE) * scale, (real + 1) * (size - 1) / 2, scale)
+            return _Place((number + ONE) * scale, real, scale)
         n = constant(size)
-        return _Place(((number + ONE) * n - ONE) * HALF, ((real + 1) * size - 1) / 2, n * HALF)
+        return _Place(((number + ONE) * n - ONE) * HALF, real, n * HALF)
 
     def _inside(self, place: _Place, size: int) -> _Place:
         if self.padding == _REFLECTION:
@@ -143,13 +150,14 @@ def _located(
     sampler: _Sampler, x: Array, grid: Array, numbers: Any
 ) -> list[tuple[tuple[int, ...], list[tuple[tuple[int, ...], list[Tap]]]]]:
     """For every place of the grid: the points around it that lie inside, each with its taps, one per axis."""
-    reals = in_numpy(numbers)
     sizes = x.shape[2:]
+    numbers = numbers.detach()
+    # The grid's last axis runs from the array's last axis to its first.
+    reals = [sampler.reals(numbers[..., left], size) for left, size in enumerate(reversed(sizes))]
     found = []
     for at in np.ndindex(*grid.shape[:-1]):
-        # The grid's last axis runs from the array's last axis to its first.
         axes = [
-            sampler.taps(grid.item(*at, left), float(reals[(*at, left)]), size)
+            sampler.taps(grid.item(*at, left), float(reals[left][at]), size)
             for left, size in zip(reversed(range(len(sizes))), sizes, strict=True)
         ]
         points = [

@@ -258,6 +258,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.segment_reduce": array(segment_reduce),
     "aten._segment_reduce_backward": array(segment_reduce_backward),
     "aten._embedding_bag": guarded(embedding_bag),
+    "aten._embedding_bag_forward_only": guarded(embedding_bag),
     "aten._embedding_bag_backward": array(
         lambda g, which, offsets, bag_of, sizes, chosen, rows, by_frequency, mode, _, *rest: embedding_bag_backward(
             g, which, offsets, bag_of, sizes, chosen, rows, by_frequency, mode, *rest

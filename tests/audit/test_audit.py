@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diffcheck.audit import report
 from diffcheck.audit.database import Entry, entries, samples
-from diffcheck.audit.judge import Plan
+from diffcheck.audit.judge import Plan, judge
 from diffcheck.audit.pool import Limits
 from diffcheck.audit.run import audit
 from diffcheck.audit.sampled import repro_of, sampled
@@ -75,6 +76,67 @@ def test_the_program_of_a_sample_computes_what_is_judged(name: str) -> None:
         exec("\n".join(repro_of(entry, sample, DTYPES["float64"])), scope)  # noqa: S102 - that it runs is what is tested
         expected = item.case.function(*item.values.values())
         assert scope["y"].tolist() == expected.tolist()  # type: ignore[attr-defined]
+
+
+def test_on_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`cpu:0` takes the way of a device whose driver does not outlive a fork."""
+    journal = tmp_path / "audit.jsonl"
+    plan = Plan(modes=("reverse",), samples=1, device="cpu:0")
+    chosen = entries(["exp", "as_strided_scatter"], device="cpu:0")
+    found = {done.name: done.results[0] for done in audit(chosen, plan, jobs=2, journal=journal)}
+    right, wrong = found["exp"], found["as_strided_scatter"]
+    assert (right.verdict, right.device) == (PROVED, "cpu:0")
+    assert (wrong.verdict, wrong.device) == (Verdict.WRONG, "cpu:0")
+    assert wrong.finding is not None
+    assert wrong.finding.replay == "diffcheck audit --ops 'as_strided_scatter' --mode reverse --device cpu:0"
+    text = report.text_of(report.Audit((right, wrong), "diffcheck audit", 1.0))
+    assert text.startswith("wrong: as_strided_scatter, reverse, float64, cpu:0 ")
+    with pytest.raises(LoadError, match="stands for another audit: device cpu:0 instead of cpu; give --resume another"):
+        list(audit(chosen, Plan(modes=("reverse",), samples=1), journal=journal))
+    assert main(["audit", "--ops", "exp", "--device", "cuda:7"]) == 4
+    assert "--device cuda:7: " in capsys.readouterr().err
+
+
+def die(entry: Entry, plan: Plan) -> Iterator[Result]:
+    yield Result(entry.name, "reverse", plan.dtype, PROVED)
+    faulthandler.disable()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_device_that_takes_its_process_with_it_costs_that_entry_only() -> None:
+    """What was finished stays, and what was not says where it was to be computed."""
+    (done,) = audit(entries(["exp"]), replace(PLAN, device="cpu:0"), work=die)
+    reason = "its process died of SIGKILL: it crashed in a kernel, or was killed"
+    assert [(r.verdict, r.device, r.reason) for r in done.results[1:]] == [(Verdict.ERROR, "cpu:0", reason)]
+
+
+def test_an_older_journal_is_one_of_the_cpu(tmp_path: Path) -> None:
+    journal = tmp_path / "audit.jsonl"
+    chosen = [Entry("one", None)]
+    list(audit(chosen, PLAN, work=well, journal=journal))
+    begun, *rest = journal.read_text().splitlines()
+    plan = json.loads(begun)
+    del plan["audit"]["device"]
+    journal.write_text("\n".join([json.dumps(plan), *rest]) + "\n")
+    assert len(next(audit(chosen, PLAN, work=crash, journal=journal)).results) == 2
+
+
+def test_what_the_database_has_on_a_gpu() -> None:
+    """Its entries say in which dtypes they are differentiable there: `cholesky_inverse` is not in bfloat16."""
+    names = {entry.name for entry in entries(device="cuda")}
+    assert len(names) > 500
+    (entry,) = entries(["cholesky_inverse"], device="cuda")
+    (result,) = judge(entry, Plan(modes=("reverse",), dtype="bfloat16", device="cuda"))
+    assert (result.verdict, result.device) == (UNSUPPORTED, "cuda")
+    assert result.reason == "bfloat16: PyTorch's database has no derivative of it in that on cuda"
+    assert report.lacks_mode(result)
+
+
+def test_the_program_of_a_sample_says_the_device() -> None:
+    (entry,) = entries(["__getitem__"])
+    (sample,) = samples(entry, DTYPES["float64"], 1)
+    said = repro_of(entry, sample, DTYPES["float64"], "cpu:0")
+    assert 'samples = op.sample_inputs("cpu:0", torch.float64, requires_grad=True)' in said
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Each is a function of one number s, at s = 0. A failure may mean that PyTorch ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -133,3 +134,44 @@ def test_the_gradient_of_a_singular_determinant_is_lost():
     finding = by_mode["reverse"].finding
     assert finding is not None
     assert (finding.index, finding.autograd, finding.certified_float) == ((0, 0), 0.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "x"), [("float64", -40.0), ("float32", -20.0), ("bfloat16", -9.0), ("float16", -9.0)]
+)
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_expm1_loses_all_digits_where_the_exponential_is_small(dtype: str, x: float, mode: str):
+    at = torch.tensor([x], dtype=getattr(torch, dtype), requires_grad=True)
+    assert torch.autograd.grad(torch.expm1(at), at)[0].item() == 0.0
+    (result,) = diffcheck.check(torch.expm1, at, modes=mode, seed=1)
+    assert result.verdict is Verdict.INACCURATE
+    assert result.finding is not None
+    assert result.finding.certified_float == pytest.approx(math.exp(x), rel=1e-12)
+
+
+def test_where_of_complex_and_real_numbers_has_no_backward_pass():
+    z = torch.tensor([1 + 2j, 3j], requires_grad=True)
+    y = torch.tensor([1.0, 2.0], requires_grad=True)
+    chosen = torch.tensor([True, False])
+    with pytest.raises(RuntimeError, match="isFloatingType"):
+        torch.autograd.grad(torch.where(chosen, z, y).real.sum(), (z, y))
+    first, second = torch.autograd.grad(torch.where(chosen, z, y.to(z.dtype)).real.sum(), (z, y))
+    assert (first.tolist(), second.tolist()) == ([1, 0], [0, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_max_unpool_sends_the_whole_cotangent_to_what_was_overwritten(dtype: torch.dtype):
+    """The database's fourth sample of `max_unpool2d`, in one channel: the index 14 twice, with equal values.
+
+    Which of both is written last depends on the threads; moving both moves the output once, whatever the order.
+    """
+
+    def unpooled(x: Tensor) -> Tensor:
+        return F.max_unpool2d(x, torch.tensor([[[14, 14]]]), [3, 3], [2, 2], output_size=[3, 6])
+
+    x = torch.full((1, 1, 2), 8.625, dtype=dtype, requires_grad=True)
+    assert torch.autograd.grad(unpooled(x).sum(), x)[0].tolist() == [[[1, 1]]]
+    at = x.detach()
+    assert float(unpooled(at + 1).sum() - unpooled(at - 1).sum()) / 2 == 1.0
+    (result,) = diffcheck.check(unpooled, x, modes="reverse", seed=1)
+    assert result.verdict is Verdict.WRONG

@@ -125,6 +125,14 @@ def test_one_rounding_or_one_after_each_operation(dtype: str, data: st.DataObjec
         assert certifier.judge([x, g], [off]).failures[0].outcome is Outcome.WRONG
 
 
+def test_a_place_that_rounding_takes_between_other_points():
+    """(1 - 0.000284)·5/2 - 1/2 is 1.9993, and 2 in bfloat16: the kernel interpolates between the next two rows."""
+    image = (torch.arange(25, dtype=torch.bfloat16) ** 2 % 17).view(1, 1, 5, 5)
+    place = torch.tensor([[[[-0.46484375, -0.00028419]]]], dtype=torch.bfloat16)
+    (result,) = check(lambda g: F.grid_sample(image, g, align_corners=False), place, modes="reverse")
+    assert result.verdict is Verdict.PROVED
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What is wrong
 # ---------------------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ def judged(function: Callable[..., Any], mode: str = "vmap-reverse", inputs: Any
         (lambda a, b: torch.tanh(a @ b), {"a": Float[Tensor, "n m"], "b": Float[Tensor, "m"]}),
         (lambda x: (x.sum(), x.prod()), VECTOR),
         (lambda x: F.softmax(x, -1), MATRIX),
+        (F.softsign, {"x": Float[Tensor, ""]}),  # the 1 in it is a tensor there
     ],
 )
 def test_right_functions_are_proved(mode: str, function: Callable[..., Any], inputs: dict[str, Any]):
@@ -243,6 +244,7 @@ class Unruly(Cube):
         (lambda x: x * x.sum().item(), "vmap over calling .item()"),
         (lambda x: x * torch.rand(x.shape, dtype=x.dtype), "random operation"),
         (Old.apply, "setup_context"),
+        (lambda x: x.expand(1, 1, 1, -1).to(memory_format=torch.channels_last), "to use channels_last format"),
         (Unruly.apply, "does not have vmap support"),
     ],
 )

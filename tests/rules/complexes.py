@@ -65,6 +65,43 @@ COMPLEXES: Final[dict[str, Example]] = {
         ),
         r(3, 2),
     ),
+    "complex inverse sines": (
+        _parts(lambda x: _z(x).asin() + _z(x).acos() * _z(x).atan() + _z(x).asinh() - _z(x).acosh() * _z(x).atanh()),
+        r(3, 2),
+    ),
+    "complex variances": (
+        lambda x: _z(x).var(1) + _z(x).std(1) + _z(x).var() + torch.view_as_real(torch.var_mean(_z(x), 1)[1]).sum()
+        + torch.std_mean(_z(x), 0, keepdim=True)[0].sum(),
+        r(2, 3, 2),
+    ),
+    "complex batches": (
+        _parts(lambda x, y, z: torch.addbmm(_z(x), _z(y), _z(z), beta=2, alpha=3)),
+        r(2, 2, 2), r(2, 2, 3, 2), r(2, 3, 2, 2),
+    ),
+    "complex writes": (
+        _parts(
+            lambda x, y: _z(x).scatter(0, i(2, 0), 2.5) + _z(x).scatter_add(0, i(1, 1, 0), _z(y))
+            + _z(x).index_fill(0, i(1), 1 - 2j) + _z(x).index_copy(0, i(2, 0, 1), _z(y))
+            + _z(x).put(i(0, 1, 1), _z(y), accumulate=True) + _z(x).put(i(2), _z(y)[:1])
+        ),
+        r(3, 2), r(3, 2),
+    ),
+    "complex masks": (
+        _parts(
+            lambda x, y: _z(x).masked_select(i(1, 0, 1) > 0).sum() + _z(x).masked_scatter(i(0, 1, 1) > 0, _z(y))
+            + torch.take(_z(x), i(2, 0, 0)) + _z(x).masked_fill(i(0, 1, 0) > 0, 2.0)
+            + torch.where(i(1, 0, 1) > 0, _z(x), y[:, 0].detach())
+        ),
+        r(3, 2), r(3, 2),
+    ),
+    "complex borders": (
+        _parts(
+            lambda x: torch.nn.functional.pad(_z(x)[None], (1, 2), mode="replicate")[0, :, :3]
+            + torch.nn.functional.pad(_z(x)[None], (2, 1), mode="reflect")[0, :, :3]
+            + torch.diagonal_scatter(_z(x), _z(x)[0, :2] ** 2)
+        ),
+        r(2, 3, 2),
+    ),
     "complex moves": (
         _parts(
             lambda x: torch.cat([_z(x), _z(x).flip(0)])[i(0, 3)].index_select(0, i(1, 0)) + _written(_z(x))

@@ -41,6 +41,9 @@ SEGMENTS: Final[dict[str, Example]] = {
         lambda w: F.embedding_bag(i(0, 2, 2), w, i(0, 1, 3), scale_grad_by_freq=True, include_last_offset=True),
         r(3, 2),
     ),
+    "embedding_bag forward only": (
+        lambda w: torch.ops.aten._embedding_bag_forward_only(w.detach(), i(0, 2, 1, 1), i(0, 3))[0] * w.sum(), r(3, 2),
+    ),
     "embedding_bag dense": (
         lambda g: torch.ops.aten._embedding_bag_dense_backward(
             g.detach(), i(0, 2, 2), i(0, 1, 1), i(1, 2), i(1), 3, False, 1, None
