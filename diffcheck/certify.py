@@ -10,16 +10,21 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from flint import arb
 
 from diffcheck.compiler import Program, Selections
+from diffcheck.elementary import Floats, size
 from diffcheck.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.expr import Expr
 from diffcheck.formats import Format
 from diffcheck.judgement import RADII, Judgement
 from diffcheck.settle import Formulas, Settler
+
+_SHARP: Final = 2.0**-8
+"""An enclosure is used if it is so many times narrower than the bound."""
 
 
 class Certifier:
@@ -80,28 +85,47 @@ class Certifier:
         running = reference.running if reference.slots else None
         if running is None:
             return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
-        fmt, precision = self._format, self._formulas.first_precision
-        radii = running(np.array([reference.used(values) for values in points]), fmt.bits)
+        fmt = self._format
+        inputs, numbers = np.array([reference.used(values) for values in points], dtype=float), np.array(computed)
+        radii = running(inputs, fmt.bits)
         if not reference.all_distinct:
             radii = radii[:, reference.slots]
-        errors = np.full(radii.shape, np.inf)
-        for row, values, numbers in zip(errors, points, computed, strict=True):
+        gaps, errors = self._errors_of_all(inputs, numbers, radii)
+        for i in np.flatnonzero(np.isnan(errors[:, 0])).tolist():
             selections = Selections()
-            true = reference.exact(values, precision, selections)
-            if not selections.boundary and not selections.undecided:
-                row[:] = self._errors(true, numbers)
+            true = reference.exact(points[i], self._formulas.first_precision, selections)
+            undecided = selections.boundary or selections.undecided
+            gaps[i] = errors[i] = np.inf if undecided else self._errors(true, computed[i])
         plain = (errors <= RADII * radii) & (radii < np.inf)
         settled = np.all(plain | (errors <= fmt.smallest), axis=1)
         counted = np.where(plain, errors, 0.0)
-        sizes = np.array(computed)
         with np.errstate(all="ignore"):
             ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
-            uncancelled = radii < np.abs(sizes) * self._formulas.most_cancelled
-            ulps = np.where(uncancelled, counted / fmt.ulps(sizes), 0.0).max(axis=1).tolist()
+            uncancelled = radii < np.abs(numbers) * self._formulas.most_cancelled
+            ulps = np.where(uncancelled & plain, gaps / fmt.ulps(numbers), 0.0).max(axis=1).tolist()
         return [
             Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i], computed[i])
             for i in range(len(points))
         ]
+
+    def _errors_of_all(self, inputs: Floats, computed: Floats, radii: Floats) -> tuple[Floats, Floats]:
+        """The distances to the middles of enclosures, and what `_errors` gives; NaN at inputs that are left to balls.
+
+        Args:
+            inputs: The values of the variables that occur, [inputs, variables].
+            computed: The numbers, [inputs, numbers].
+            radii: Their quick bounds.
+        """
+        found = self._reference.extended
+        if found is None or not found.pays(*computed.shape):
+            return np.full(computed.shape, np.nan), np.full(computed.shape, np.nan)
+        true, errors = found(inputs)
+        if not self._reference.all_distinct:
+            true, errors = true[:, self._reference.slots], errors[:, self._reference.slots]
+        with np.errstate(all="ignore"):
+            gaps = size(computed.astype(np.longdouble) - true)
+            sharp = np.all((errors <= _SHARP * radii) & (errors < np.inf), axis=1, keepdims=True)
+            return gaps, np.where(sharp, (gaps + errors) * (1 + 2.0**-50), np.nan)
 
     def _errors(self, true: Sequence[arb], computed: Sequence[float]) -> list[float]:
         """Upper bounds of the distances between computed numbers and their true values, by distinct expression."""

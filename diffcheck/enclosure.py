@@ -8,9 +8,12 @@ from typing import Final
 
 from flint import arb
 
+from diffcheck import expr as graph
 from diffcheck.compiler import BOUNDED, EXACT, Program, Selections, compile_graph
 from diffcheck.expr import Expr, symbols
+from diffcheck.extended import ExtendedValues, extended_values
 from diffcheck.formats import Format
+from diffcheck.levels import Table, levelled
 from diffcheck.running_error import RunningError, running_error
 
 EXECUTED_BITS: Final = 512
@@ -47,9 +50,23 @@ class Reference:
         return compile_graph(self._distinct, self._inputs, BOUNDED)
 
     @cached_property
+    def _values(self) -> list[Expr]:
+        return graph.as_values(self._distinct)
+
+    @cached_property
+    def _table(self) -> Table:
+        return levelled(self._values, self._inputs)
+
+    @cached_property
     def running(self) -> RunningError | None:
         """The widths of balls as wide as rounding for many inputs at once, if NumPy knows all functions that occur."""
-        return running_error(self._distinct, self._inputs)
+        computed = graph.as_computed(self._distinct)
+        return running_error(self._table if computed == self._values else levelled(computed, self._inputs))
+
+    @cached_property
+    def extended(self) -> ExtendedValues | None:
+        """The values for many inputs at once, with bounds as sharp as balls of 64 bits."""
+        return extended_values(self._table)
 
     def used(self, values: Sequence[float]) -> Sequence[float]:
         """The values of the variables that occur."""
