@@ -23,6 +23,8 @@ from diffcheck.formats import Format
 from diffcheck.judgement import RADII, Judgement
 from diffcheck.settle import Formulas, Settler
 
+_MOST_ROWS: Final = 2**19
+"""Rows of tables, of as many inputs as are judged together."""
 _SHARP: Final = 2.0**-8
 """An enclosure is used if it is so many times narrower than the bound."""
 
@@ -71,40 +73,44 @@ class Certifier:
         found = self._reference.exact(values, precision or self._formulas.first_precision, Selections())
         return [found[slot] for slot in self._reference.slots]
 
-    def judge_all(self, points: Sequence[Sequence[float]], computed: Sequence[Sequence[float]]) -> list[Judgement]:
+    def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
 
         The quick bounds of all inputs come from one running error analysis. What it does not show to be rounding, and
         kinks, are judged one by one.
 
         Args:
-            points: By input, the values of the variables.
-            computed: By input, what PyTorch returned, per number.
+            points: The values of the variables, [inputs, variables].
+            computed: What PyTorch returned, [inputs, numbers].
         """
         reference = self._reference
         running = reference.running if reference.slots else None
         if running is None:
-            return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
+            return [self.judge(*both) for both in zip(points.tolist(), computed.tolist(), strict=True)]
+        size = max(1, _MOST_ROWS // running.rows)
+        if len(points) > size:
+            parts = [slice(start, start + size) for start in range(0, len(points), size)]
+            return [one for part in parts for one in self.judge_all(points[part], computed[part])]
         fmt = self._format
-        inputs, numbers = np.array([reference.used(values) for values in points], dtype=float), np.array(computed)
+        inputs = reference.used_columns(points)
         radii = running(inputs, fmt.bits)
         if not reference.all_distinct:
             radii = radii[:, reference.slots]
-        gaps, errors = self._errors_of_all(inputs, numbers, radii)
+        gaps, errors = self._errors_of_all(inputs, computed, radii)
         for i in np.flatnonzero(np.isnan(errors[:, 0])).tolist():
             selections = Selections()
-            true = reference.exact(points[i], self._formulas.first_precision, selections)
+            true = reference.exact(points[i].tolist(), self._formulas.first_precision, selections)
             undecided = selections.boundary or selections.undecided
-            gaps[i] = errors[i] = np.inf if undecided else self._errors(true, computed[i])
+            gaps[i] = errors[i] = np.inf if undecided else self._errors(true, computed[i].tolist())
         plain = (errors <= RADII * radii) & (radii < np.inf)
         settled = np.all(plain | (errors <= fmt.smallest), axis=1)
         counted = np.where(plain, errors, 0.0)
         with np.errstate(all="ignore"):
             ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
-            uncancelled = radii < np.abs(numbers) * self._formulas.most_cancelled
-            ulps = np.where(uncancelled & plain, gaps / fmt.ulps(numbers), 0.0).max(axis=1).tolist()
+            uncancelled = radii < np.abs(computed) * self._formulas.most_cancelled
+            ulps = np.where(uncancelled & plain, gaps / fmt.ulps(computed), 0.0).max(axis=1).tolist()
         return [
-            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i], computed[i])
+            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i].tolist(), computed[i].tolist())
             for i in range(len(points))
         ]
 

@@ -14,7 +14,7 @@ from diffcheck.expr import Expr, symbols
 from diffcheck.extended import ExtendedValues, extended_values
 from diffcheck.formats import Format
 from diffcheck.levels import Table, levelled
-from diffcheck.running_error import RunningError, running_error
+from diffcheck.running_error import Floats, RunningError, running_error
 
 EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
@@ -71,6 +71,10 @@ class Reference:
     def used(self, values: Sequence[float]) -> Sequence[float]:
         """The values of the variables that occur."""
         return values if self._uses_all else [values[i] for i in self._used]
+
+    def used_columns(self, points: Floats) -> Floats:
+        """The same for many inputs, [inputs, variables]."""
+        return points if self._uses_all else points[:, self._used]
 
     def exact(self, values: Sequence[float], precision: int, selections: Selections) -> list[arb]:
         """The distinct expressions as balls."""

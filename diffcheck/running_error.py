@@ -69,7 +69,7 @@ class _Step:
 class RunningError:
     """A graph, ready to be bounded at many inputs."""
 
-    _rows: int
+    rows: int
     _used: npt.NDArray[np.intp]
     """Of the inputs, those that occur: the first rows."""
     _constants: Floats
@@ -81,7 +81,7 @@ class RunningError:
     def __call__(self, points: Floats, bits: int) -> Floats:
         """The radii of the outputs, [points, outputs], at inputs [points, inputs], computed with so many bits."""
         unit = 2.0**-bits
-        values, errors = np.empty((2, self._rows, len(points)))
+        values, errors = np.empty((2, self.rows, len(points)))
         count, first = len(self._used), len(self._used) + len(self._constants)
         values[:count], errors[:count] = points.T[self._used], 0.0
         values[count:first] = self._constants[:, None]
@@ -103,7 +103,7 @@ def running_error(table: Table) -> RunningError | None:
         steps.append(_Step(apply, step.arguments, step.results))
     numbers = [math.pi if node.head == "pi" else _as_float(node) for node in table.constants]
     return RunningError(
-        _rows=table.rows,
+        rows=table.rows,
         _used=table.used,
         _constants=np.array(numbers, dtype=float),
         _constant_bits=np.array([_bits(node) for node in table.constants], dtype=float),

@@ -28,8 +28,11 @@ from diffcheck.search import Inputs, Settings, Source, find, gather, is_at_scale
 from diffcheck.trace import VALUE, Trace
 from diffcheck.witness import numbers_to_try
 
-BLOCK: Final = 32
-"""So many inputs are evaluated at once."""
+BLOCK: Final = 99
+"""So many inputs are evaluated at once: with the first, alone, a run has a hundred."""
+_SLOW_BLOCK: Final = 32
+_QUICK: Final = 0.4
+"""A case is quick if all of its rows take less than so many seconds for the first input, traces and proofs included."""
 _GIVEN_AT_SCALE: Final = 3
 """Cotangents that are drawn for an input that is too large for a trace."""
 _BESIDE: Final = 0.25
@@ -137,10 +140,15 @@ def drawn_for(
 
 
 def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
-    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once."""
+    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once.
+
+    Those have a time limit together: where one takes long there are fewer.
+    """
+    started = time.perf_counter()
     yield drawn[:1]
-    for start in range(1, len(drawn), BLOCK):
-        yield drawn[start : start + BLOCK]
+    size = BLOCK if time.perf_counter() - started < _QUICK else _SLOW_BLOCK
+    for start in range(1, len(drawn), size):
+        yield drawn[start : start + size]
 
 
 def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:

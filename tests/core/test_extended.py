@@ -255,7 +255,7 @@ def judged(name: str, fmt: Any) -> list[tuple[Any, ...]]:
         balls = compile_graph(reference, NAMES, EXACT)([arb(v) for v in point], 200, Selections())
         off = random.choice((0.0, 0.0, 0.3, 2.0, 100.0, 1e6)) * 2.0**-fmt.bits
         computed.append([float(b.mid()) * (1 + off) for b in balls])
-    found = certifier.judge_all(points, computed)
+    found = certifier.judge_all(np.array(points), np.array(computed))
     assert len(found) == len(points)
     return [
         (j.kink, j.undefined, {i: v.outcome for i, v in j.failures.items()}, j.max_bounds, j.max_ulps) for j in found
@@ -282,9 +282,9 @@ def test_ulps_are_those_of_the_numbers_and_not_of_the_enclosure(monkeypatch: pyt
     reference = [EXAMPLES["logit"].of]
     certifier = Certifier(NAMES, reference, reference, DOUBLE)
     points = [[x, 1.0, 1.0] for x in (0.1, 1.3, 2.7, 3.1)]
-    judgements = certifier.judge_all(points, [[x] for x, _, _ in points])
+    judgements = certifier.judge_all(np.array(points), np.array([[x] for x, _, _ in points]))
     assert all(0 <= j.max_ulps < 0.05 for j in judgements)
-    off = certifier.judge_all(points, [[math.nextafter(x, 20.0)] for x, _, _ in points])
+    off = certifier.judge_all(np.array(points), np.array([[math.nextafter(x, 20.0)] for x, _, _ in points]))
     assert all(0.95 < j.max_ulps < 1.05 for j in off)
 
 
@@ -293,8 +293,10 @@ def test_a_machine_without_the_format_judges_by_balls(monkeypatch: pytest.Monkey
     assert prepared([X * Y]) is None
     certifier = Certifier(NAMES, [X * Y], [X * Y], DOUBLE)
     points = [[i + 0.5, 3.0, 1.0] for i in range(40)]
-    assert not any(j.failures for j in certifier.judge_all(points, [[x * y] for x, y, _ in points]))
-    assert all(j.failures for j in certifier.judge_all(points, [[x * y + 1e-9] for x, y, _ in points]))
+    assert not any(j.failures for j in certifier.judge_all(np.array(points), np.array([[x * y] for x, y, _ in points])))
+    assert all(
+        j.failures for j in certifier.judge_all(np.array(points), np.array([[x * y + 1e-9] for x, y, _ in points]))
+    )
 
 
 def test_many_inputs_are_not_judged_by_balls(monkeypatch: pytest.MonkeyPatch):
@@ -303,6 +305,6 @@ def test_many_inputs_are_not_judged_by_balls(monkeypatch: pytest.MonkeyPatch):
     points = [[i / 16 - 1, 3.0, 1.0] for i in range(32)]
     computed = [[math.exp(x) * y, math.erf(x) / y] for x, y, _ in points]
     monkeypatch.setattr(enclosure.Reference, "exact", lambda *_: pytest.fail("balls were asked"))
-    judgements = certifier.judge_all(points, computed)
+    judgements = certifier.judge_all(np.array(points), np.array(computed))
     assert not any(j.failures for j in judgements)
     assert all(j.max_bounds > 0 for j in judgements)
