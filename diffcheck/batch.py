@@ -184,10 +184,10 @@ def _in_turn(drawn: Sequence[Drawn], start: int, count: int, parts: int) -> Floa
         return np.concatenate([_in_turn([one], start, count, parts) for one in drawn])
     own = np.fromiter(chain.from_iterable(seeds), float, period * len(seeds)).reshape(-1, period)
     places = np.arange(count)
-    found: Floats = own[:, (start + places) % period]
+    found: Floats = own.take((start + places) % period, axis=1)
     expanded = [i for i, one in enumerate(drawn) if one.layout is Layout.EXPANDED]
     if expanded:
-        found[expanded] = own[expanded][:, (start + places % parts) % period]
+        found[expanded] = own[expanded].take((start + places % parts) % period, axis=1)
     return found
 
 
