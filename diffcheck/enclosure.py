@@ -45,6 +45,11 @@ class Reference:
     def _exact(self) -> Program:
         return compile_graph(self._distinct, self._inputs, EXACT)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether balls have been asked for already: the first time costs as much as many evaluations."""
+        return "_exact" in self.__dict__
+
     @cached_property
     def _bounded(self) -> Program:
         return compile_graph(self._distinct, self._inputs, BOUNDED)

@@ -69,7 +69,7 @@ class ExtendedValues:
     _outputs: npt.NDArray[np.intp]
 
     def pays(self, points: int, numbers: int) -> bool:
-        """Whether so many numbers at each of so many inputs are judged faster than by balls."""
+        """Whether so many numbers at each of so many inputs are judged faster than by balls that are ready, too."""
         return (_BALL_US * (self.rows + 2 * numbers) + 1) * points >= _STEP_US * (3 + len(self._steps))
 
     def __call__(self, points: Floats) -> tuple[Extended, Floats]:
