@@ -148,7 +148,7 @@ def report() -> Iterator[str]:
     yield ""
     yield "## One certified input beside gradcheck"
     yield ""
-    yield f"float64, reverse mode, the trace reused, per input in blocks of {BLOCK}, the most that a run evaluates at once:"
+    yield f"float64, reverse mode, the trace reused, per input in blocks of {BLOCK}, which is the most that a run has:"
     yield "autograd, the certified reference, its bound, and the comparison of every number, beside"
     yield "`torch.autograd.gradcheck(f, x)` with its defaults. In the column of autograd is one bare call of"
     yield "`torch.autograd.grad`, in a loop of its own."
