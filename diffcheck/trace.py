@@ -164,7 +164,10 @@ def derivatives_of_each(
         functions = [_applied(case, case.function, v) for v in values]
     found = each(list(zip(functions, inputs, strict=True)), seeds)
     like = inputs if mode == "reverse" else [outputs for outputs, _ in found]
-    return [_without_gaps(derivatives, own) for (_, derivatives), own in zip(found, like, strict=True)]
+    return [
+        [torch.zeros_like(x) if d is None else d for d, x in zip(derivatives, own, strict=True)]
+        for (_, derivatives), own in zip(found, like, strict=True)
+    ]
 
 
 def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:
@@ -185,12 +188,10 @@ def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivat
             like = [*inputs, *inputs]
         case _:
             like = inputs
-    return Run(tuple(outputs), tuple(map(autodiff.materialized, _without_gaps(derivatives, like))))
-
-
-def _without_gaps(derivatives: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """Zeros where there is no derivative."""
-    return [torch.zeros_like(x) if d is None else d for d, x in zip(derivatives, like, strict=True)]
+    found = [
+        torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in zip(derivatives, like, strict=True)
+    ]
+    return Run(tuple(outputs), tuple(found))
 
 
 def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
