@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final
 
 import hypothesis
@@ -142,13 +143,16 @@ def drawn_for(
 def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
     """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once.
 
-    Those have a time limit together: where one takes long there are fewer.
+    Those have a time limit together, and other rows wait for them: where one takes long, or is large, there are fewer.
     """
     started = time.perf_counter()
     yield drawn[:1]
-    size = BLOCK if time.perf_counter() - started < _QUICK else _SLOW_BLOCK
-    for start in range(1, len(drawn), size):
-        yield drawn[start : start + size]
+    quick = time.perf_counter() - started < _QUICK
+    for large, group in groupby(drawn[1:], key=lambda one: one.large):
+        alike = list(group)
+        size = BLOCK if quick and not large else _SLOW_BLOCK
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
 
 
 def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:

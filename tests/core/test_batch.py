@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from diffcheck import visit
 from diffcheck.batch import Input, flat, numbers_at, numbers_at_each
 from diffcheck.case import Case, case
 from diffcheck.draw import Drawn, Layout, laid_out
@@ -144,3 +145,20 @@ def test_what_is_of_another_shape_now_and_then_is_refused(mode: str):
     inputs = inputs_for("square", torch.float64, (Layout.CONTIGUOUS,) * 4)
     with pytest.raises((ValueError, RuntimeError)):
         numbers_at_each(declared, mode, inputs, (((3, 2), torch.float64),))
+
+
+def sizes_of_blocks(drawn: list[Drawn], monkeypatch: pytest.MonkeyPatch, first_takes: float) -> list[int]:
+    clock = iter((0.0, first_takes))
+    monkeypatch.setattr("diffcheck.visit.time.perf_counter", lambda: next(clock))
+    found = list(visit.blocks(drawn))
+    assert [one for block in found for one in block] == drawn
+    return [len(block) for block in found]
+
+
+def test_fewer_at_once_where_one_takes_long_or_is_large(monkeypatch: pytest.MonkeyPatch):
+    small = [Drawn({"x": ()}, {"x": (float(i),)}, SEEDS[0]) for i in range(100)]
+    large = [Drawn({"x": (67,)}, {"x": (float(i),) * 67}, SEEDS[0], large=True) for i in range(40)]
+    assert sizes_of_blocks(small, monkeypatch, 0.01) == [1, 99]
+    assert sizes_of_blocks(small, monkeypatch, 5.0) == [1, 32, 32, 32, 3]
+    assert sizes_of_blocks(small + large, monkeypatch, 0.01) == [1, 99, 32, 8]
+    assert sizes_of_blocks(small[:1], monkeypatch, 0.01) == [1]
