@@ -76,8 +76,8 @@ class Certifier:
     def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
 
-        The quick bounds of all inputs come from one running error analysis. What it does not show to be rounding, and
-        kinks, are judged one by one.
+        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in extended
+        precision, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
 
         Args:
             points: The values of the variables, [inputs, variables].
@@ -87,9 +87,9 @@ class Certifier:
         running = reference.running if reference.slots else None
         if running is None:
             return [self.judge(*both) for both in zip(points.tolist(), computed.tolist(), strict=True)]
-        size = max(1, _MOST_ROWS // running.rows)
-        if len(points) > size:
-            parts = [slice(start, start + size) for start in range(0, len(points), size)]
+        at_once = max(1, _MOST_ROWS // running.rows)
+        if len(points) > at_once:
+            parts = [slice(start, start + at_once) for start in range(0, len(points), at_once)]
             return [one for part in parts for one in self.judge_all(points[part], computed[part])]
         fmt = self._format
         inputs = reference.used_columns(points)

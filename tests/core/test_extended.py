@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flint import arb
 
-from diffcheck import elementary, enclosure, extended
+from diffcheck import certify, elementary, enclosure, extended
 from diffcheck import expr as graph
 from diffcheck.certify import Certifier
 from diffcheck.compiler import EXACT, Selections, compile_graph
@@ -297,6 +297,20 @@ def test_a_machine_without_the_format_judges_by_balls(monkeypatch: pytest.Monkey
     assert all(
         j.failures for j in certifier.judge_all(np.array(points), np.array([[x * y + 1e-9] for x, y, _ in points]))
     )
+
+
+def test_large_formulas_are_judged_in_parts(monkeypatch: pytest.MonkeyPatch):
+    """As many inputs together as there is room for: the same judgements."""
+    reference = [call("exp", X) * Y, X / Y]
+    points = np.array([[i / 16 - 1, 3.0, 1.0] for i in range(32)])
+    computed = np.array([[math.exp(x) * y, x / y * (1 + 1e-9 * (i % 5 == 0))] for i, (x, y, _) in enumerate(points)])
+    whole = Certifier(NAMES, reference, reference, DOUBLE).judge_all(points, computed)
+    monkeypatch.setattr(certify, "_MOST_ROWS", 50)
+    parts = Certifier(NAMES, reference, reference, DOUBLE).judge_all(points, computed)
+    assert [(j.max_bounds, j.max_ulps, j.failures.keys()) for j in parts] == [
+        (j.max_bounds, j.max_ulps, j.failures.keys()) for j in whole
+    ]
+    assert sum(bool(j.failures) for j in parts) == 7
 
 
 def test_many_inputs_are_not_judged_by_balls(monkeypatch: pytest.MonkeyPatch):
