@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -57,8 +58,9 @@ def reverse(
     Returns:
         The outputs, and a gradient per input; None where autograd returned none.
     """
-    (found,) = reverse_each([(function, inputs, cotangents_for)])
-    return found
+    leaves = [x.requires_grad_() for x in inputs]
+    outputs = outputs_of(function(leaves))
+    return outputs, _gradients(outputs, leaves, cotangents_for(outputs))
 
 
 def _gradients(
@@ -94,43 +96,81 @@ def forward(
     function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Forward mode: the outputs, and their tangents; None where PyTorch carried none."""
-    (found,) = forward_each([(function, inputs, lambda _: tangents)])
-    return found
+    with forward_ad.dual_level():
+        return _moved(function, inputs, tangents)
 
 
-def reverse_each(
-    calls: Sequence[tuple[Function, Sequence[Tensor], SeedsFor]],
-) -> list[tuple[list[Tensor], list[Tensor | None]]]:
+def _moved(
+    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    duals = [forward_ad.make_dual(x, t) for x, t in zip(inputs, tangents, strict=True)]
+    pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
+    return [p.primal for p in pairs], [p.tangent for p in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Cotangents or tangents of several calls."""
+
+    blocks: tuple[Tensor, ...]
+    """One for each that a call is given, with the calls along a first axis."""
+    apart: Mapping[int, Sequence[Tensor]]
+    """By call, tensors with the same entries that lie in memory in another way; they stand for its own."""
+
+    def each(self, calls: int) -> list[Sequence[Tensor]]:
+        """By call, its own."""
+        rows: list[Sequence[Tensor]] = [*zip(*(block.unbind() for block in self.blocks), strict=True)]
+        return [self.apart.get(i, rows[i] if rows else ()) for i in range(calls)]
+
+
+def handed_out(seeds: Sequence[Tensor]) -> SeedsFor:
+    """Gives the tensors in turn, as many as are asked for."""
+    left = iter(seeds)
+    return lambda like: [next(left) for _ in like]
+
+
+Calls: TypeAlias = Sequence[tuple[Function, Sequence[Tensor]]]
+"""Functions and inputs, as `reverse` and `forward` are given."""
+
+
+def reverse_each(calls: Calls, cotangents: Several) -> list[tuple[list[Tensor], list[Tensor | None]]]:
     """Reverse mode at several inputs, each with a call of its own; one run of the engine does all backward passes.
+
+    PyTorch looks at each pair of an output and its cotangent in Python, which takes as long as a small backward pass.
+    So outputs are stacked, and have one cotangent: what the functions' backward passes are given are its rows.
 
     Args:
         calls: What `reverse` is given, for every input.
+        cotangents: Those of the outputs, of which every call has as many.
 
     Returns:
         What `reverse` returns, for every input.
     """
-    leaves: list[list[Tensor]] = []
-    outputs: list[list[Tensor]] = []
-    cotangents: list[Tensor] = []
-    for function, inputs, cotangents_for in calls:
-        leaves.append([x.requires_grad_() for x in inputs])
-        outputs.append(outputs_of(function(leaves[-1])))
-        cotangents.extend(cotangents_for(outputs[-1]))
-    found = iter(_gradients([y for own in outputs for y in own], [x for own in leaves for x in own], cotangents))
+    leaves = [[x.requires_grad_() for x in inputs] for _, inputs in calls]
+    outputs = [outputs_of(function(own)) for (function, _), own in zip(calls, leaves, strict=True)]
+    together = [i for i in range(len(calls)) if i not in cotangents.apart]
+    columns = zip(*(outputs[i] for i in together), strict=True)
+    roots: list[Tensor] = []
+    seeds: list[Tensor] = []
+    for column, block in zip(columns, cotangents.blocks if together else (), strict=True):
+        if len(column) > 1 and all(y.requires_grad for y in column):
+            roots.append(torch.stack(column))
+            seeds.append(block[together] if cotangents.apart else block)
+        else:
+            roots.extend(column)
+            seeds.extend(block[i] for i in together)
+    for i, own in cotangents.apart.items():
+        roots.extend(outputs[i])
+        seeds.extend(own)
+    found = iter(_gradients(roots, [x for own in leaves for x in own], seeds))
     return [(ys, [next(found) for _ in xs]) for ys, xs in zip(outputs, leaves, strict=True)]
 
 
-def forward_each(
-    calls: Sequence[tuple[Function, Sequence[Tensor], SeedsFor]],
-) -> list[tuple[list[Tensor], list[Tensor | None]]]:
+def forward_each(calls: Calls, tangents: Several) -> list[tuple[list[Tensor], list[Tensor | None]]]:
     """Forward mode at several inputs, each with a call of its own, at one dual level; as `reverse_each`."""
-    results = []
     with forward_ad.dual_level():
-        for function, inputs, tangents_for in calls:
-            duals = [forward_ad.make_dual(x, t) for x, t in zip(inputs, tangents_for(inputs), strict=True)]
-            pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
-            results.append(([p.primal for p in pairs], [p.tangent for p in pairs]))
-    return results
+        each = zip(calls, tangents.each(len(calls)), strict=True)
+        return [_moved(function, inputs, own) for (function, inputs), own in each]
 
 
 def accumulate(

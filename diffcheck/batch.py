@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffcheck.autodiff import SeedsFor
+from diffcheck.autodiff import SeedsFor, Several
 from diffcheck.case import Case
 from diffcheck.draw import Drawn, Layout, admits, copied, laid_out, taken_in_turn
-from diffcheck.trace import differentiate_each, textbook_gradients
+from diffcheck.running_error import Floats
+from diffcheck.trace import derivatives_of_each, differentiate, textbook_gradients
 
 TEXTBOOK: Final = "gradient"
 """The mode under which a case's own `gradient=` is reported."""
@@ -77,22 +80,61 @@ class Numbers:
 def numbers_at(case: Case, mode: str, given: Input) -> Numbers:
     """Lets PyTorch differentiate a case at one input, in any mode."""
     kept: list[Tensor] = []
-    (computed,) = _computed(case, mode, [given], [seeds_for(given.drawn, kept)])
-    return Numbers(given.entries + flat(kept), computed, kept)
+    fresh = {name: copied(value) for name, value in given.values.items()}
+    if mode == TEXTBOOK:
+        found: Sequence[Tensor] = _textbook(case, fresh)
+    else:
+        found = differentiate(case, mode, fresh, seeds_for(given.drawn, kept)).derivatives
+    return Numbers(given.entries + flat(kept), flat(found), kept)
 
 
-def numbers_at_each(case: Case, mode: str, inputs: Sequence[Input], seeds: Forms) -> list[Numbers]:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What several inputs came to."""
+
+    points: Floats
+    """The values of the trace's variables, [inputs, variables]."""
+    computed: Floats
+    """[inputs, numbers]."""
+    seeds: Several
+
+
+def numbers_at_each(case: Case, mode: str, inputs: Sequence[Input], forms: Forms) -> Block:
     """The same at several inputs of the same shapes and dtype.
 
     Args:
         case: The case.
         mode: One of `diffcheck.config.MODES`, `accumulate` or `gradient`.
         inputs: They are left as they are.
-        seeds: Of the cotangents and tangents, in the order in which they are asked for.
+        forms: Of the cotangents and tangents, in the order in which they are asked for.
     """
-    numbers, tensors = _seeds_of(inputs, seeds)
-    computed = _computed(case, mode, inputs, [_handed_out(own) for own in tensors])
-    return [Numbers(x.entries + n, c, t) for x, n, c, t in zip(inputs, numbers, computed, tensors, strict=True)]
+    numbers, seeds = _seeds_of(inputs, forms)
+    fresh = [{name: copied(value) for name, value in given.values.items()} for given in inputs]
+    if mode == TEXTBOOK:
+        found: Sequence[Sequence[Tensor]] = [_textbook(case, own) for own in fresh]
+    else:
+        found = derivatives_of_each(case, mode, fresh, seeds)
+    points = np.concatenate([np.array([given.entries for given in inputs], dtype=float), numbers], axis=1)
+    return Block(points, _rows(found), seeds)
+
+
+def _textbook(case: Case, values: dict[str, Tensor]) -> list[Tensor]:
+    assert case.gradient is not None
+    return textbook_gradients(case, case.gradient(*values.values()), [values[a.name] for a in case.differentiated])
+
+
+@torch.no_grad()
+def _rows(parts: Sequence[Sequence[Tensor]]) -> Floats:
+    """What `flat` gives of the tensors of each input, as rows; they have the same shapes.
+
+    One stack of all costs less than to read each.
+
+    Raises:
+        RuntimeError, ValueError: They do not.
+    """
+    columns = [_real(torch.stack(own)).to("cpu", torch.float64) for own in zip(*parts, strict=True)]
+    rows: list[Floats] = [column.view(len(parts), column.numel() // len(parts)).numpy() for column in columns]
+    return np.concatenate(rows, axis=1) if rows else np.empty((len(parts), 0))
 
 
 def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
@@ -106,28 +148,28 @@ def seeds_for(drawn: Drawn, kept: list[Tensor]) -> SeedsFor:
     return seeds
 
 
-def _seeds_of(inputs: Sequence[Input], forms: Forms) -> tuple[list[list[float]], list[list[Tensor]]]:
-    """What `taken_in_turn` gives for each input, as numbers and as tensors.
+def _seeds_of(inputs: Sequence[Input], forms: Forms) -> tuple[Floats, Several]:
+    """What `taken_in_turn` gives for each input, as numbers, [inputs, numbers], and as tensors.
 
     To make a tensor of numbers costs as much as a small derivative: there is one for all inputs.
     """
-    numbers: list[list[float]] = [[] for _ in inputs]
-    seeds: list[list[Tensor]] = [[] for _ in inputs]
+    drawn = [given.drawn for given in inputs]
+    apart: dict[int, list[Tensor]] = {i: [] for i, own in enumerate(drawn) if own.layout is not Layout.CONTIGUOUS}
+    numbers: list[Floats] = [np.empty((len(inputs), 0))]
+    blocks: list[Tensor] = []
     position = 0
     for shape, dtype in forms:
+        parts = 2 if dtype.is_complex else 1
         count = _count(shape, dtype)
-        block = torch.tensor([_in_turn(x.drawn, position, count, dtype) for x in inputs], dtype=dtype.to_real())
+        block = torch.from_numpy(_in_turn(drawn, position, count, parts)).to(dtype.to_real())
+        numbers.append(block.to(torch.float64).numpy())
         if dtype.is_complex:
-            several = torch.view_as_complex(block.view(len(inputs), *shape, 2))
-        else:
-            several = block.view(len(inputs), *shape)
-        rows = zip(inputs, block.tolist(), several.unbind(), strict=True)
-        for i, (x, entries, seed) in enumerate(rows):
-            numbers[i].extend(entries)
-            own = x.drawn.layout
-            seeds[i].append(seed if own is Layout.CONTIGUOUS else _lying(seed, own))
+            block = torch.view_as_complex(block.view(-1, parts))
+        blocks.append(block.view(len(inputs), *shape))
+        for i, own in apart.items():
+            own.append(_lying(blocks[-1][i], drawn[i].layout))
         position += count
-    return numbers, seeds
+    return np.concatenate(numbers, axis=1), Several(tuple(blocks), apart)
 
 
 def _count(shape: Sequence[int], dtype: torch.dtype) -> int:
@@ -135,12 +177,18 @@ def _count(shape: Sequence[int], dtype: torch.dtype) -> int:
     return math.prod(shape) * (2 if dtype.is_complex else 1)
 
 
-def _in_turn(drawn: Drawn, start: int, count: int, dtype: torch.dtype) -> list[float]:
-    own, period = drawn.seeds, len(drawn.seeds)
-    if drawn.layout is Layout.EXPANDED:
-        parts = 2 if dtype.is_complex else 1
-        return [own[(start + i % parts) % period] for i in range(count)]
-    return [own[(start + i) % period] for i in range(count)]
+def _in_turn(drawn: Sequence[Drawn], start: int, count: int, parts: int) -> Floats:
+    seeds = [one.seeds for one in drawn]
+    period = len(seeds[0])
+    if any(len(own) != period for own in seeds):
+        return np.concatenate([_in_turn([one], start, count, parts) for one in drawn])
+    own = np.fromiter(chain.from_iterable(seeds), float, period * len(seeds)).reshape(-1, period)
+    places = np.arange(count)
+    found: Floats = own.take((start + places) % period, axis=1)
+    expanded = [i for i, one in enumerate(drawn) if one.layout is Layout.EXPANDED]
+    if expanded:
+        found[expanded] = own[expanded].take((start + places % parts) % period, axis=1)
+    return found
 
 
 def _lying(seed: Tensor, layout: Layout) -> Tensor:
@@ -149,20 +197,8 @@ def _lying(seed: Tensor, layout: Layout) -> Tensor:
     return laid_out(seed, layout)
 
 
-def _handed_out(seeds: Sequence[Tensor]) -> SeedsFor:
-    left = iter(seeds)
-    return lambda like: [next(left) for _ in like]
-
-
-def _computed(case: Case, mode: str, inputs: Sequence[Input], seeding: Sequence[SeedsFor]) -> list[list[float]]:
-    fresh = [{name: copied(value) for name, value in given.values.items()} for given in inputs]
-    if mode != TEXTBOOK:
-        return [flat(run.derivatives) for run in differentiate_each(case, mode, fresh, seeding)]
-    assert case.gradient is not None
-    return [
-        flat(textbook_gradients(case, case.gradient(*own.values()), [own[a.name] for a in case.differentiated]))
-        for own in fresh
-    ]
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def flat(parts: Sequence[Tensor]) -> list[float]:
@@ -174,6 +210,5 @@ def flat(parts: Sequence[Tensor]) -> list[float]:
             return found if dimensions else [found]
     entries: list[float] = []
     for tensor in parts:
-        real = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
-        entries.extend(real.reshape(-1).tolist())
+        entries.extend(_real(tensor.detach()).reshape(-1).tolist())
     return entries

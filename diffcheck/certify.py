@@ -10,17 +10,24 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from flint import arb
 
 from diffcheck.balls import Selections
 from diffcheck.compiler import Program
+from diffcheck.elementary import Floats, size
 from diffcheck.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.expr import Expr
 from diffcheck.formats import Format
 from diffcheck.judgement import RADII, Judgement
 from diffcheck.settle import Formulas, Settler
+
+_MOST_ROWS: Final = 2**19
+"""Rows of tables, of as many inputs as are judged together."""
+_SHARP: Final = 2.0**-8
+"""An enclosure is used if it is so many times narrower than the bound."""
 
 
 class Certifier:
@@ -67,42 +74,65 @@ class Certifier:
         found = self._reference.exact(values, precision or self._formulas.first_precision, Selections())
         return [found[slot] for slot in self._reference.slots]
 
-    def judge_all(self, points: Sequence[Sequence[float]], computed: Sequence[Sequence[float]]) -> list[Judgement]:
+    def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
 
-        The quick bounds of all inputs come from one running error analysis. What it does not show to be rounding, and
-        kinks, are judged one by one.
+        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in extended
+        precision, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
 
         Args:
-            points: By input, the values of the variables.
-            computed: By input, what PyTorch returned, per number.
+            points: The values of the variables, [inputs, variables].
+            computed: What PyTorch returned, [inputs, numbers].
         """
         reference = self._reference
         running = reference.running if reference.slots else None
         if running is None:
-            return [self.judge(values, numbers) for values, numbers in zip(points, computed, strict=True)]
-        fmt, precision = self._format, self._formulas.first_precision
-        radii = running(np.array([reference.used(values) for values in points]), fmt.bits)
+            return [self.judge(*both) for both in zip(points.tolist(), computed.tolist(), strict=True)]
+        at_once = max(1, _MOST_ROWS // running.rows)
+        if len(points) > at_once:
+            parts = [slice(start, start + at_once) for start in range(0, len(points), at_once)]
+            return [one for part in parts for one in self.judge_all(points[part], computed[part])]
+        fmt = self._format
+        inputs = reference.used_columns(points)
+        radii = running(inputs, fmt.bits)
         if not reference.all_distinct:
             radii = radii[:, reference.slots]
-        errors = np.full(radii.shape, np.inf)
-        for row, values, numbers in zip(errors, points, computed, strict=True):
+        gaps, errors = self._errors_of_all(inputs, computed, radii)
+        for i in np.flatnonzero(np.isnan(errors[:, 0])).tolist():
             selections = Selections()
-            true = reference.exact(values, precision, selections)
-            if not selections.boundary and not selections.undecided:
-                row[:] = self._errors(true, numbers)
+            true = reference.exact(points[i].tolist(), self._formulas.first_precision, selections)
+            undecided = selections.boundary or selections.undecided
+            gaps[i] = errors[i] = np.inf if undecided else self._errors(true, computed[i].tolist())
         plain = (errors <= RADII * radii) & (radii < np.inf)
         settled = np.all(plain | (errors <= fmt.smallest), axis=1)
         counted = np.where(plain, errors, 0.0)
-        sizes = np.array(computed)
         with np.errstate(all="ignore"):
             ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
-            uncancelled = radii < np.abs(sizes) * self._formulas.most_cancelled
-            ulps = np.where(uncancelled, counted / fmt.ulps(sizes), 0.0).max(axis=1).tolist()
+            uncancelled = radii < np.abs(computed) * self._formulas.most_cancelled
+            ulps = np.where(uncancelled & plain, gaps / fmt.ulps(computed), 0.0).max(axis=1).tolist()
         return [
-            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i], computed[i])
+            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i].tolist(), computed[i].tolist())
             for i in range(len(points))
         ]
+
+    def _errors_of_all(self, inputs: Floats, computed: Floats, radii: Floats) -> tuple[Floats, Floats]:
+        """The distances to the middles of enclosures, and what `_errors` gives; NaN at inputs that are left to balls.
+
+        Args:
+            inputs: The values of the variables that occur, [inputs, variables].
+            computed: The numbers, [inputs, numbers].
+            radii: Their quick bounds.
+        """
+        found = self._reference.extended
+        if found is None or (self._reference.is_compiled and not found.pays(*computed.shape)):
+            return np.full(computed.shape, np.nan), np.full(computed.shape, np.nan)
+        true, errors = found(inputs)
+        if not self._reference.all_distinct:
+            true, errors = true[:, self._reference.slots], errors[:, self._reference.slots]
+        with np.errstate(all="ignore"):
+            gaps = size(computed.astype(np.longdouble) - true)
+            sharp = np.all((errors <= _SHARP * radii) & (errors < np.inf), axis=1, keepdims=True)
+            return gaps, np.where(sharp, (gaps + errors) * (1 + 2.0**-50), np.nan)
 
     def _errors(self, true: Sequence[arb], computed: Sequence[float]) -> list[float]:
         """Upper bounds of the distances between computed numbers and their true values, by distinct expression."""

@@ -8,11 +8,14 @@ from typing import Final
 
 from flint import arb
 
+from diffcheck import expr as graph
 from diffcheck.balls import BOUNDED, EXACT, Selections
 from diffcheck.compiler import Program
 from diffcheck.expr import Expr, symbols
+from diffcheck.extended import ExtendedValues, extended_values
 from diffcheck.formats import Format
-from diffcheck.running_error import RunningError, running_error
+from diffcheck.levels import Table, levelled
+from diffcheck.running_error import Floats, RunningError, running_error
 
 EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
@@ -43,18 +46,41 @@ class Reference:
     def _exact(self) -> Program:
         return Program(self._distinct, self._inputs, EXACT)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether balls have been asked for already: the first time costs as much as many evaluations."""
+        return "_exact" in self.__dict__
+
     @cached_property
     def _bounded(self) -> Program:
         return Program(self._distinct, self._inputs, BOUNDED)
 
     @cached_property
+    def _values(self) -> list[Expr]:
+        return graph.as_values(self._distinct)
+
+    @cached_property
+    def _table(self) -> Table:
+        return levelled(self._values, self._inputs)
+
+    @cached_property
     def running(self) -> RunningError | None:
         """The widths of balls as wide as rounding for many inputs at once, if NumPy knows all functions that occur."""
-        return running_error(self._distinct, self._inputs)
+        computed = graph.as_computed(self._distinct)
+        return running_error(self._table if computed == self._values else levelled(computed, self._inputs))
+
+    @cached_property
+    def extended(self) -> ExtendedValues | None:
+        """The values for many inputs at once, with bounds as sharp as balls of 64 bits."""
+        return extended_values(self._table)
 
     def used(self, values: Sequence[float]) -> Sequence[float]:
         """The values of the variables that occur."""
         return values if self._uses_all else [values[i] for i in self._used]
+
+    def used_columns(self, points: Floats) -> Floats:
+        """The same for many inputs, [inputs, variables]."""
+        return points if self._uses_all else points[:, self._used]
 
     def exact(self, values: Sequence[float], precision: int, selections: Selections) -> list[arb]:
         """The distinct expressions as balls."""

@@ -376,10 +376,11 @@ def _at_each(case: Case, mode: str, placed: Sequence[_Placed], memory: Memory) -
             found = numbers_at_each(case.judged, mode, [item.input for item in placed], path.seeds)
     except Exception:  # noqa: BLE001 - a user's function may raise anything; alone, it is told at which input
         return []
-    if any(len(numbers.computed) != len(path.trace.entries) for numbers in found):
+    if found.computed.shape[1] != len(path.trace.entries):
         return []
-    judged = path.certifier.judge_all([numbers.point for numbers in found], [numbers.computed for numbers in found])
-    return [_judged(*each, alone=False) for each in zip(placed, found, judged, strict=True)]
+    judged = path.certifier.judge_all(found.points, found.computed)
+    numbers = map(Numbers, found.points.tolist(), found.computed.tolist(), found.seeds.each(len(placed)))
+    return [_judged(*each, alone=False) for each in zip(placed, numbers, judged, strict=True)]
 
 
 def _judged(placed: _Placed, found: Numbers, judgement: Judgement, *, alone: bool) -> Evaluation:

@@ -25,9 +25,9 @@ from diffcheck import expr as graph
 from diffcheck.balls import RANGES
 from diffcheck.expr import Expr
 from diffcheck.heads import HEADS
+from diffcheck.levels import Rows, Table
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-_Rows: TypeAlias = "slice | npt.NDArray[np.intp]"
 _Pair: TypeAlias = tuple[Floats, Floats]
 """Values, and radii."""
 
@@ -61,7 +61,7 @@ class _Step:
     """One operation on the rows of a table, and where its results go."""
 
     apply: Callable[[Sequence[_Pair], float], _Pair]
-    arguments: tuple[_Rows, ...]
+    arguments: tuple[Rows, ...]
     results: slice
 
 
@@ -69,7 +69,7 @@ class _Step:
 class RunningError:
     """A graph, ready to be bounded at many inputs."""
 
-    _rows: int
+    rows: int
     _used: npt.NDArray[np.intp]
     """Of the inputs, those that occur: the first rows."""
     _constants: Floats
@@ -81,7 +81,7 @@ class RunningError:
     def __call__(self, points: Floats, bits: int) -> Floats:
         """The radii of the outputs, [points, outputs], at inputs [points, inputs], computed with so many bits."""
         unit = 2.0**-bits
-        values, errors = np.empty((2, self._rows, len(points)))
+        values, errors = np.empty((2, self.rows, len(points)))
         count, first = len(self._used), len(self._used) + len(self._constants)
         values[:count], errors[:count] = points.T[self._used], 0.0
         values[count:first] = self._constants[:, None]
@@ -93,62 +93,23 @@ class RunningError:
         return errors[self._outputs].T
 
 
-def running_error(outputs: Sequence[Expr], inputs: Sequence[str]) -> RunningError | None:
-    """Prepares the outputs as functions of the named inputs; None if some operation is left to balls."""
-    outputs = graph.as_computed(outputs)
-    rows: dict[Expr, int] = {}
-    positions = {name: i for i, name in enumerate(inputs)}
-    nodes = graph.topological(outputs)
-    variables = [node for node in nodes if node.head == "symbol"]
-    constants = [node for node in nodes if node.head in ("constant", "pi")]
-    for node in (*variables, *constants):
-        rows[node] = len(rows)
-    groups: dict[tuple[object, ...], list[Expr]] = {}
-    levels: dict[Expr, int] = dict.fromkeys(rows, 0)
-    for node in nodes:
-        if node in levels:
-            continue
-        levels[node] = level = 1 + max(levels[a] for a in node.args)
-        exponent = graph.number(node.args[1]) if node.head == "pow" else None
-        groups.setdefault((level, node.head, len(node.args), node.payload, exponent), []).append(node)
-    count = len(rows)
+def running_error(table: Table) -> RunningError | None:
+    """Prepares a graph for evaluation, as the formulas that kernels use; None if some operation is left to balls."""
     steps = []
-    for _, group in sorted(groups.items(), key=lambda item: int(levels[item[1][0]])):
-        apply = _operation(group[0])
+    for step in table.steps:
+        apply = _operation(step.node)
         if apply is None:
             return None
-        if group[0].head == "frozen":  # the same value: the same row
-            rows.update((node, rows[node.args[0]]) for node in group)
-            continue
-        arguments = zip(*(node.args[:1] if node.head == "pow" else node.args for node in group), strict=True)
-        steps.append(
-            _Step(
-                apply,
-                tuple(_chosen([rows[a] for a in column]) for column in arguments),
-                slice(count, count + len(group)),
-            )
-        )
-        rows.update((node, count + i) for i, node in enumerate(group))
-        count += len(group)
-    numbers = [math.pi if node.head == "pi" else _as_float(node) for node in constants]
+        steps.append(_Step(apply, step.arguments, step.results))
+    numbers = [math.pi if node.head == "pi" else _as_float(node) for node in table.constants]
     return RunningError(
-        _rows=count,
-        _used=np.array([positions[str(node.payload)] for node in variables], dtype=np.intp),
+        rows=table.rows,
+        _used=table.used,
         _constants=np.array(numbers, dtype=float),
-        _constant_bits=np.array([_bits(node) for node in constants], dtype=float),
+        _constant_bits=np.array([_bits(node) for node in table.constants], dtype=float),
         _steps=tuple(steps),
-        _outputs=np.array([rows[output] for output in outputs], dtype=np.intp),
+        _outputs=table.outputs,
     )
-
-
-def _chosen(rows: Sequence[int]) -> _Rows:
-    """As a window on the table where that is enough: one row for all, or neighbours."""
-    first = rows[0]
-    if all(row == first for row in rows):
-        return slice(first, first + 1)
-    if all(row == first + i for i, row in enumerate(rows)):
-        return slice(first, first + len(rows))
-    return np.array(rows, dtype=np.intp)
 
 
 def _as_float(node: Expr) -> float:
@@ -198,12 +159,9 @@ def _add(arguments: Sequence[_Pair], unit: float) -> _Pair:
 
 
 def _any_order(arguments: Sequence[_Pair], unit: float) -> _Pair:
-    """Higham, 4.2: (n - 1)·u·Σ|xᵢ|, whatever the order."""
-    (value, error), *others = arguments
-    size = np.abs(value)
-    for x, e in others:
-        value, error, size = value + x, error + e, size + np.abs(x)
-    return value, error + (len(arguments) - 1) * unit * size
+    """Higham, 4.2: (n - 1)·u·Σ|xᵢ|, whatever the order; the terms stand along a first axis."""
+    ((terms, errors),) = arguments
+    return terms.sum(axis=0), errors.sum(axis=0) + (len(terms) - 1) * unit * np.abs(terms).sum(axis=0)
 
 
 def _negate(arguments: Sequence[_Pair], _: float) -> _Pair:
@@ -325,7 +283,11 @@ def bounded_values(expression: Expr, arguments: Mapping[str, _Pair], unit: float
                 apply = _operation(node)
                 if apply is None:
                     return None
-                done[node] = apply([done[a] for a in (node.args[:1] if node.head == "pow" else node.args)], unit)
+                found = [done[a] for a in (node.args[:1] if node.head == "pow" else node.args)]
+                if apply is _any_order:
+                    values, errors = (np.stack(np.broadcast_arrays(*part)) for part in zip(*found, strict=True))
+                    found = [(values, errors)]
+                done[node] = apply(found, unit)
                 if at_zero and node.head in graph.SELECTORS:
                     a, ea = done[node.args[0]]
                     value = np.asarray(a > 0 if node.head == "positive" else a == 0, dtype=float)

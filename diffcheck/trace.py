@@ -147,16 +147,28 @@ def differentiate(
     return _run(mode, inputs, outputs, derivatives)
 
 
-def differentiate_each(
-    case: Case, mode: str, values: Sequence[Mapping[str, Tensor]], seeds_for: Sequence[SeedsFor]
-) -> list[Run]:
-    """The same at several inputs, each with a call of its own; what can be shared around the calls is."""
+def derivatives_of_each(
+    case: Case, mode: str, values: Sequence[Mapping[str, Tensor]], seeds: autodiff.Several
+) -> list[Sequence[Tensor]]:
+    """The derivatives at several inputs, each with a call of its own; what can be shared around the calls is."""
     each = {"reverse": autodiff.reverse_each, "forward": autodiff.forward_each}.get(mode)
     if each is None:
-        return [differentiate(case, mode, v, s) for v, s in zip(values, seeds_for, strict=True)]
-    inputs = [[v[a.name] for a in case.differentiated] for v in values]
-    calls = [(_applied(case, case.function, v), x, s) for v, x, s in zip(values, inputs, seeds_for, strict=True)]
-    return [_run(mode, x, *found) for x, found in zip(inputs, each(calls), strict=True)]
+        return [
+            differentiate(case, mode, v, autodiff.handed_out(own)).derivatives
+            for v, own in zip(values, seeds.each(len(values)), strict=True)
+        ]
+    names = [a.name for a in case.differentiated]
+    inputs = [[v[name] for name in names] for v in values]
+    if len(names) == len(case.arguments):  # one function for all
+        functions = [_applied(case, case.function, values[0])] * len(values)
+    else:
+        functions = [_applied(case, case.function, v) for v in values]
+    found = each(list(zip(functions, inputs, strict=True)), seeds)
+    like = inputs if mode == "reverse" else [outputs for outputs, _ in found]
+    return [
+        [torch.zeros_like(x) if d is None else d for d, x in zip(derivatives, own, strict=True)]
+        for (_, derivatives), own in zip(found, like, strict=True)
+    ]
 
 
 def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final
 
 import hypothesis
@@ -28,8 +29,11 @@ from diffcheck.search import Inputs, Settings, Source, find, gather, is_at_scale
 from diffcheck.trace import VALUE, Trace
 from diffcheck.witness import numbers_to_try
 
-BLOCK: Final = 32
-"""So many inputs are evaluated at once."""
+BLOCK: Final = 99
+"""So many inputs are evaluated at once: with the first, alone, a run has a hundred."""
+_SLOW_BLOCK: Final = 32
+_QUICK: Final = 0.4
+"""A case is quick if all of its rows take less than so many seconds for the first input, traces and proofs included."""
 _GIVEN_AT_SCALE: Final = 3
 """Cotangents that are drawn for an input that is too large for a trace."""
 _BESIDE: Final = 0.25
@@ -137,10 +141,18 @@ def drawn_for(
 
 
 def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
-    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once."""
+    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once.
+
+    Those have a time limit together, and other rows wait for them: where one takes long, or is large, there are fewer.
+    """
+    started = time.perf_counter()
     yield drawn[:1]
-    for start in range(1, len(drawn), BLOCK):
-        yield drawn[start : start + BLOCK]
+    quick = time.perf_counter() - started < _QUICK
+    for large, group in groupby(drawn[1:], key=lambda one: one.large):
+        alike = list(group)
+        size = BLOCK if quick and not large else _SLOW_BLOCK
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
 
 
 def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:

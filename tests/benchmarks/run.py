@@ -26,6 +26,7 @@ from diffcheck.case import Case, case
 from diffcheck.draw import Drawn, taken_in_turn
 from diffcheck.evaluate import Evaluation, Memory, evaluate, evaluate_each
 from diffcheck.load import Loaded, collect
+from diffcheck.running_error import Floats
 from diffcheck.visit import BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,9 +85,9 @@ def _measured(name: str, function: Callable[[Tensor], Tensor], n: int) -> tuple[
     path = evaluations[0].path
     inputs = [Input(one, {"x": x}, x.tolist()) for one, x in zip(drawn, xs, strict=True)]
 
-    def differentiated() -> tuple[list[list[float]], list[list[float]]]:
+    def differentiated() -> tuple[Floats, Floats]:
         found = numbers_at_each(declared, "reverse", inputs, path.seeds)
-        return [numbers.point for numbers in found], [numbers.computed for numbers in found]
+        return found.points, found.computed
 
     points, computed = differentiated()
     leaf = xs[0].clone().requires_grad_()
@@ -147,9 +148,10 @@ def report() -> Iterator[str]:
     yield ""
     yield "## One certified input beside gradcheck"
     yield ""
-    yield f"float64, reverse mode, the trace reused, per input in blocks of {BLOCK} as a run has them: autograd, the"
-    yield "reference on balls at 64 bits, its bound, and the comparison of every number, beside"
-    yield "`torch.autograd.gradcheck(f, x)` with its defaults."
+    yield f"float64, reverse mode, the trace reused, per input in blocks of {BLOCK}, which is the most that a run has:"
+    yield "autograd, the certified reference, its bound, and the comparison of every number, beside"
+    yield "`torch.autograd.gradcheck(f, x)` with its defaults. In the column of autograd is one bare call of"
+    yield "`torch.autograd.grad`, in a loop of its own."
     yield ""
     yield from certified_inputs()
     yield ""

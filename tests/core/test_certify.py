@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from flint import arb
@@ -540,7 +541,7 @@ def test_many_inputs_at_once_are_judged_as_one_by_one(fmt: Any):
     failed = 0
     for factor, shift in changes:
         computed = [[v * factor + shift for v in row] for row in right]
-        together = certifier.judge_all(points, computed)
+        together = certifier.judge_all(np.array(points), np.array(computed))
         alone = [certifier.judge(point, row) for point, row in zip(points, computed, strict=True)]
         for one, other in zip(together, alone, strict=True):
             assert (one.kink, one.undefined, one.failures.keys()) == (
@@ -586,8 +587,8 @@ def test_functions_that_numpy_lacks_are_judged_on_balls():
     certifier = Certifier(["x", "y"], [graph.call("lgamma", X)], [graph.call("lgamma", X)], DOUBLE)
     points = [[0.5 + i, 0.0] for i in range(6)]
     right = [[math.lgamma(x)] for x, _ in points]
-    assert not any(j.failures for j in certifier.judge_all(points, right))
-    assert all(j.failures for j in certifier.judge_all(points, [[v + 1e-9] for (v,) in right]))
+    assert not any(j.failures for j in certifier.judge_all(np.array(points), np.array(right)))
+    assert all(j.failures for j in certifier.judge_all(np.array(points), np.array([[v + 1e-9] for (v,) in right])))
 
 
 def test_the_same_reference_for_several_numbers_is_judged_for_each():
