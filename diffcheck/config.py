@@ -14,16 +14,19 @@ from diffcheck.errors import ConfigError
 
 FIRST_ORDER: Final = ("reverse", "forward")
 """The modes of differentiation that are checked unless others are asked for."""
-_PLAIN: Final = (
-    *FIRST_ORDER,
-    "reverse-over-reverse",
-    "forward-over-reverse",
-    "reverse-over-forward",
-    "forward-over-forward",
-)
+_OVER: Final = "-over-"
+SECOND_ORDER: Final = tuple(outer + _OVER + inner for inner in FIRST_ORDER for outer in FIRST_ORDER)
+"""What differentiates a derivative, over what gave it: `forward-over-reverse` is forward mode of a gradient."""
+THIRD_ORDER: Final = tuple(outer + _OVER + inner for inner in SECOND_ORDER for outer in FIRST_ORDER)
 _VMAP: Final = "vmap-"
+_PLAIN: Final = (*FIRST_ORDER, *SECOND_ORDER, *THIRD_ORDER)
 MODES: Final = (*_PLAIN, *(_VMAP + mode for mode in _PLAIN))
 """A mode under vmap differentiates for each of several inputs at once."""
+MODES_IN_WORDS: Final = (
+    "reverse, forward, two or three of them as in forward-over-reverse or reverse-over-forward-over-reverse, "
+    "and each of these with vmap- before it"
+)
+"""All of `MODES`, which are too many for a line."""
 DTYPES: Final = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 USUAL_DTYPES: Final = ("float64", "float32")
 """Those that are checked unless others are asked for."""
@@ -36,6 +39,16 @@ _TABLE: Final = "[tool.diffcheck]"
 def plain(mode: str) -> str:
     """The mode that is meant for each of the inputs."""
     return mode.removeprefix(_VMAP)
+
+
+def steps(mode: str) -> tuple[str, ...]:
+    """How a mode differentiates, once or again and again: what is done first comes first."""
+    return tuple(reversed(plain(mode).split(_OVER)))
+
+
+def order(mode: str) -> int:
+    """How often a mode differentiates."""
+    return len(steps(mode))
 
 
 def dtypes_for(asked: Iterable[str], *, complex_inputs: bool) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
-        cotangents=tuple(_value(n, v) for n, v in zip(trace.seeds, evaluation.seeds, strict=True)),
+        cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
         autograd=number,
         certified=decimal,
         certified_float=certified,

@@ -88,7 +88,7 @@ def repro(
     lines += [f"    {name!r}: {_written(value)}," for name, value in evaluation.values.items()]
     lines += ["}", f"names = {[a.name for a in case.differentiated]}"]
     if trace.seeds:
-        lines.append(f"seeds = [  # {', '.join(trace.seeds)}")
+        lines.append(f"seeds = [  # {', '.join(trace.seed_names)}")
         lines += [f"    {_written(seed)}," for seed in evaluation.seeds]
         lines.append("]")
     lines += _DIFFERENTIATED[mode].splitlines()

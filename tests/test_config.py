@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffcheck.autodiff import SECOND_ORDER
 from diffcheck.cli import main
-from diffcheck.config import FIRST_ORDER, MODES, Config, read
+from diffcheck.config import FIRST_ORDER, MODES, MODES_IN_WORDS, SECOND_ORDER, THIRD_ORDER, Config, read
 from diffcheck.errors import ConfigError
 
 CASES = """

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp
 
 import diffcheck
-from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.config import SECOND_ORDER
 from diffcheck.verdict import Verdict
 
 OVER_FORWARD = ("reverse-over-forward", "forward-over-forward")
@@ -80,7 +80,7 @@ FOUND = (
            OVER_FORWARD),
     # -log(p) at p = 1/1000
     Nested("binary_cross_entropy", lambda s: F.binary_cross_entropy(s + 1e-3, torch.ones_like(s)), 1e6,
-           999999.997997998, tuple(SECOND_ORDER)),
+           999999.997997998, SECOND_ORDER),
 )  # fmt: skip
 
 

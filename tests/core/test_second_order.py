@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.config import SECOND_ORDER
 from diffcheck.check import Settings, check
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import Memory, evaluate
@@ -71,11 +71,11 @@ def test_the_reference_is_what_sympy_says_of_the_whole_function(mode: str):
 
     match mode:
         case "reverse-over-reverse":
-            assert trace.seeds == ("dy", "vx", "vy")
+            assert trace.seed_names == ("dy", "vx", "vy")
             inner = vx * dc * sympy.diff(f, x) + vy * dc * sympy.diff(f, y)
             expected = [sympy.diff(inner, v) for v in (x, y, dc)]
         case "forward-over-reverse":
-            assert trace.seeds == ("vx", "vy", "dy", "vdy")
+            assert trace.seed_names == ("vx", "vy", "dy", "vdy")
             moving = {x: vx, y: vy, dc: variable("vdy")}
             expected = [along(dc * sympy.diff(f, v), moving) for v in (x, y)]
         case "reverse-over-forward":
