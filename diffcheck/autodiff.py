@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -205,22 +204,17 @@ def nested(
     again = ["reverse" in how[max(i, start) :] for i in range(len(how) + 1)]
     leaves = _recorded(inputs) if again[0] else inputs
     given = [_recording(seeds) if again[i + 1] else seeds for i, seeds in enumerate(seeds_for)]
-    with forward_ad.dual_level() if last >= 0 and not several else contextlib.nullcontext():
-        if several:
-            outputs, reached = _functional(how[:start], function, leaves, given)
-        elif last >= 0:
-            outputs, reached = _dual(last, function, leaves, given, again)
-        else:
-            outputs = outputs_of(function(leaves))
-            reached = _Reached(outputs, outputs, leaves)
-        for i in range(last + 1, len(how)):
-            reached = _pulled_back(reached, given[i](reached.like), again=again[i + 1])
-        zeros = (torch.zeros_like(x) if d is None else materialized(d) for d, x in _pairs(reached))
-        return outputs, list(zeros)
-
-
-def _pairs(reached: _Reached) -> Iterator[tuple[Tensor | None, Tensor]]:
-    return zip(reached.found, reached.like, strict=True)
+    if several:
+        outputs, reached = _functional(how[:start], function, leaves, given)
+    elif last >= 0:
+        outputs, reached = _dual(last, function, leaves, given, again)
+    else:
+        outputs = outputs_of(function(leaves))
+        reached = _Reached(outputs, outputs, leaves)
+    for i in range(last + 1, len(how)):
+        reached = _pulled_back(reached, given[i](reached.like), again=again[i + 1])
+    pairs = zip(reached.found, reached.like, strict=True)
+    return outputs, [torch.zeros_like(x) if d is None else materialized(d) for d, x in pairs]
 
 
 def _recorded(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -240,7 +234,7 @@ def _pulled_back(reached: _Reached, cotangents: Sequence[Tensor], *, again: bool
 def _dual(
     last: int, function: Function, leaves: Sequence[Tensor], seeds_for: Sequence[SeedsFor], again: Sequence[bool]
 ) -> tuple[list[Tensor], _Reached]:
-    """Dual numbers over so many backward passes, within a dual level: everything that goes in has a tangent."""
+    """Dual numbers over so many backward passes: everything that goes in has a tangent."""
     still: list[Tensor] = []
     tangents: list[Tensor] = []
 
@@ -250,14 +244,15 @@ def _dual(
         tangents.extend(along)
         return [forward_ad.make_dual(x, t) for x, t in zip(tensors, along, strict=True)]
 
-    moving = moved(leaves)
-    outputs = outputs_of(function(moving))
-    reached = _Reached(outputs, outputs, moving)
-    for i in range(last):
-        reached = _pulled_back(reached, moved(seeds_for[i](reached.like)), again=again[i + 1])
-    found = [None if y is None else forward_ad.unpack_dual(y).tangent for y in reached.found]
-    like = [forward_ad.unpack_dual(y).primal for y in reached.like]
-    return [forward_ad.unpack_dual(y).primal for y in outputs], _Reached(found, like, [*still, *tangents])
+    with forward_ad.dual_level():
+        moving = moved(leaves)
+        outputs = outputs_of(function(moving))
+        reached = _Reached(outputs, outputs, moving)
+        for i in range(last):
+            reached = _pulled_back(reached, moved(seeds_for[i](reached.like)), again=again[i + 1])
+        found = [None if y is None else forward_ad.unpack_dual(y).tangent for y in reached.found]
+        like = [forward_ad.unpack_dual(y).primal for y in reached.like]
+        return [forward_ad.unpack_dual(y).primal for y in outputs], _Reached(found, like, [*still, *tangents])
 
 
 def _functional(
