@@ -82,16 +82,33 @@ def _gradients(
     ]
     if not connected:
         return [None] * len(inputs)
-    return list(
-        torch.autograd.grad(
-            [y for y, _ in connected],
-            list(inputs),
-            [c for _, c in connected],
-            allow_unused=True,
-            create_graph=again,
-            is_grads_batched=batched,
-        )
+    found = torch.autograd.grad(
+        [y for y, _ in connected],
+        list(inputs),
+        [c for _, c in connected],
+        allow_unused=True,
+        create_graph=again,
+        is_grads_batched=batched,
     )
+    if any(d is None for d in found):
+        _check_not_refused([y for y, _ in connected])
+    return list(found)
+
+
+def _check_not_refused(outputs: Sequence[Tensor]) -> None:
+    """Raises what a Function says that may not be differentiated twice.
+
+    `backward()` of it raises that; asked for the gradients of certain inputs, PyTorch says that there are none.
+    """
+    nodes = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if node.name() == "Error":
+            node(outputs[0].detach())  # what raises it
+        fresh = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= fresh
+        nodes += fresh
 
 
 def forward(
