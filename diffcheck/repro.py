@@ -94,8 +94,8 @@ def _nested(mode: str, inputs: int, trace: Trace) -> Iterator[str]:
         yield f"    [{', '.join(f'seeds[{i}]' for i in own)}],"
     yield "]"
     if any(recorded):
-        yield f"for tensor in [*real{''.join(f', *given[{i}]' for i, wanted in enumerate(recorded[1:]) if wanted)}]:"
-        yield "    tensor.requires_grad_()"
+        yield f"for leaf in [*real{''.join(f', *given[{i}]' for i, wanted in enumerate(recorded[1:]) if wanted)}]:"
+        yield "    leaf.requires_grad_()"
         yield from _BACKWARD.splitlines()
     if by_func:
         yield from _by_func(how[:by_func], inputs, given, over="vmap" if under_vmap(mode) else "")
