@@ -100,7 +100,7 @@ def _check_not_refused(outputs: Sequence[Tensor]) -> None:
 
     `backward()` of it raises that; asked for the gradients of certain inputs, PyTorch says that there are none.
     """
-    nodes = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    nodes: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
     seen = set(nodes)
     while nodes:
         node = nodes.pop()

@@ -51,6 +51,18 @@ def order(mode: str) -> int:
     return len(steps(mode))
 
 
+def in_words(known: tuple[str, ...]) -> str:
+    """The words that an option knows, for people: all of them, or how they are made."""
+    return MODES_IN_WORDS if known is MODES else ", ".join(known)
+
+
+def refusal(word: str, known: tuple[str, ...]) -> str:
+    """Why a word can't be followed that is none of those that an option knows."""
+    if known is MODES and set(steps(word)) <= {*FIRST_ORDER}:
+        return f"{word!r} differentiates {order(word)} times, and orders go to 3"
+    return f"{word!r} is not one of {in_words(known)}"
+
+
 def dtypes_for(asked: Iterable[str], *, complex_inputs: bool) -> tuple[str, ...]:
     """Dtypes as they are called where some inputs are complex, or where none is: `complex128` is `float64` there."""
     known = _COMPLEX_OF if complex_inputs else _REAL_OF
@@ -186,7 +198,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 _KEYS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "examples": ("a whole number, 1 or more", _whole(1)),
     "seed": ("a whole number, 0 or more", _whole(0)),
-    "modes": (f"a list of some of {', '.join(MODES)}", _some_of(MODES)),
+    "modes": (f"a list of some of {in_words(MODES)}", _some_of(MODES)),
     "dtypes": (f"a list of some of {', '.join(DTYPES)}", _some_of(DTYPES)),
     "strict": ("true or false", _flag),
     "seconds": ("a positive number", _positive),

@@ -13,7 +13,7 @@ import hypothesis.core
 
 from diffcheck.case import Case, case
 from diffcheck.check import check as check_case
-from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for
+from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for, refusal
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
 from diffcheck.report.failure import failure
@@ -178,11 +178,11 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
-def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def _some(word: str, given: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
     values = (given,) if isinstance(given, str) else tuple(given)
     for value in values:
         if value not in known:
-            raise DeclarationError(f"{word}={given!r}: {value!r} is not one of {', '.join(known)}")
+            raise DeclarationError(f"{word}={given!r}: {refusal(value, known)}")
     return values
 
 
