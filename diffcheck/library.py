@@ -57,8 +57,8 @@ def check(  # noqa: PLR0913 - one parameter per option
         assume: What holds between the arguments of the domain; see `case`.
         rules: What opaque operations compute, as `diffcheck.rule` gives it.
         name: Instead of the function's own.
-        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …), each also under
-            vmap (`vmap-reverse`, …).
+        modes: Some of `reverse`, `forward`, the four of second order (`reverse-over-reverse`, …) and the eight of third
+            order (`reverse-over-forward-over-reverse`, …), each also under vmap (`vmap-reverse`, …).
         dtypes: Some of `float64`, `float32`, `float16` and `bfloat16`; by default the first two over a domain, and the
             dtype of given inputs. Where some input is complex, `complex128` and `complex64` stand for the first two.
         settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and

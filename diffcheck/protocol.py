@@ -95,7 +95,7 @@ class _Seen:
 def undefined_gradients(subject: Subject) -> Result:
     """Cotangents that are undefined, and cotangents of zeros, give what zeros must give; so do tangents.
 
-    All of them, then one at a time. In a mode of second order it is those of the last backward pass.
+    All of them, then one at a time. In `reverse-over-reverse` it is those of the last backward pass.
     """
 
     def visit() -> Iterator[_Seen]:
