@@ -14,8 +14,11 @@ from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
 from torch.utils._pytree import tree_flatten
 
+from diffcheck.config import steps
+
 Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
 """Takes the differentiated inputs."""
+_OfTensors: TypeAlias = Callable[..., tuple[Tensor, ...]]
 SeedsFor: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """Gives a cotangent (a tangent) for each of some tensors, of its shape and dtype."""
 
@@ -80,16 +83,33 @@ def _gradients(
     ]
     if not connected:
         return [None] * len(inputs)
-    return list(
-        torch.autograd.grad(
-            [y for y, _ in connected],
-            list(inputs),
-            [c for _, c in connected],
-            allow_unused=True,
-            create_graph=again,
-            is_grads_batched=batched,
-        )
+    found = torch.autograd.grad(
+        [y for y, _ in connected],
+        list(inputs),
+        [c for _, c in connected],
+        allow_unused=True,
+        create_graph=again,
+        is_grads_batched=batched,
     )
+    if any(d is None for d in found):
+        _check_not_refused([y for y, _ in connected])
+    return list(found)
+
+
+def _check_not_refused(outputs: Sequence[Tensor]) -> None:
+    """Raises what a Function says that may not be differentiated twice.
+
+    `backward()` of it raises that; asked for the gradients of certain inputs, PyTorch says that there are none.
+    """
+    nodes: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if type(node).__name__ == "Error":
+            node(outputs[0].detach())
+        fresh = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= fresh
+        nodes += fresh
 
 
 def forward(
@@ -195,91 +215,135 @@ def accumulate(
     return [*earlier, *outputs], [x.grad for x in leaves]
 
 
-def reverse_over_reverse(
-    function: Function, inputs: Sequence[Tensor], cotangents_for: SeedsFor, seconds_for: SeedsFor
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Double backward: the outputs, and the cotangents of the inputs and of the first cotangents.
+# ---------------------------------------------------------------------------------------------------------------------
+# Derivatives of derivatives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """What some differentiations, one after the other, have come to."""
+
+    found: Sequence[Tensor | None]
+    """What the last of them gave; None where PyTorch gave nothing. Before the first, the function's outputs."""
+    like: Sequence[Tensor]
+    """Tensors of the shapes and dtypes of what was found."""
+    moving: Sequence[Tensor]
+    """With respect to what is differentiated next: the inputs, then all cotangents and tangents so far."""
+
+
+def nested(
+    mode: str, function: Function, inputs: Sequence[Tensor], seeds_for: Sequence[SeedsFor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """A derivative of a derivative, and so on, asked of PyTorch as people ask for it.
+
+    Reverse mode is `torch.autograd.grad`, with `create_graph`. Forward mode is dual numbers, over whatever backward
+    passes are inside of it. Dual levels do not nest: where there are several forward modes, they and what is inside of
+    the last one are `torch.func.jvp` and `torch.func.vjp` of each other.
 
     Args:
+        mode: One of `config.SECOND_ORDER` or `config.THIRD_ORDER`.
         function: Takes the differentiated inputs.
-        inputs: As for `reverse`.
-        cotangents_for: Gives one cotangent per output.
-        seconds_for: Gives one cotangent per gradient of the first backward pass.
+        inputs: Tensors that do not require gradients yet; their memory is used as it is.
+        seeds_for: For each differentiation, the innermost first. In reverse mode it gives a cotangent for everything
+            that was found before; in forward mode a tangent for everything that moves: the inputs, then the cotangents
+            and tangents of the differentiations inside. Tangents may be asked for one tensor after the other.
+
+    Returns:
+        The function's outputs, and what the outermost differentiation gives: in forward mode a tangent for everything
+        that was found before, in reverse mode a cotangent for everything that moves. Zeros where PyTorch gave nothing.
     """
-    leaves = [x.requires_grad_() for x in inputs]
-    outputs = outputs_of(function(leaves))
-    cotangents = [c.requires_grad_() for c in cotangents_for(outputs)]
-    gradients = _gradients(outputs, leaves, cotangents, again=True)
-    return outputs, _gradients(gradients, [*leaves, *cotangents], seconds_for(leaves))
+    how = steps(mode)
+    last = max((i for i, step in enumerate(how) if step == "forward"), default=-1)
+    several = how.count("forward") > 1
+    start = last + 1 if several else 0  # from here on reverse mode is torch.autograd.grad
+    again = ["reverse" in how[max(i, start) :] for i in range(len(how) + 1)]
+    leaves = _recorded(inputs) if again[0] else inputs
+    given = [_recording(seeds) if again[i + 1] else seeds for i, seeds in enumerate(seeds_for)]
+    if several:
+        outputs, reached = _functional(how[:start], function, leaves, given)
+    elif last >= 0:
+        outputs, reached = _dual(last, function, leaves, given, again)
+    else:
+        outputs = outputs_of(function(leaves))
+        reached = _Reached(outputs, outputs, leaves)
+    for i in range(last + 1, len(how)):
+        reached = _pulled_back(reached, given[i](reached.like), again=again[i + 1])
+    pairs = zip(reached.found, reached.like, strict=True)
+    return outputs, [torch.zeros_like(x) if d is None else materialized(d) for d, x in pairs]
 
 
-def forward_over_reverse(
-    function: Function, inputs: Sequence[Tensor], cotangents_for: SeedsFor, seconds_for: SeedsFor
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """The tangents of the gradients along tangents of the inputs and of the cotangents (a Hessian-vector product).
+def _recorded(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t.requires_grad_() for t in tensors]
 
-    Args:
-        function: Takes the differentiated inputs.
-        inputs: As for `reverse`.
-        cotangents_for: Gives one cotangent per output.
-        seconds_for: Gives one tangent per tensor, first for the inputs, then for the cotangents.
-    """
-    leaves = [x.requires_grad_() for x in inputs]
+
+def _recording(seeds: SeedsFor) -> SeedsFor:
+    """Cotangents or tangents that a later backward pass differentiates with respect to."""
+    return lambda like: _recorded(seeds(like))
+
+
+def _pulled_back(reached: _Reached, cotangents: Sequence[Tensor], *, again: bool) -> _Reached:
+    found = _gradients(reached.found, reached.moving, cotangents, again=again)
+    return _Reached(found, reached.moving, [*reached.moving, *cotangents])
+
+
+def _dual(
+    last: int, function: Function, leaves: Sequence[Tensor], seeds_for: Sequence[SeedsFor], again: Sequence[bool]
+) -> tuple[list[Tensor], _Reached]:
+    """Dual numbers over so many backward passes: everything that goes in has a tangent."""
+    still: list[Tensor] = []
+    tangents: list[Tensor] = []
+
+    def moved(tensors: Sequence[Tensor]) -> list[Tensor]:
+        along = seeds_for[last](tensors)
+        still.extend(tensors)
+        tangents.extend(along)
+        return [forward_ad.make_dual(x, t) for x, t in zip(tensors, along, strict=True)]
+
     with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(x, t) for x, t in zip(leaves, seconds_for(leaves), strict=True)]
-        outputs = outputs_of(function(duals))
-        cotangents = cotangents_for(outputs)
-        moving = [forward_ad.make_dual(c, t) for c, t in zip(cotangents, seconds_for(cotangents), strict=True)]
-        gradients = _gradients(outputs, duals, moving)
-        tangents = [None if g is None else forward_ad.unpack_dual(g).tangent for g in gradients]
-        return [forward_ad.unpack_dual(y).primal for y in outputs], tangents
+        moving = moved(leaves)
+        outputs = outputs_of(function(moving))
+        reached = _Reached(outputs, outputs, moving)
+        for i in range(last):
+            reached = _pulled_back(reached, moved(seeds_for[i](reached.like)), again=again[i + 1])
+        found = [None if y is None else forward_ad.unpack_dual(y).tangent for y in reached.found]
+        like = [forward_ad.unpack_dual(y).primal for y in reached.like]
+        return [forward_ad.unpack_dual(y).primal for y in outputs], _Reached(found, like, [*still, *tangents])
 
 
-def reverse_over_forward(
-    function: Function, inputs: Sequence[Tensor], tangents_for: SeedsFor, seconds_for: SeedsFor
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """The backward pass of forward mode: the outputs, and the cotangents of the inputs and of their tangents.
-
-    Args:
-        function: Takes the differentiated inputs.
-        inputs: As for `reverse`.
-        tangents_for: Gives one tangent per input.
-        seconds_for: Gives one cotangent per tangent of an output.
-    """
-    leaves = [x.requires_grad_() for x in inputs]
-    tangents = [t.requires_grad_() for t in tangents_for(leaves)]
-    with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(x, t) for x, t in zip(leaves, tangents, strict=True)]
-        pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
-        outputs = [p.primal for p in pairs]
-        return outputs, _gradients([p.tangent for p in pairs], [*leaves, *tangents], seconds_for(outputs))
-
-
-def forward_over_forward(
-    function: Function, inputs: Sequence[Tensor], tangents_for: SeedsFor, seconds_for: SeedsFor
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """`torch.func.jvp` of `torch.func.jvp` (dual levels do not nest): the outputs, and the second tangents.
-
-    Args:
-        function: Takes the differentiated inputs.
-        inputs: Tensors that do not require gradients.
-        tangents_for: Gives one tangent per input.
-        seconds_for: Gives one tangent per tensor, first for the inputs, then for their tangents.
-    """
-    count = len(inputs)
-    tangents = tuple(tangents_for(inputs))
+def _functional(
+    how: Sequence[str],
+    function: Function,
+    inputs: Sequence[Tensor],
+    seeds_for: Sequence[SeedsFor],
+    over: Callable[[_OfTensors], _OfTensors] = lambda f: f,
+) -> tuple[list[Tensor], _Reached]:
+    """`torch.func.jvp` and `torch.func.vjp`, of each other; of all of it `over` is taken, which may be `vmap`."""
 
     def value(*primals: Tensor) -> tuple[Tensor, ...]:
         return tuple(outputs_of(function(primals)))
 
-    def tangent(*both: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        outputs, moved = jvp(value, both[:count], both[count:])[:2]
-        return moved, outputs
+    outputs = list(over(value)(*inputs))
+    like, moving, current = outputs, [*inputs], value
+    for step, seeds in zip(how, seeds_for, strict=False):
+        given = seeds(moving if step == "forward" else like)
+        current = _differentiated(step, current, len(moving))
+        like = like if step == "forward" else moving
+        moving = [*moving, *given]
+    return outputs, _Reached(over(current)(*moving), like, moving)
 
-    moving = (*inputs, *tangents)
-    seconds_of: Any = jvp  # with `has_aux` it returns three things, which its annotation does not say
-    _, seconds, outputs = seconds_of(tangent, moving, (*seconds_for(inputs), *seconds_for(tangents)), has_aux=True)
-    return list(outputs), list(seconds)
+
+def _differentiated(how: str, function: _OfTensors, count: int) -> _OfTensors:
+    """A function of so many tensors as one of these and of what it is differentiated with."""
+
+    def derivative(*both: Tensor) -> tuple[Tensor, ...]:
+        if how == "forward":
+            moved: tuple[Tensor, ...] = jvp(function, both[:count], both[count:])[1]
+            return moved
+        found: tuple[Tensor, ...] = vjp(function, *both[:count])[1](both[count:])
+        return found
+
+    return derivative
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -288,55 +352,23 @@ def forward_over_forward(
 
 
 def each_under_vmap(
-    mode: str, function: Function, inputs: Sequence[Tensor], firsts_for: SeedsFor, seconds_for: SeedsFor
+    mode: str, function: Function, inputs: Sequence[Tensor], seeds_for: Sequence[SeedsFor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """`torch.func.vmap` of a derivative: the outputs and the derivatives at several inputs.
+    """`torch.func.vmap` of a derivative, which is `torch.func.vjp` and `torch.func.jvp`, of any order.
 
     Args:
-        mode: `reverse`, `forward`, or one of `SECOND_ORDER`: `torch.func.vjp` and `torch.func.jvp`, one of the other.
+        mode: As people ask for it, with or without `vmap-`.
         function: Takes the differentiated inputs.
         inputs: Tensors that do not require gradients, each with a first axis along which they are several.
-        firsts_for: Gives a cotangent per output, or a tangent per input, with that axis.
-        seconds_for: Gives what the derivative is differentiated with, with that axis; see `SECOND_ORDER`.
+        seeds_for: As for `nested`, with that axis.
 
     Returns:
-        Tensors with that axis, in the order of the mode without vmap.
+        The outputs and the derivatives at several inputs, with that axis, in the order of the mode without vmap.
     """
-    outer, _, inner = mode.rpartition("-over-")
-    count = len(inputs)
-
-    def value(*primals: Tensor) -> tuple[Tensor, ...]:
-        return tuple(outputs_of(function(primals)))
-
-    def first(*both: Tensor) -> tuple[Tensor, ...]:
-        return _differentiated(inner, value, both[:count], both[count:])
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        outputs = vmap(value)(*inputs)
-        firsts = firsts_for(inputs if inner == "forward" else outputs)
-        moving = (*inputs, *firsts)
-        if not outer:
-            return list(outputs), list(vmap(first)(*moving))
-        if outer == "forward":
-            seconds = [*seconds_for(inputs), *seconds_for(firsts)]
-        else:
-            seconds = [*seconds_for(outputs if inner == "forward" else inputs)]
-
-        def second(*all_three: Tensor) -> tuple[Tensor, ...]:
-            return _differentiated(outer, first, all_three[: len(moving)], all_three[len(moving) :])
-
-        return list(outputs), list(vmap(second)(*moving, *seconds))
-
-
-def _differentiated(
-    how: str, function: Callable[..., tuple[Tensor, ...]], primals: tuple[Tensor, ...], seeds: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    if how == "forward":
-        moved: tuple[Tensor, ...] = jvp(function, primals, seeds)[1]
-        return moved
-    found: tuple[Tensor, ...] = vjp(function, *primals)[1](seeds)
-    return found
+        outputs, reached = _functional(steps(mode), function, inputs, seeds_for, vmap)
+        return outputs, [d for d in reached.found if d is not None]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -417,14 +449,3 @@ def forward_without(
         ]
         pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
         return [p.primal for p in pairs], [p.tangent for p in pairs]
-
-
-SECOND_ORDER: dict[
-    str, Callable[[Function, Sequence[Tensor], SeedsFor, SeedsFor], tuple[list[Tensor], list[Tensor | None]]]
-] = {
-    "reverse-over-reverse": reverse_over_reverse,
-    "forward-over-reverse": forward_over_reverse,
-    "reverse-over-forward": reverse_over_forward,
-    "forward-over-forward": forward_over_forward,
-}
-"""By name: what differentiates a derivative, over what gave it."""

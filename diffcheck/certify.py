@@ -38,7 +38,7 @@ class Certifier:
         reference: An expression per number to be compared.
         executed: The formula that was executed, per number.
         fmt: The format in which PyTorch computed.
-        second_order: Whether the reference is a derivative of a derivative. There PyTorch takes other ways while a mode
+        higher_order: Whether the reference is a derivative of a derivative. There PyTorch takes other ways while a mode
             looks on (prod's double backward divides, or it does not), so that a right executed formula is right
             whatever its own rounding.
         seeds: How many of the variables, the last ones, are cotangents or tangents.
@@ -51,13 +51,13 @@ class Certifier:
         executed: Sequence[Expr],
         fmt: Format,
         *,
-        second_order: bool = False,
+        higher_order: bool = False,
         seeds: int = 0,
     ) -> None:
         self._reference = Reference(reference, variables)
         self._executed = Executed(executed, variables)
         self._format = fmt
-        self._formulas = Formulas(self._reference, self._executed, fmt, second_order, len(variables) - seeds)
+        self._formulas = Formulas(self._reference, self._executed, fmt, higher_order, len(variables) - seeds)
         self._settler: Settler | None = None
         """Of the input that was judged last."""
 

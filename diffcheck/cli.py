@@ -68,7 +68,7 @@ def _choices(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
         words = [word.strip() for text in given or [] for word in text.split(",")]
         for word in words:
             if word not in known:
-                raise typer.BadParameter(f"{word!r} is not one of {', '.join(known)}")
+                raise typer.BadParameter(config.refusal(word, known))
         return list(dict.fromkeys(words))
 
     return check
@@ -122,7 +122,7 @@ Modes = Annotated[
     list[str] | None,
     typer.Option(
         metavar="MODE",
-        help=f"Some of {', '.join(MODES)}.",
+        help=f"Some of {config.in_words(MODES)}.",
         show_default=",".join(FIRST_ORDER),
         callback=_choices(MODES),
     ),

@@ -15,16 +15,19 @@ from diffcheck.errors import ConfigError
 
 FIRST_ORDER: Final = ("reverse", "forward")
 """The modes of differentiation that are checked unless others are asked for."""
-_PLAIN: Final = (
-    *FIRST_ORDER,
-    "reverse-over-reverse",
-    "forward-over-reverse",
-    "reverse-over-forward",
-    "forward-over-forward",
-)
+_OVER: Final = "-over-"
+SECOND_ORDER: Final = tuple(outer + _OVER + inner for inner in FIRST_ORDER for outer in FIRST_ORDER)
+"""What differentiates a derivative, over what gave it: `forward-over-reverse` is forward mode of a gradient."""
+THIRD_ORDER: Final = tuple(outer + _OVER + inner for inner in SECOND_ORDER for outer in FIRST_ORDER)
 _VMAP: Final = "vmap-"
+_PLAIN: Final = (*FIRST_ORDER, *SECOND_ORDER, *THIRD_ORDER)
 MODES: Final = (*_PLAIN, *(_VMAP + mode for mode in _PLAIN))
 """A mode under vmap differentiates for each of several inputs at once."""
+MODES_IN_WORDS: Final = (
+    "reverse, forward, two or three of them as in forward-over-reverse or reverse-over-forward-over-reverse, "
+    "and each of these with vmap- before it"
+)
+"""All of `MODES`, which are too many for a line."""
 DTYPES: Final = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
 USUAL_DTYPES: Final = ("float64", "float32")
 """Those that are checked unless others are asked for."""
@@ -40,6 +43,28 @@ _TABLE: Final = "[tool.diffcheck]"
 def plain(mode: str) -> str:
     """The mode that is meant for each of the inputs."""
     return mode.removeprefix(_VMAP)
+
+
+def steps(mode: str) -> tuple[str, ...]:
+    """How a mode differentiates, once or again and again: what is done first comes first."""
+    return tuple(reversed(plain(mode).split(_OVER)))
+
+
+def order(mode: str) -> int:
+    """How often a mode differentiates."""
+    return len(steps(mode))
+
+
+def in_words(known: tuple[str, ...]) -> str:
+    """The words that an option knows, for people: all of them, or how they are made."""
+    return MODES_IN_WORDS if known is MODES else ", ".join(known)
+
+
+def refusal(word: str, known: tuple[str, ...]) -> str:
+    """Why a word can't be followed that is none of those that an option knows."""
+    if known is MODES and set(steps(word)) <= {*FIRST_ORDER}:
+        return f"{word!r} differentiates {order(word)} times, and orders go to 3"
+    return f"{word!r} is not one of {in_words(known)}"
 
 
 def dtypes_for(asked: Iterable[str], *, complex_inputs: bool) -> tuple[str, ...]:
@@ -190,7 +215,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 _KEYS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "examples": ("a whole number, 1 or more", _whole(1)),
     "seed": ("a whole number, 0 or more", _whole(0)),
-    "modes": (f"a list of some of {', '.join(MODES)}", _some_of(MODES)),
+    "modes": (f"a list of some of {in_words(MODES)}", _some_of(MODES)),
     "dtypes": (f"a list of some of {', '.join(DTYPES)}", _some_of(DTYPES)),
     "strict": ("true or false", _flag),
     "seconds": ("a positive number", _positive),

@@ -120,6 +120,27 @@ def push_forward(outputs: Sequence[Expr], tangents: Mapping[Expr, Expr]) -> list
     return [done[output] for output in outputs]
 
 
+def nested(
+    steps: Sequence[str], formulas: Sequence[Expr], inputs: Sequence[Expr], seeds: Sequence[Sequence[Expr]]
+) -> list[Expr]:
+    """Differentiations one after the other, each of what the one before it gave.
+
+    Args:
+        steps: `forward`, or another word for reverse mode; the innermost first.
+        formulas: What is differentiated.
+        inputs: With respect to what: in later steps, with respect to the seeds of earlier ones too.
+        seeds: By step, a tangent for everything that it is with respect to, or a cotangent for every formula.
+    """
+    found, moving = list(formulas), [*inputs]
+    for how, own in zip(steps, seeds, strict=True):
+        if how == "forward":
+            found = push_forward(found, dict(zip(moving, own, strict=True)))
+        else:
+            found = pull_back(found, own, moving)
+        moving += own
+    return found
+
+
 def _ancestors_of(outputs: Sequence[Expr], inputs: Sequence[Expr]) -> set[Expr]:
     """The nodes that depend on an input: the only ones an adjoint is needed for."""
     found = set(inputs)

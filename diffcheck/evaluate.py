@@ -13,7 +13,6 @@ from flint import arb
 from torch import Tensor
 
 from diffcheck import config
-from diffcheck.autodiff import SECOND_ORDER
 from diffcheck.balls import EXACT, Arithmetic, Selections
 from diffcheck.batch import (
     COMPANIONS,
@@ -30,7 +29,7 @@ from diffcheck.batch import (
 from diffcheck.case import Case
 from diffcheck.certify import Certifier, holds
 from diffcheck.compiler import Program
-from diffcheck.config import plain, under_vmap
+from diffcheck.config import order, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
 from diffcheck.expr import Expr
@@ -174,7 +173,7 @@ class _Placed:
 
 
 def _placed(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) -> _Placed | None:
-    if plain(mode) in SECOND_ORDER and drawn.layout is Layout.EXPANDED:
+    if order(mode) > 1 and drawn.layout is Layout.EXPANDED:
         # Cotangents are differentiated too: one element of memory can't stand for several of them.
         drawn = replace(drawn, layout=Layout.CONTIGUOUS)
     given = _input_for(mode, case, dtype, drawn, memory)
@@ -312,7 +311,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     check_values(traced, run, point, fmt, memory.checks)
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, traced.seed_variables, memory)
-    programs = (traced.variables, *formulas, plain(mode) in SECOND_ORDER)
+    programs = (traced.variables, *formulas, order(mode) > 1)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
@@ -320,7 +319,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             traced.reference,
             traced.executed,
             fmt,
-            second_order=plain(mode) in SECOND_ORDER,
+            higher_order=order(mode) > 1,
             seeds=len(traced.seed_variables),
         )
     inputs = traced.variables[: len(given.entries)]

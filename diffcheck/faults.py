@@ -19,7 +19,7 @@ from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupp
 from diffcheck.verdict import Mistake
 
 _FORWARD_LACKS = ("forward AD", "jvp")
-_SECOND_ORDER_LACKS = (
+_HIGHER_ORDER_LACKS = (
     *_FORWARD_LACKS,
     "setup_context",
     "twice",
@@ -68,7 +68,7 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
         lacking = lacking_dtype({value.dtype for value in values.values()}, text)
         if lacking:
             raise Unsupported(lacking, text) from error
-        lacks = _NOT_IMPLEMENTED.get(plain(mode), _SECOND_ORDER_LACKS)
+        lacks = _NOT_IMPLEMENTED.get(plain(mode), _HIGHER_ORDER_LACKS)
         if any(word in text for word in (*lacks, *(_VMAP_LACKS if under_vmap(mode) else ()))):
             raise Unsupported(f"{mode} mode", text) from error
         line = _line_of(error, case.file)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 
 from torch import Tensor
 
 from diffcheck import formula
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.config import plain, under_vmap
+from diffcheck.config import steps, under_vmap
 from diffcheck.diagnosis import Subject, diagnose
 from diffcheck.draw import Drawn
 from diffcheck.evaluate import DTYPES, Evaluation
@@ -19,19 +20,10 @@ from diffcheck.judgement import Outcome, Verdict
 from diffcheck.repro import repro
 from diffcheck.scale import Comparison
 from diffcheck.shadow import MANTISSA_BITS
-from diffcheck.trace import Entry
+from diffcheck.trace import VALUE, Entry
 from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
-_QUANTITIES = {
-    "value": "the value of {}",
-    "forward": "the tangent of {}",
-    "reverse-over-reverse": "the gradient of the gradient, for {},",
-    "forward-over-reverse": "the tangent of the gradient of {}",
-    "reverse-over-forward": "the gradient of the tangent, for {},",
-    "forward-over-forward": "the second tangent of {}",
-}
-"""What a mode gives, of an entry."""
 
 
 def worst_number(evaluation: Evaluation) -> int:
@@ -66,7 +58,7 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         argument=entry.owner,
         index=entry.index,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
-        cotangents=tuple(_value(n, v) for n, v in zip(trace.seeds, evaluation.seeds, strict=True)),
+        cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
         autograd=number,
         certified=decimal,
         certified_float=certified,
@@ -102,7 +94,7 @@ def finding_at_scale(case: Case, mode: str, dtype: str, comparison: Comparison, 
     place = f"{owner}[{', '.join(map(str, worst.index))}]" if worst.index else owner
     first = ", ".join(map(str, worst.first))
     return Finding(
-        headline=f"{_QUANTITIES.get(mode, 'the gradient of {}').format(place)} is wrong",
+        headline=f"{_quantity(mode, place)} is wrong",
         argument=owner,
         index=worst.index,
         inputs=(),
@@ -127,10 +119,27 @@ def _ratio(error: float, unit: float) -> float:
     return error / unit if unit > 0 else math.inf if error > 0 else 0.0
 
 
+def _quantity(mode: str, place: str) -> str:
+    """What a mode gives, of an entry: `the tangent of the gradient of x[0]`."""
+    if mode == VALUE:
+        return f"the value of {place}"
+    how = steps(mode)
+    words: list[str] = []
+    for kind, run in groupby(reversed(how)):
+        count = len(list(run))
+        forward = f"the {_COUNTED[count]}tangent"
+        words += [forward] if kind == "forward" else ["the gradient"] * count
+    # The gradient of a gradient has entries for what that was pulled back from, too.
+    return f"{' of '.join(words)}, for {place}," if "reverse" in how[1:] else f"{' of '.join(words)} of {place}"
+
+
+_COUNTED = {1: "", 2: "second ", 3: "third "}
+
+
 def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
     if mode == TEXTBOOK:
         return f"gradient= of case {case.name!r} is not the gradient, at {entry.place}"
-    what = _QUANTITIES.get(plain(mode), "the gradient of {}").format(entry.place)
+    what = _quantity(mode, entry.place)
     if under_vmap(mode):
         what = f"under vmap, {what}"
     if verdict.outcome is Outcome.INACCURATE and not math.isfinite(verdict.error):

@@ -14,7 +14,7 @@ import torch
 
 from diffcheck.case import Case, case
 from diffcheck.check import check as check_case
-from diffcheck.config import CPU, DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for
+from diffcheck.config import CPU, DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for, refusal
 from diffcheck.device import why_absent
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.given import case_at, with_given
@@ -60,8 +60,8 @@ def check(  # noqa: PLR0913 - one parameter per option
         assume: What holds between the arguments of the domain; see `case`.
         rules: What opaque operations compute, as `diffcheck.rule` gives it.
         name: Instead of the function's own.
-        modes: Some of `reverse`, `forward` and the four of second order (`reverse-over-reverse`, …), each also under
-            vmap (`vmap-reverse`, …).
+        modes: Some of `reverse`, `forward`, the four of second order (`reverse-over-reverse`, …) and the eight of third
+            order (`reverse-over-forward-over-reverse`, …), each also under vmap (`vmap-reverse`, …).
         dtypes: Some of `float64`, `float32`, `float16` and `bfloat16`; by default the first two over a domain, and the
             dtype of given inputs. Where some input is complex, `complex128` and `complex64` stand for the first two.
         settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and
@@ -183,11 +183,11 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
-def _some(word: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def _some(word: str, given: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
     values = (given,) if isinstance(given, str) else tuple(given)
     for value in values:
         if value not in known:
-            raise DeclarationError(f"{word}={given!r}: {value!r} is not one of {', '.join(known)}")
+            raise DeclarationError(f"{word}={given!r}: {refusal(value, known)}")
     return values
 
 

@@ -74,9 +74,14 @@ class _Seen:
         return self.evaluation.seeds
 
     @property
+    def steps(self) -> Sequence[int]:
+        """Which differentiation each of the cotangents and tangents is for; the innermost is 0."""
+        return [seed.step for seed in self.evaluation.path.trace.seeds]
+
+    @property
     def names(self) -> Sequence[str]:
         """What the cotangents and tangents are called."""
-        return self.evaluation.path.trace.seeds
+        return self.evaluation.path.trace.seed_names
 
     def judged(self, numbers: Sequence[float]) -> _Seen:
         """Other numbers for the same derivative, judged as PyTorch's usual ones are."""
@@ -90,7 +95,7 @@ class _Seen:
 def undefined_gradients(subject: Subject) -> Result:
     """Cotangents that are undefined, and cotangents of zeros, give what zeros must give; so do tangents.
 
-    All of them, then one at a time. In a mode of second order it is those of the last backward pass.
+    All of them, then one at a time. In `reverse-over-reverse` it is those of the last backward pass.
     """
 
     def visit() -> Iterator[_Seen]:
@@ -185,9 +190,9 @@ def at_cotangents(subject: Subject, cotangents: Sequence[float] | None, layouts:
             usual = subject.at(seeds)
             wanted = iter(cotangents or ())
             entries: list[float] = []
-            for name, seed in zip(usual.names, usual.seeds, strict=True):
+            for step, seed in zip(usual.steps, usual.seeds, strict=True):
                 own = flat([seed])
-                entries += [next(wanted) for _ in own] if cotangents is not None and name.startswith("d") else own
+                entries += [next(wanted) for _ in own] if cotangents is not None and step == 0 else own
             for layout in layouts:
                 yield subject.at(entries, layout)
 

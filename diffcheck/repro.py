@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Final
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from diffcheck.batch import TEXTBOOK
 from diffcheck.case import Case
-from diffcheck.config import CPU
+from diffcheck.config import CPU, order, steps, under_vmap
 from diffcheck.evaluate import Evaluation
+from diffcheck.trace import Trace
 
 _TENSOR: Final = """\
 def tensor(numbers, dtype, size):
@@ -24,14 +25,6 @@ def tensor(numbers, dtype, size):
 """
 _OUTPUTS: Final = "[t for t in tree_leaves({}(*inputs.values())) if torch.is_tensor(t) and t.is_floating_point()]"
 _LEAVES: Final = "real = [inputs[name].requires_grad_() for name in names]\n"
-_VMAP: Final = """\
-from torch.func import jvp, vjp, vmap
-stacked = [inputs[name] for name in names]
-def value(*real):
-    result = function(*{**inputs, **dict(zip(names, real))}.values())
-    return tuple(t for t in tree_leaves(result) if torch.is_tensor(t) and t.is_floating_point())
-
-"""
 _DIFFERENTIATED: Final[Mapping[str, str]] = {
     "reverse": f"""\
 {_LEAVES}outputs = {_OUTPUTS.format("function")}
@@ -53,19 +46,6 @@ with forward_ad.dual_level():
         inputs[name] = forward_ad.make_dual(inputs[name], seed)
     found = [forward_ad.unpack_dual(output).tangent for output in {_OUTPUTS.format("function")}]
 """,
-    "vmap-reverse": f"""\
-{_VMAP}found = vmap(lambda *both: vjp(value, *both[:len(names)])[1](both[len(names):]))(*stacked, *seeds)
-""",
-    "vmap-forward": f"""\
-{_VMAP}found = vmap(lambda *both: jvp(value, both[:len(names)], both[len(names):])[1])(*stacked, *seeds)
-""",
-    "reverse-over-reverse": f"""\
-{_LEAVES}outputs = {_OUTPUTS.format("function")}
-first, second = [seed.requires_grad_() for seed in seeds[:len(outputs)]], seeds[len(outputs):]
-once = torch.autograd.grad(outputs, real, first, allow_unused=True, create_graph=True)
-pairs = [(g, seed) for g, seed in zip(once, second) if g is not None and g.requires_grad]
-found = torch.autograd.grad([g for g, _ in pairs], [*real, *first], [seed for _, seed in pairs], allow_unused=True)
-""",
     TEXTBOOK: """\
 said = function.gradient(*inputs.values())
 said = [said[name] for name in names] if isinstance(said, dict) else said
@@ -79,7 +59,8 @@ def repro(
 ) -> str:
     """The script, or nothing where the function can't be imported or the mode has none."""
     imported = _import(case, location)
-    if imported is None or mode not in _DIFFERENTIATED:
+    higher = order(mode) > 1 or under_vmap(mode)
+    if imported is None or not (higher or mode in _DIFFERENTIATED):
         return ""
     trace = evaluation.path.trace
     entry = trace.entries[position]
@@ -92,14 +73,86 @@ def repro(
     lines += [f"    {name!r}: {_written(value)}," for name, value in evaluation.values.items()]
     lines += ["}", f"names = {[a.name for a in case.differentiated]}"]
     if trace.seeds:
-        lines.append(f"seeds = [  # {', '.join(trace.seeds)}")
+        lines.append(f"seeds = [  # {', '.join(trace.seed_names)}")
         lines += [f"    {_written(seed)}," for seed in evaluation.seeds]
         lines.append("]")
-    lines += _DIFFERENTIATED[mode].splitlines()
+    lines += _nested(mode, len(case.differentiated), trace) if higher else _DIFFERENTIATED[mode].splitlines()
     lines.append(f"number = found[{owners.index(entry.owner)}]")
     lines.append(f'print("PyTorch  ", 0.0 if number is None else number.flatten()[{within}].item())')
     lines.append(f'print("certified", "{certified}")')
     return "\n".join(lines) + "\n"
+
+
+def _nested(mode: str, inputs: int, trace: Trace) -> Iterator[str]:
+    """Asks PyTorch for a derivative of a derivative, or for one under vmap, as `autodiff` does."""
+    how = steps(mode)
+    given = [[i for i, seed in enumerate(trace.seeds) if seed.step == step] for step in range(len(how))]
+    last = max((i for i, step in enumerate(how) if step == "forward"), default=-1)
+    by_func = len(how) if under_vmap(mode) else last + 1 if how.count("forward") > 1 else 0
+    # Which of the tensors, the inputs first, a later backward pass differentiates with respect to.
+    recorded = ["reverse" in how[max(i, by_func) :] for i in range(len(how) + 1)]
+    yield "real = [inputs[name] for name in names]"
+    yield "given = [  # for each differentiation, the innermost first"
+    for own in given:
+        yield f"    [{', '.join(f'seeds[{i}]' for i in own)}],"
+    yield "]"
+    if any(recorded):
+        yield f"for leaf in [*real{''.join(f', *given[{i}]' for i, wanted in enumerate(recorded[1:]) if wanted)}]:"
+        yield "    leaf.requires_grad_()"
+        yield from _BACKWARD.splitlines()
+    if by_func:
+        yield from _by_func(how[:by_func], inputs, given, over="vmap" if under_vmap(mode) else "")
+    elif last >= 0:
+        yield from _dual(last, inputs, given, recorded)
+    else:
+        yield f"found, moving = {_OUTPUTS.format('function')}, real"
+    for i in range(max(by_func, last + 1), len(how)):
+        yield f"found, moving = backward(found, moving, given[{i}], again={recorded[i + 1]}), [*moving, *given[{i}]]"
+
+
+def _by_func(how: Sequence[str], inputs: int, given: Sequence[Sequence[int]], over: str) -> Iterator[str]:
+    yield from _VALUE.splitlines()
+    name, moving = "value", inputs
+    for step, own, after in zip(how, given, ("first", "second", "third"), strict=False):
+        called = f"jvp({name}, both[:{moving}], both[{moving}:])[1]"
+        if step != "forward":
+            called = f"vjp({name}, *both[:{moving}])[1](both[{moving}:])"
+        yield f"{after} = lambda *both: {called}"
+        name, moving = after, moving + len(own)
+    yield f"moving = [*real{''.join(f', *given[{i}]' for i in range(len(how)))}]"
+    yield f"found = {f'{over}({name})' if over else name}(*moving)"
+
+
+def _dual(last: int, inputs: int, given: Sequence[Sequence[int]], recorded: Sequence[bool]) -> Iterator[str]:
+    yield "from torch.autograd import forward_ad"
+    yield f"still = [*real{''.join(f', *given[{i}]' for i in range(last))}]"
+    yield "with forward_ad.dual_level():"
+    yield f"    moved = [forward_ad.make_dual(x, tangent) for x, tangent in zip(still, given[{last}])]"
+    yield "    inputs.update(zip(names, moved))"
+    yield f"    found = {_OUTPUTS.format('function')}"
+    moving = inputs
+    for i in range(last):
+        end = moving + len(given[i])
+        yield f"    found = backward(found, moved[:{moving}], moved[{moving}:{end}], again={recorded[i + 1]})"
+        moving = end
+    yield "    found = [None if y is None else forward_ad.unpack_dual(y).tangent for y in found]"
+    yield f"moving = [*still, *given[{last}]]"
+
+
+_BACKWARD: Final = """\
+def backward(found, moving, cotangents, again):
+    pairs = [(y, c) for y, c in zip(found, cotangents) if y is not None and y.requires_grad]
+    ys, cs = [y for y, _ in pairs], [c for _, c in pairs]
+    return torch.autograd.grad(ys, moving, cs, allow_unused=True, create_graph=again)
+
+"""
+_VALUE: Final = """\
+from torch.func import jvp, vjp, vmap
+def value(*real):
+    result = function(*{**inputs, **dict(zip(names, real))}.values())
+    return tuple(t for t in tree_leaves(result) if torch.is_tensor(t) and t.is_floating_point())
+
+"""
 
 
 def _import(case: Case, location: str) -> list[str] | None:

@@ -38,7 +38,7 @@ class Formulas:
     reference: Reference
     executed: Executed
     fmt: Format
-    second_order: bool
+    higher_order: bool
     """See `Certifier`."""
     inputs: int
     """So many variables come before the cotangents or tangents."""
@@ -134,7 +134,7 @@ class Settler:
         if fmt.bits >= 2 * LOST_BITS and math.isinf(bound) and math.isinf(executed_bound):
             most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
         lost = math.isinf(error) or error > most
-        explained = error <= RADII * executed_bound or self._formulas.second_order
+        explained = error <= RADII * executed_bound or self._formulas.higher_order
         # In a narrow format a right formula leaves the range on ordinary ways, and loses all of its digits there.
         left = not math.isfinite(number) and fmt.is_narrow and math.isinf(executed_bound)
         if differs or not (left or (explained and math.isfinite(number))):
@@ -235,7 +235,7 @@ class Settler:
         """Judges by the hull of the adjacent branches: every selector on its boundary, both ways."""
         judgement.kink = True
         indices = sorted(at)
-        if self._formulas.second_order or len(indices) > _MOST_FORCED:
+        if self._formulas.higher_order or len(indices) > _MOST_FORCED:
             # Where the first derivative jumps there is no second one: each term may stand on a side of its own.
             forced = [dict.fromkeys(indices, UNIT)]
         else:

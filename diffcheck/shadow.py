@@ -386,6 +386,9 @@ class Shadows(TorchDispatchMode):
 
     def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
+        if func._overloadname == "Scalar":
+            # Of a zero tangent, which has no memory, these call themselves under a dispatch mode until the stack ends.
+            args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) and a._is_zerotensor() else a for a in args)
         self._state.inside_kernel += 1
         try:
             return func(*args, **kwargs)

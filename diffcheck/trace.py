@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -15,7 +15,7 @@ from diffcheck import autodiff, derive
 from diffcheck import expr as graph
 from diffcheck.autodiff import SeedsFor
 from diffcheck.case import Case
-from diffcheck.config import plain, under_vmap
+from diffcheck.config import order, steps, under_vmap
 from diffcheck.draw import copied
 from diffcheck.errors import CaseFailure
 from diffcheck.expr import ONE, ZERO, Expr
@@ -58,14 +58,26 @@ class Entry:
         return f"{self.owner}{list(self.index) if self.index else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A cotangent or a tangent, with symbols for its entries."""
+
+    name: str
+    """`dy`, `dx`; in the second differentiation `vx`, `vdy`, in the third `wx`."""
+    step: int
+    """Which differentiation it is for; the innermost is 0."""
+    symbols: tuple[Expr, ...]
+    """Where memory is shared (an expanded cotangent), one symbol stands for all entries."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """What one run says about every input that has its shapes and satisfies its guards."""
 
     variables: tuple[str, ...]
     """The entries of the differentiated inputs, then those of the cotangents and tangents, as symbols' names."""
-    seeds: tuple[str, ...]
-    """What the cotangents and tangents are called, in that order: `dy`, `dx`, `vx`, …"""
+    seeds: tuple[Seed, ...]
+    """The cotangents and tangents, in that order."""
     entries: tuple[Entry, ...]
     executed: tuple[Expr, ...]
     """The formula that was executed, per entry."""
@@ -80,6 +92,11 @@ class Trace:
     guards: tuple[Guard, ...]
     custom: tuple[str, ...] = ()
     """The operations in it that are a `torch.library.custom_op`."""
+
+    @property
+    def seed_names(self) -> tuple[str, ...]:
+        """What the cotangents and tangents are called."""
+        return tuple(seed.name for seed in self.seeds)
 
     @property
     def seed_variables(self) -> tuple[str, ...]:
@@ -107,9 +124,7 @@ class Run:
     """What was followed in an operation's place, if the run was traced."""
 
 
-def differentiate(
-    case: Case, mode: str, values: Mapping[str, Tensor], seeds_for: SeedsFor, seconds_for: SeedsFor | None = None
-) -> Run:
+def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], *seeds_for: SeedsFor) -> Run:
     """Lets PyTorch differentiate a case at given inputs.
 
     Args:
@@ -117,32 +132,30 @@ def differentiate(
         mode: One of `diffcheck.config.MODES`, `VALUE`, or `accumulate`.
         values: A fresh tensor per argument; they are used as they are. Under vmap those that are differentiated have
             a first axis along which they are several.
-        seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
-        seconds_for: Gives what the derivative is differentiated with, in a mode of second order; see `autodiff`.
+        *seeds_for: Gives the cotangents for the outputs; in forward mode, the tangents for the differentiated inputs.
+            In modes of higher order there is one for each differentiation (see `autodiff.nested`), or one for all.
     """
     inputs = [values[a.name] for a in case.differentiated]
 
     def applied(function: Callable[..., Any]) -> autodiff.Function:
         return _applied(case, function, values)
 
+    each = seeds_for if len(seeds_for) > 1 else seeds_for * order(mode)
     derivatives: Sequence[Tensor | None]
-    if mode == "reverse":
-        outputs, derivatives = autodiff.reverse(applied(case.function), inputs, seeds_for)
+    if under_vmap(mode):
+        outputs, derivatives = autodiff.each_under_vmap(mode, applied(case.function), inputs, each)
+    elif mode == "reverse":
+        outputs, derivatives = autodiff.reverse(applied(case.function), inputs, *each)
     elif mode == "forward":
-        outputs, derivatives = autodiff.forward(applied(case.function), inputs, seeds_for(inputs))
+        outputs, derivatives = autodiff.forward(applied(case.function), inputs, each[0](inputs))
+    elif order(mode) > 1:
+        outputs, derivatives = autodiff.nested(mode, applied(case.function), inputs, each)
     elif mode == VALUE:
         outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
-    elif under_vmap(mode):
-        outputs, derivatives = autodiff.each_under_vmap(
-            plain(mode), applied(case.function), inputs, seeds_for, seconds_for or seeds_for
-        )
-    elif mode in autodiff.SECOND_ORDER:
-        differentiated = autodiff.SECOND_ORDER[mode]
-        outputs, derivatives = differentiated(applied(case.function), inputs, seeds_for, seconds_for or seeds_for)
     else:
         assert case.preceded_by is not None
         outputs, derivatives = autodiff.accumulate(
-            applied(case.preceded_by.function), applied(case.function), inputs, seeds_for, clear=case.clear
+            applied(case.preceded_by.function), applied(case.function), inputs, *each, clear=case.clear
         )
     return _run(mode, inputs, outputs, derivatives)
 
@@ -180,35 +193,9 @@ def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tens
 
 
 def _run(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], derivatives: Sequence[Tensor | None]) -> Run:
-    pairs = zip(derivatives, _like(mode, inputs, outputs), strict=True)
-    found = [torch.zeros_like(x) if d is None else autodiff.materialized(d) for d, x in pairs]
+    like = inputs if mode in ("reverse", "accumulate") else outputs  # in all other modes nothing is missing
+    found = [torch.zeros_like(like[i]) if d is None else autodiff.materialized(d) for i, d in enumerate(derivatives)]
     return Run(tuple(outputs), tuple(found))
-
-
-def _like(mode: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """What each derivative of a mode is one of, and so has the form of."""
-    match plain(mode):
-        case "value" | "forward" | "forward-over-forward":
-            return outputs
-        case "reverse-over-reverse":
-            return [*inputs, *outputs]
-        case "reverse-over-forward":
-            return [*inputs, *inputs]
-        case _:
-            return inputs
-
-
-def _owners(mode: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
-    """Whose derivatives a mode gives, in order."""
-    match plain(mode):
-        case "value" | "forward" | "forward-over-forward":
-            return [*outputs]
-        case "reverse-over-reverse":
-            return [*inputs, *(f"d{name}" for name in outputs)]
-        case "reverse-over-forward":
-            return [*inputs, *(f"d{name}" for name in inputs)]
-        case _:
-            return [*inputs]
 
 
 class _Seeding:
@@ -218,35 +205,38 @@ class _Seeding:
         self._shadows = shadows
         self._seeds_for = seeds_for
         self._inputs = inputs
-        self._outer, self._inner = _parts(mode)
-        self.all: list[Expr] = []
+        self._steps = steps(mode)
+        self._backwards = [i for i, how in enumerate(self._steps) if how not in ("forward", VALUE)]
+        self.seeds: list[Seed] = []
         """In the order in which they were asked for."""
-        self.first: list[Expr] = []
-        self.second: list[Expr] = []
+        self.variables: list[Expr] = []
+        """Their entries, one for each."""
         self.outputs: list[Array] = []
-        self._second_names = [*inputs]
-        self.names: list[str] = []
         self._given: list[tuple[str, Tensor, Array]] = []
         self._repeated = 0
 
-    def firsts(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Cotangents for the outputs (`dy`), or tangents for the inputs (`dx`)."""
-        if self._inner != "forward":
-            self._end_of_function(like)
-        names = [*self._inputs] if self._inner == "forward" else output_names(len(like))
-        tensors = self._seeded([f"d{name}" for name in names], like, self.first)
-        self._second_names += self.names[-len(tensors) :]
-        return tensors
+    @property
+    def for_each(self) -> list[SeedsFor]:
+        """What gives the cotangents or tangents of each differentiation."""
+        return [partial(self._asked, step) for step in range(len(self._steps))]
 
-    def seconds(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
-        """What the derivative is differentiated with: `vx`, `vdy` or `vy`."""
-        if self._outer == "reverse" and self._inner == "forward":
-            self._end_of_function(like)
-            self._second_names = output_names(len(like))
-        names, self._second_names = self._second_names[: len(like)], self._second_names[len(like) :]
-        return self._seeded([f"v{name}" for name in names], like, self.second)
+    def symbols(self, step: int) -> list[Expr]:
+        """The entries of the cotangents or tangents of a differentiation."""
+        return [e for seed in self.seeds if seed.step == step for e in seed.symbols]
 
-    def given(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
+    def owners(self, steps: int, outputs: int) -> list[str]:
+        """Whose derivatives so many differentiations give: in forward mode those of what was found before."""
+        backwards = [i for i in self._backwards if i < steps]
+        return self._moving(backwards[-1]) if backwards else output_names(outputs)
+
+    def like(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What each derivative is one of, and so has the form of."""
+        if not self._backwards:
+            return outputs
+        known = dict(zip(self._inputs, inputs, strict=True)) | {name: tensor for name, tensor, _ in self._given}
+        return [known[name] for name in self.owners(len(self._steps), len(outputs))]
+
+    def again(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
         """The same cotangents and tangents once more, in the order in which they were asked for."""
         start = self._repeated
         self._repeated = (start + len(like)) % len(self._given)
@@ -261,30 +251,37 @@ class _Seeding:
                     "place; write grad.clone() first"
                 )
 
-    def _end_of_function(self, outputs: Sequence[Tensor]) -> None:
-        self.outputs.extend(self._shadows.read(y) for y in outputs)
-        self._shadows.begin_backward()
+    def _asked(self, step: int, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Cotangents for what was found before a differentiation, or tangents for what moves in it."""
+        if self._backwards[:1] == [step]:  # nothing but the function has run yet
+            self.outputs.extend(self._shadows.read(y) for y in like)
+            self._shadows.begin_backward()
+        whose = self.owners(step, len(like)) if step in self._backwards else self._moving(step)
+        asked = sum(seed.step == step for seed in self.seeds)
+        return self._seeded(step, whose[asked : asked + len(like)], like)
 
-    def _seeded(self, names: Sequence[str], like: Sequence[Tensor], kept: list[Expr]) -> Sequence[Tensor]:
+    def _moving(self, step: int) -> list[str]:
+        """With respect to what a differentiation can be: the inputs, and what those inside of it were done with."""
+        inside = sorted((seed.step, i) for i, seed in enumerate(self.seeds) if seed.step < step)
+        return [*self._inputs, *(self.seeds[i].name for _, i in inside)]
+
+    def _seeded(self, step: int, whose: Sequence[str], like: Sequence[Tensor]) -> Sequence[Tensor]:
         with self._shadows.suspended():  # making them is no part of the run
             tensors = [copied(t.detach()) for t in self._seeds_for(like)]
-        for name, tensor in zip(names, tensors, strict=True):
-            name = _unused(name, [*self._inputs, *self.names])
-            self.names.append(name)
+        for owner, tensor in zip(whose, tensors, strict=True):
+            name = _unused(_PREFIXES[step] + owner, [*self._inputs, *(seed.name for seed in self.seeds)])
             cells = symbols_of(name, tensor)
-            self.all.extend(parts_of(cells))
+            self.variables.extend(parts_of(cells))
             self._shadows.attach(tensor, cells)
             # Read back: where memory is shared (an expanded cotangent), one symbol stands for all elements.
             cells = self._shadows.read(tensor).copy()
-            kept.extend(parts_of(cells))
+            self.seeds.append(Seed(name, step, tuple(parts_of(cells))))
             self._given.append((name, tensor, cells))
         return tensors
 
 
-def _parts(mode: str) -> tuple[str, str]:
-    """What differentiates the derivative (nothing, in first order), and what gives it."""
-    outer, _, inner = plain(mode).rpartition("-over-")
-    return outer, inner
+_PREFIXES: Final = ("d", "v", "w")
+"""What cotangents and tangents are called by, before the name of what they are for."""
 
 
 def trace(
@@ -329,10 +326,9 @@ def trace(
     seeding = _Seeding(mode, real, shadows, seeds_for)
     try:
         with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
-            run = differentiate(case, mode, values, seeding.firsts, seeding.seconds)
-            inputs = [values[name] for name in real]
-            owners = _owners(mode, real, output_names(len(run.outputs)))
-            check_forms(case, owners, run.derivatives, _like(mode, inputs, run.outputs))
+            run = differentiate(case, mode, values, *seeding.for_each)
+            owners = seeding.owners(order(mode), len(run.outputs))
+            check_forms(case, owners, run.derivatives, seeding.like([values[n] for n in real], run.outputs))
             executed = [shadows.read(d) if d.numel() else elements([], tuple(d.shape)) for d in run.derivatives]
     finally:
         shadows.leave()
@@ -348,7 +344,7 @@ def trace(
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
             check_same_derivatives(
-                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.given).derivatives
+                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives
             )
     flat_inputs = [e for name in real for e in parts_of(symbols[name])]
     outputs = [e for cells in output_shadows for e in parts_of(cells)]
@@ -360,16 +356,19 @@ def trace(
     # Cleared in between, only the second pass counts. Its outputs come last.
     counted = len(parts_of(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]
-    firsts = seeding.first[-counted:] if mode == "accumulate" else seeding.first
-    key = (mode, *differentiated, *firsts, *seeding.second)
+    seeds = [seeding.symbols(step) for step in range(order(mode))]
+    if mode == "accumulate":
+        seeds[0] = seeds[0][-counted:]
+    key = (mode, *differentiated, *(e for own in seeds for e in own))
     derived = {} if derived is None else derived
     if key not in derived:
-        derived[key] = _reference(mode, differentiated, flat_inputs, firsts, seeding.second)
+        reference = differentiated if mode == VALUE else derive.nested(steps(mode), differentiated, flat_inputs, seeds)
+        derived[key] = tuple(reference)
     return (
         Trace(
-            variables=tuple(str(e.payload) for e in flat_inputs + seeding.all),
-            seeds=tuple(seeding.names),
-            entries=_entries(_owners(mode, real, output_names(len(run.outputs))), run.derivatives),
+            variables=tuple(str(e.payload) for e in flat_inputs + seeding.variables),
+            seeds=tuple(seeding.seeds),
+            entries=_entries(owners, run.derivatives),
             executed=tuple(e for cells in executed for e in parts_of(cells)),
             reference=derived[key],
             outputs=tuple(outputs),
@@ -473,24 +472,6 @@ def _copies(values: Mapping[str, Tensor], contents: Mapping[str, Tensor]) -> dic
     for name, copy in copies.items():
         copy.copy_(contents[name])
     return copies
-
-
-def _reference(
-    mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], firsts: Sequence[Expr], seconds: Sequence[Expr]
-) -> tuple[Expr, ...]:
-    outer, inner = _parts(mode)
-    if mode == VALUE:
-        return tuple(outputs)
-    if inner == "forward":
-        derivative = derive.push_forward(outputs, dict(zip(inputs, firsts, strict=True)))
-    else:
-        derivative = derive.pull_back(outputs, firsts, inputs)
-    moving = [*inputs, *firsts]
-    if outer == "reverse":
-        derivative = derive.pull_back(derivative, seconds, moving)
-    elif outer == "forward":
-        derivative = derive.push_forward(derivative, dict(zip(moving, seconds, strict=True)))
-    return tuple(derivative)
 
 
 def _entries(owners: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Entry, ...]:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from diffcheck.autodiff import SECOND_ORDER
+from diffcheck import check
 from diffcheck.cli import main
-from diffcheck.config import FIRST_ORDER, MODES, Config, read
-from diffcheck.errors import ConfigError
+from diffcheck.config import (
+    FIRST_ORDER,
+    MODES,
+    MODES_IN_WORDS,
+    SECOND_ORDER,
+    THIRD_ORDER,
+    Config,
+    order,
+    read,
+    refusal,
+    steps,
+)
+from diffcheck.errors import ConfigError, DeclarationError
 
 CASES = """
 from diffcheck.verdict import Result, Verdict
@@ -69,7 +81,7 @@ def test_somebody_elses_broken_file_is_none_of_our_business():
 
 
 KNOWN = "the keys are examples, seed, modes, dtypes, strict, seconds, device, case_paths"
-WORDS = ", ".join(MODES)
+WORDS = MODES_IN_WORDS
 
 
 @pytest.mark.parametrize(
@@ -144,6 +156,33 @@ def test_from_a_folder_below(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_the_modes_are_those_in_which_pytorch_is_run():
-    """The names stand here because the command must not import torch to print its help."""
-    plain = (*FIRST_ORDER, *SECOND_ORDER)
+    plain = (*FIRST_ORDER, *SECOND_ORDER, *THIRD_ORDER)
     assert (*plain, *(f"vmap-{mode}" for mode in plain)) == MODES
+    assert len(set(MODES)) == 2 * (2 + 4 + 8)
+    assert Config().modes == FIRST_ORDER  # a higher order is never checked unless it is asked for
+
+
+def test_a_mode_is_steps_from_the_inside():
+    assert steps("vmap-reverse-over-forward-over-reverse") == ("reverse", "forward", "reverse")
+    assert steps("forward-over-reverse") == ("reverse", "forward")
+    assert [order(mode) for mode in ("forward", "reverse-over-forward", THIRD_ORDER[0])] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("-over-".join(["reverse"] * 4), "differentiates 4 times, and orders go to 3"),
+        ("vmap-" + "-over-".join(["forward"] * 5), "differentiates 5 times, and orders go to 3"),
+        ("reverse-over-sideways", f"is not one of {MODES_IN_WORDS}"),
+        ("", f"is not one of {MODES_IN_WORDS}"),
+    ],
+)
+def test_what_is_said_of_a_mode_that_does_not_exist(word: str, why: str, capsys: pytest.CaptureFixture[str]):
+    assert refusal(word, MODES) == f"{word!r} {why}"
+    Path("a.py").write_text(CASES)
+    for command in ("run a.py", "audit"):
+        assert main([*command.split(), "--mode", word]) == 4
+        assert " ".join(why.split()[:4]) in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(DeclarationError) as caught:
+        check(torch.sin, torch.ones(1), modes=[word])
+    assert f"{word!r} {why}" in str(caught.value)

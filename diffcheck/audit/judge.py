@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from diffcheck import autodiff, draw
+from diffcheck import draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, repro_of, sampled
 from diffcheck.balls import EXACT
@@ -18,7 +18,7 @@ from diffcheck.batch import Input, flat, scaled, stacked
 from diffcheck.certify import Certifier
 from diffcheck.compiler import Program
 from diffcheck.conclude import VERDICT_OF
-from diffcheck.config import CPU, FIRST_ORDER, plain, under_vmap
+from diffcheck.config import CPU, FIRST_ORDER, order, under_vmap
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
 from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.faults import lacking_dtype, time_limit
@@ -167,7 +167,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         traced.reference,
         traced.executed,
         fmt,
-        second_order=plain(mode) in autodiff.SECOND_ORDER,
+        higher_order=order(mode) > 1,
         seeds=len(traced.seed_variables),
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, Program([], (), EXACT), traced.path, ())

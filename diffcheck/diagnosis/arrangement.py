@@ -33,7 +33,7 @@ def transposed(view: View) -> Diagnosis | None:
     if certainty is None:
         return None
     return Diagnosis(
-        Mistake.TRANSPOSED, certainty, f"{view.trace.seeds[0]} is multiplied by the Jacobian, not by its transpose"
+        Mistake.TRANSPOSED, certainty, f"{view.trace.seed_names[0]} is multiplied by the Jacobian, not by its transpose"
     )
 
 
@@ -158,9 +158,10 @@ def broadcast(view: View) -> Diagnosis | None:
 
 def _shapes(view: View) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
     """The shapes of the argument that is looked at and of the one output."""
-    if not view.owner or len(view.trace.seeds) != 1 or "over" in view.mode or view.trace.seeds[0] not in view.groups:
+    names = view.trace.seed_names
+    if not view.owner or len(names) != 1 or "over" in view.mode or names[0] not in view.groups:
         return None, ()
-    return view.shape_of(view.owner), view.groups[view.trace.seeds[0]].shape
+    return view.shape_of(view.owner), view.groups[names[0]].shape
 
 
 def _spreads(shape: Sequence[int], target: Sequence[int]) -> bool:
@@ -184,7 +185,7 @@ def axis(view: View) -> Diagnosis | None:
     return Diagnosis(
         Mistake.AXIS,
         Certainty.CERTAIN,
-        f"the executed formula adds up {view.trace.seeds[0]} over axis {ours[0][0]}, "
+        f"the executed formula adds up {view.trace.seed_names[0]} over axis {ours[0][0]}, "
         f"the derivative over axis {theirs[0][0]}",
     )
 

@@ -33,12 +33,12 @@ _NEAR: Final = 5e-3
 
 
 def no_gradient(view: View) -> Diagnosis | None:
-    """Nothing comes back at all. In second order, a part that was detached says more."""
+    """Nothing comes back at all. In higher orders, a part that was detached says more."""
     return None if "over" in view.mode else no_second_gradient(view)
 
 
 def no_second_gradient(view: View) -> Diagnosis | None:
-    """Nothing comes back at all, and no part of the first derivative says why."""
+    """Nothing comes back at all, and no part of an earlier derivative says why."""
     certainty = view.explains(dict.fromkeys(view.differing, ZERO))
     if certainty is None or len(view.differing) < len([i for i in view.positions if view.reference[i] is not ZERO]):
         return None
@@ -284,10 +284,11 @@ def _as_constant(view: View, *, several: bool) -> Diagnosis | None:
             return _constancy(view, next(iter(thawed.values())), certainty, function_holds_it=True)
     for stage, formulas in reversed(list(enumerate(view.stages))):
         patterns: dict[object, list[Expr]] = {}
+        seeds = {*view.seeds_before(stage)}
         for node, pattern in _patterns(formulas).items():
             owners = [name.partition("[")[0] for name in graph.symbols([node]) & names]
-            most = max(map(owners.count, owners), default=int(node in view.firsts))
-            named = node.head != "neg" and (node.head != "symbol" or stage == 1)
+            most = max(map(owners.count, owners), default=int(node in seeds))
+            named = node.head != "neg" and (node.head != "symbol" or stage > 0)
             if node not in formulas and most > several and named:
                 patterns.setdefault(pattern, []).append(node)
         for nodes in reversed(patterns.values()):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 
 from diffcheck import expr as graph
+from diffcheck.config import order
 from diffcheck.diagnosis.view import View
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
@@ -24,7 +25,7 @@ def ignored(view: View) -> Diagnosis | None:
 
 def bent(view: View) -> Diagnosis | None:
     """The derivative is that of another incoming gradient: its absolute value, its square, …"""
-    if not view.seeds:
+    if not view.seeds or "over" in view.mode:
         return None
     for mistake, function, words in _changes(view):
         certainty = view.explains(_with_seeds(view, function))
@@ -38,12 +39,13 @@ def bent(view: View) -> Diagnosis | None:
 
 
 def not_linear(view: View) -> Diagnosis | None:
-    """Whatever else it is, a derivative is linear in the incoming gradient."""
-    if not view.seeds:
+    """Whatever else it is, a derivative is linear in the incoming gradient: in that of the last differentiation."""
+    last = view.seeds_of(order(view.mode) - 1)
+    if not last:
         return None
-    twice = {seed: graph.constant(-2) * seed for seed in view.seeds}
+    twice = {seed: graph.constant(-2) * seed for seed in last}
     executed = [view.executed[i] for i in view.differing]
-    silent = graph.substitute(executed, dict.fromkeys(view.seeds, ZERO))
+    silent = graph.substitute(executed, dict.fromkeys(last, ZERO))
     if view.differ(silent, [ZERO] * len(silent)):
         return None  # something is left over that has nothing to do with it
     if not view.differ(graph.substitute(executed, twice), [graph.constant(-2) * node for node in executed]):
@@ -51,12 +53,16 @@ def not_linear(view: View) -> Diagnosis | None:
     return Diagnosis(
         Mistake.NONLINEAR,
         Certainty.CERTAIN,
-        f"multiplied by -2, {_named(view)} does not multiply the executed formula by -2",
+        f"multiplied by -2, {_last(view)} does not multiply the executed formula by -2",
     )
 
 
 def _named(view: View) -> str:
-    return " and ".join(view.trace.seeds)
+    return " and ".join(view.trace.seed_names)
+
+
+def _last(view: View) -> str:
+    return " and ".join(seed.name for seed in view.trace.seeds if seed.step == order(view.mode) - 1)
 
 
 def _with_seeds(view: View, function: Callable[[Expr], Expr]) -> dict[int, Expr]:
@@ -66,7 +72,7 @@ def _with_seeds(view: View, function: Callable[[Expr], Expr]) -> dict[int, Expr]
 
 
 def _changes(view: View) -> Iterator[tuple[Mistake, Callable[[Expr], Expr], str]]:
-    name = view.trace.seeds[0]
+    name = view.trace.seed_names[0]
     yield Mistake.ABSOLUTE, lambda g: graph.where(graph.greater(g, ZERO), g, -g), f"|{name}|"
     yield Mistake.SQUARED, lambda g: g * g, f"{name}²"
     ends = sorted(_bounds(view))

@@ -15,6 +15,7 @@ from diffcheck import derive
 from diffcheck import expr as graph
 from diffcheck.balls import EXACT, Selections
 from diffcheck.compiler import Program
+from diffcheck.config import order, steps
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.formula import text
 from diffcheck.identity import Status, prove
@@ -165,33 +166,29 @@ class View:
 
     @cached_property
     def stages(self) -> list[list[Expr]]:
-        """The function and, in a mode of second order, its first derivative: what is differentiated, stage by stage."""
-        _, over, inner = self.mode.partition("-over-")
-        return [self.outputs, self._once(inner, self.outputs)] if over else [self.outputs]
+        """What is differentiated, stage by stage: the function and, in modes of higher order, its derivatives."""
+        found = [self.outputs]
+        for stage in range(order(self.mode) - 1):
+            found.append(self._differentiated(found[-1], stage, stage + 1))
+        return found
 
     def derivative(self, changed: Sequence[Expr], stage: int = 0) -> list[Expr]:
         """The reference, had a stage been another one; an expression per entry."""
-        outer, over, inner = self.mode.partition("-over-")
-        if not over:
-            return self._once(outer, changed)
-        first = changed if stage == 1 else self._once(inner, changed)
-        moving = [*self.inputs, *self.firsts]
-        seconds = self.seeds[len(self.firsts) :]
-        if outer == "reverse":
-            return derive.pull_back(first, seconds, moving)
-        return derive.push_forward(first, dict(zip(moving, seconds, strict=True)))
+        return self._differentiated(changed, stage, order(self.mode))
 
-    @property
-    def firsts(self) -> list[Expr]:
-        """What the function is differentiated with: cotangents of its outputs, or tangents of its inputs."""
-        _, _, inner = self.mode.rpartition("-over-")
-        return self.seeds[: len(self.inputs if inner == "forward" else self.outputs)]
+    def seeds_before(self, stage: int) -> list[Expr]:
+        """The entries of the cotangents and tangents that a stage contains."""
+        return [e for step in range(stage) for e in self.seeds_of(step)]
 
-    def _once(self, mode: str, outputs: Sequence[Expr]) -> list[Expr]:
-        if mode == "forward":
-            return derive.push_forward(outputs, dict(zip(self.inputs, self.firsts, strict=True)))
-        cotangents = self.firsts or [ONE] * len(outputs)  # the textbook's gradient is that of the sum
-        return derive.pull_back(outputs[-len(cotangents) :], cotangents, self.inputs)
+    def seeds_of(self, step: int) -> list[Expr]:
+        """The entries of the cotangents and tangents of a differentiation; the innermost is 0."""
+        return [e for seed in self.trace.seeds if seed.step == step for e in seed.symbols]
+
+    def _differentiated(self, formulas: Sequence[Expr], start: int, end: int) -> list[Expr]:
+        seeds = [self.seeds_of(step) for step in range(start, end)]
+        if not self.trace.seeds:
+            seeds = [[ONE] * len(formulas)]  # the textbook's gradient is that of the sum
+        return derive.nested(steps(self.mode)[start:end], formulas, [*self.inputs, *self.seeds_before(start)], seeds)
 
     # -- equality --------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             action="append",
             type=_some_of(known),
             metavar=name.upper(),
-            help=f"Some of {', '.join(known)}; repeated or with commas between.",
+            help=f"Some of {configuration.in_words(known)}; repeated or with commas between.",
         )
     group.addoption(
         "--diffcheck-device", type=_device, metavar="DEVICE", help="Where PyTorch computes: cpu, cuda, cuda:1, … (cpu)."
@@ -74,7 +74,7 @@ def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         words = tuple(word.strip() for word in text.split(","))
         for word in words:
             if word not in known:
-                raise argparse.ArgumentTypeError(f"{word!r} is not one of {', '.join(known)}")
+                raise argparse.ArgumentTypeError(configuration.refusal(word, known))
         return words
 
     return convert

@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp
 
 import diffcheck
-from diffcheck.autodiff import SECOND_ORDER
+from diffcheck.config import SECOND_ORDER
 from diffcheck.verdict import Verdict
 
 OVER_FORWARD = ("reverse-over-forward", "forward-over-forward")
@@ -81,7 +81,7 @@ FOUND = (
            OVER_FORWARD),
     # -log(p) at p = 1/1000
     Nested("binary_cross_entropy", lambda s: F.binary_cross_entropy(s + 1e-3, torch.ones_like(s)), 1e6,
-           999999.997997998, tuple(SECOND_ORDER)),
+           999999.997997998, SECOND_ORDER),
 )  # fmt: skip
 
 
@@ -123,6 +123,58 @@ def test_reverse_over_reverse_has_the_one_by_hand(found: Nested):
     # The backward of det that can be differentiated itself goes through a singular value decomposition.
     expected = Verdict.UNSUPPORTED if found.name == "det" else Verdict.PROVED
     assert result.verdict is expected, result.reason
+
+
+def normalized(s: Tensor) -> Tensor:
+    """Layer norm of (s, 1, 3) as it is written down, its first entry."""
+    x = torch.stack([s, torch.ones_like(s), torch.full_like(s, 3.0)])
+    centred = x - x.mean()
+    return centred[0] / (centred.square().mean() + 1e-5).sqrt()
+
+
+NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "layer_norm": lambda x: F.layer_norm(x, (3,))[0],
+    "batch_norm": lambda x: F.batch_norm(x[:, None], None, None, training=True)[0, 0],
+    "instance_norm": lambda x: F.instance_norm(x[None, None])[0, 0, 0],
+    "group_norm": lambda x: F.group_norm(x[None], 1)[0, 0],
+}
+FOUND_THIRD = (0.2101206547807966, 0.21969509377325656)
+"""What `layer_norm` gives, and the third derivative."""
+
+
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_a_third_derivative_of_a_normalization_is_what_the_page_says(name: str):
+    def function(s: Tensor) -> Tensor:
+        return NORMALIZATIONS[name](torch.stack([s, torch.ones_like(s), torch.full_like(s, 3.0)]))
+
+    at = torch.tensor(0.3, dtype=torch.float64)
+    found, right = FOUND_THIRD
+    assert float(grad(grad(grad(normalized)))(at)) == pytest.approx(right, rel=1e-12)
+    s = at.clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(s), s, create_graph=True)
+    (second,) = torch.autograd.grad(first, s, create_graph=True)
+    (third,) = torch.autograd.grad(second, s)
+    lost = name != "group_norm"
+    assert float(third) == pytest.approx(found if lost else right, rel=1e-12)
+    one, three = diffcheck.check(function, at, modes=("reverse-over-reverse", "reverse-over-reverse-over-reverse"))
+    assert one.verdict is Verdict.PROVED, one.reason
+    assert three.verdict is (Verdict.WRONG if lost else Verdict.PROVED), three.reason
+
+
+def test_the_third_derivative_of_a_determinant_is_lost():
+    zero, one = torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+
+    def along(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda s: jvp(function, (s,), (one,))[1]
+
+    def determinant(s: Tensor) -> Tensor:
+        return torch.det(SYMMETRIC + s * IDENTITY)
+
+    assert float(along(along(along(determinant)))(zero)) == pytest.approx(5)  # and not 0
+    assert float(grad(grad(along(determinant)))(zero)) == pytest.approx(2)
+    for mode in ("forward-over-forward-over-forward", "reverse-over-forward-over-forward"):
+        (result,) = diffcheck.check(determinant, zero, modes=(mode,))
+        assert result.verdict is Verdict.WRONG, result.reason
 
 
 def test_the_gradient_of_a_singular_determinant_is_lost():
