@@ -210,3 +210,22 @@ def test_the_triangle_that_is_not_read_has_a_gradient(function: Callable[[Tensor
         assert result.verdict is Verdict.WRONG
     (whole,) = diffcheck.check(lambda a: function(a.tril()), a.detach(), modes="reverse", seed=1)
     assert whole.verdict is Verdict.PROVED
+
+
+@pytest.mark.parametrize(("exponent", "found"), [(200, 0.0), (-200, math.inf)])
+def test_the_exponent_of_frexp_is_raised_in_float32(exponent: int, found: float):
+    x = torch.tensor([2.0**exponent], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad(torch.frexp(x).mantissa.sum(), x)[0].item() == found
+    for result in diffcheck.check(lambda x: torch.frexp(x).mantissa, x, seed=1):
+        assert result.verdict is Verdict.WRONG
+        assert result.finding is not None
+        assert (result.finding.autograd, result.finding.certified_float) == (found, 2.0 ** (-exponent - 1))
+
+
+def test_the_tangent_of_frexp_is_float32_in_half_precisions():
+    by_mode = {
+        r.mode: r for r in diffcheck.check(lambda x: torch.frexp(x).mantissa, torch.tensor([3.0]).bfloat16(), seed=1)
+    }
+    assert by_mode["reverse"].verdict is Verdict.PROVED
+    assert by_mode["forward"].verdict is Verdict.ERROR
+    assert "for y is float32 of shape [1] on cpu, and y is bfloat16" in by_mode["forward"].reason
