@@ -279,7 +279,7 @@ def converted(x: Array, dtype: Any) -> Array:
 _MOVES: Final = (
     "aten.clone", "aten.cat", "aten.stack", "aten.flip", "aten.roll", "aten.repeat", "aten.constant_pad_nd",
     "aten.slice_backward", "aten.select_backward", "aten.diagonal_backward",
-    "aten.slice_scatter", "aten.select_scatter", "aten.diagonal_scatter",
+    "aten.diagonal_scatter",
     "aten.zero", "aten.fill",
     "aten.zeros_like", "aten.empty_like", "aten.new_zeros",
     "aten.new_empty_strided", "aten._new_zeros_with_same_feature_meta",

@@ -136,6 +136,7 @@ RULES: Final[dict[str, Rule]] = {
     # Copies
     "aten.clone": array(lambda x, **_: x.copy()),
     "aten._to_copy": guarded(to_copy),
+    "prims.convert_element_type": guarded(lambda d, x, _: to_copy(d, x)),
     "aten.copy": guarded(lambda d, _, x, *__, **___: converted(x, d.arguments[1], d.arguments[0].dtype)),
     "aten.fill": array(lambda x, value: np.broadcast_to(np.asarray(lift(value), dtype=object), x.shape)),
     "aten.zero": _filled_like(ZERO),

@@ -227,3 +227,57 @@ def test_max_unpool_sends_the_whole_cotangent_to_what_was_overwritten(dtype: tor
     assert float(unpooled(at + 1).sum() - unpooled(at - 1).sum()) / 2 == 1.0
     (result,) = diffcheck.check(unpooled, x, modes="reverse", seed=1)
     assert result.verdict is Verdict.WRONG
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")  # it is in beta, and says so once
+@pytest.mark.parametrize("reduce", [torch.scatter_reduce, torch.index_reduce])
+@pytest.mark.parametrize(("how", "other"), [("amax", 0.0), ("amin", 2.0)])
+def test_what_takes_no_part_in_a_maximum_takes_a_share(reduce: Callable[..., Tensor], how: str, other: float):
+    both = torch.tensor([0, 0])
+
+    def reduced(x: Tensor, source: Tensor) -> Tensor:
+        return reduce(x, 0, both, source, how, include_self=False)
+
+    x, source = matrix([1])[0], matrix([1, other])[0].requires_grad_()
+    assert torch.autograd.grad(reduced(x, source), source)[0].tolist() == [0.5, 0.0]
+    step = 0.25 * matrix([1, 0])[0]
+    assert float(reduced(x, source.detach() + step) - reduced(x, source.detach() - step)) / 0.5 == 1.0
+    (result,) = diffcheck.check(reduced, x, source.detach(), modes="reverse", seed=1)
+    assert result.verdict is Verdict.WRONG
+    assert result.finding is not None
+    assert (result.finding.argument, result.finding.index, result.finding.certified_float) == ("source", (0,), 1.0)
+
+
+@pytest.mark.parametrize(
+    "function", [torch.cholesky_inverse, lambda a: torch.cholesky_solve(IDENTITY, a)], ids=["inverse", "solve"]
+)
+def test_the_triangle_that_is_not_read_has_a_gradient(function: Callable[[Tensor], Tensor]):
+    a = matrix([2, 7], [1, 3]).requires_grad_()
+    (gradient,) = torch.autograd.grad(function(a).sum(), a)
+    assert gradient[0, 1].item() == pytest.approx(-62 / 81)
+    assert gradient[1, 1].item() == pytest.approx(-31 / 162)
+    (cut,) = torch.autograd.grad(function(a.tril()).sum(), a)
+    assert cut.flatten().tolist() == pytest.approx([-2 / 9, 0, -1 / 18, -1 / 54])
+    for result in diffcheck.check(function, a.detach(), seed=1):
+        assert result.verdict is Verdict.WRONG
+    (whole,) = diffcheck.check(lambda a: function(a.tril()), a.detach(), modes="reverse", seed=1)
+    assert whole.verdict is Verdict.PROVED
+
+
+@pytest.mark.parametrize(("exponent", "found"), [(200, 0.0), (-200, math.inf)])
+def test_the_exponent_of_frexp_is_raised_in_float32(exponent: int, found: float):
+    x = torch.tensor([2.0**exponent], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad(torch.frexp(x).mantissa.sum(), x)[0].item() == found
+    for result in diffcheck.check(lambda x: torch.frexp(x).mantissa, x, seed=1):
+        assert result.verdict is Verdict.WRONG
+        assert result.finding is not None
+        assert (result.finding.autograd, result.finding.certified_float) == (found, 2.0 ** (-exponent - 1))
+
+
+def test_the_tangent_of_frexp_is_float32_in_half_precisions():
+    by_mode = {
+        r.mode: r for r in diffcheck.check(lambda x: torch.frexp(x).mantissa, torch.tensor([3.0]).bfloat16(), seed=1)
+    }
+    assert by_mode["reverse"].verdict is Verdict.PROVED
+    assert by_mode["forward"].verdict is Verdict.ERROR
+    assert "for y is float32 of shape [1] on cpu, and y is bfloat16" in by_mode["forward"].reason

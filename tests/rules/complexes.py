@@ -96,12 +96,16 @@ COMPLEXES: Final[dict[str, Example]] = {
     ),
     "complex borders": (
         _parts(
-            lambda x: torch.nn.functional.pad(_z(x)[None], (1, 2), mode="replicate")[0, :, :3]
-            + torch.nn.functional.pad(_z(x)[None], (2, 1), mode="reflect")[0, :, :3]
-            + torch.diagonal_scatter(_z(x), _z(x)[0, :2] ** 2)
+            lambda x: sum(
+                torch.nn.functional.pad(_z(x).expand(1, *(2,) * (axes - 1), 2, 3), (1, 1) * axes, mode=how).sum()
+                for axes in (1, 2) for how in ("replicate", "reflect")
+            )
+            + torch.nn.functional.pad(_z(x).expand(1, 2, 2, 2, 3), (1, 1) * 3, mode="replicate").sum()
+            + torch.nn.functional.pad(_z(x).expand(1, 2, 2, 2, 3), (1, 1) * 3, mode="reflect").sum()
         ),
         r(2, 3, 2),
     ),
+    "complex windows": (_parts(lambda x: torch.diagonal_scatter(_z(x), _z(x)[0, :2] ** 2)), r(2, 3, 2)),
     "complex moves": (
         _parts(
             lambda x: torch.cat([_z(x), _z(x).flip(0)])[i(0, 3)].index_select(0, i(1, 0)) + _written(_z(x))

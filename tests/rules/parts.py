@@ -51,6 +51,9 @@ SEGMENTS: Final[dict[str, Example]] = {
         * g.sum(),
         r(2, 2),
     ),
+    "convert_element_type": (
+        lambda x: torch.ops.prims.convert_element_type(x.detach(), torch.float64) * x.sum(), r(3),
+    ),
     "as_strided_scatter": (lambda x, y: torch.as_strided_scatter(x, y, (2,), (2,), 1), r(2, 3), r(2)),
 }  # fmt: skip
 
