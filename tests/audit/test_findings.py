@@ -187,8 +187,6 @@ def test_the_third_derivative_of_a_determinant_is_lost():
 
     assert float(along(along(along(determinant)))(zero)) == pytest.approx(5)  # and not 0
     assert float(grad(grad(along(determinant)))(zero)) == pytest.approx(2)
-    (result,) = diffcheck.check(determinant, zero, modes=("forward-over-forward-over-forward",))
-    assert result.verdict is Verdict.WRONG, result.reason
 
 
 def test_the_gradient_of_a_singular_determinant_is_lost():
