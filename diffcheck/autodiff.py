@@ -14,8 +14,6 @@ from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
 from torch.utils._pytree import tree_flatten
 
-from diffcheck.config import steps
-
 Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
 """Takes the differentiated inputs."""
 _OfTensors: TypeAlias = Callable[..., tuple[Tensor, ...]]
@@ -233,7 +231,7 @@ class _Reached:
 
 
 def nested(
-    mode: str, function: Function, inputs: Sequence[Tensor], seeds_for: Sequence[SeedsFor]
+    how: Sequence[str], function: Function, inputs: Sequence[Tensor], seeds_for: Sequence[SeedsFor]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """A derivative of a derivative, and so on, asked of PyTorch as people ask for it.
 
@@ -242,10 +240,10 @@ def nested(
     the last one are `torch.func.jvp` and `torch.func.vjp` of each other.
 
     Args:
-        mode: One of `config.SECOND_ORDER` or `config.THIRD_ORDER`.
+        how: `reverse` or `forward` for each differentiation, the innermost first.
         function: Takes the differentiated inputs.
         inputs: Tensors that do not require gradients yet; their memory is used as it is.
-        seeds_for: For each differentiation, the innermost first. In reverse mode it gives a cotangent for everything
+        seeds_for: For each differentiation. In reverse mode it gives a cotangent for everything
             that was found before; in forward mode a tangent for everything that moves: the inputs, then the cotangents
             and tangents of the differentiations inside. Tangents may be asked for one tensor after the other.
 
@@ -253,7 +251,6 @@ def nested(
         The function's outputs, and what the outermost differentiation gives: in forward mode a tangent for everything
         that was found before, in reverse mode a cotangent for everything that moves. Zeros where PyTorch gave nothing.
     """
-    how = steps(mode)
     last = max((i for i, step in enumerate(how) if step == "forward"), default=-1)
     several = how.count("forward") > 1
     start = last + 1 if several else 0  # from here on reverse mode is torch.autograd.grad
@@ -352,12 +349,12 @@ def _differentiated(how: str, function: _OfTensors, count: int) -> _OfTensors:
 
 
 def each_under_vmap(
-    mode: str, function: Function, inputs: Sequence[Tensor], seeds_for: Sequence[SeedsFor]
+    how: Sequence[str], function: Function, inputs: Sequence[Tensor], seeds_for: Sequence[SeedsFor]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """`torch.func.vmap` of a derivative, which is `torch.func.vjp` and `torch.func.jvp`, of any order.
 
     Args:
-        mode: As people ask for it, with or without `vmap-`.
+        how: `reverse` or `forward` for each differentiation, the innermost first.
         function: Takes the differentiated inputs.
         inputs: Tensors that do not require gradients, each with a first axis along which they are several.
         seeds_for: As for `nested`, with that axis.
@@ -367,7 +364,7 @@ def each_under_vmap(
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        outputs, reached = _functional(steps(mode), function, inputs, seeds_for, vmap)
+        outputs, reached = _functional(how, function, inputs, seeds_for, vmap)
         return outputs, [d for d in reached.found if d is not None]
 
 

@@ -143,13 +143,13 @@ def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], *seeds_fo
     each = seeds_for if len(seeds_for) > 1 else seeds_for * order(mode)
     derivatives: Sequence[Tensor | None]
     if under_vmap(mode):
-        outputs, derivatives = autodiff.each_under_vmap(mode, applied(case.function), inputs, each)
+        outputs, derivatives = autodiff.each_under_vmap(steps(mode), applied(case.function), inputs, each)
     elif mode == "reverse":
         outputs, derivatives = autodiff.reverse(applied(case.function), inputs, *each)
     elif mode == "forward":
         outputs, derivatives = autodiff.forward(applied(case.function), inputs, each[0](inputs))
     elif order(mode) > 1:
-        outputs, derivatives = autodiff.nested(mode, applied(case.function), inputs, each)
+        outputs, derivatives = autodiff.nested(steps(mode), applied(case.function), inputs, each)
     elif mode == VALUE:
         outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
     else:

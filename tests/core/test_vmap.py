@@ -21,7 +21,7 @@ from diffcheck.batch import COMPANIONS, Input, flat, stacked
 from diffcheck.case import Case
 from diffcheck.check import Settings
 from diffcheck.check import check as check_case
-from diffcheck.config import MODES, SECOND_ORDER, THIRD_ORDER, order, plain, under_vmap
+from diffcheck.config import MODES, SECOND_ORDER, THIRD_ORDER, order, plain, steps, under_vmap
 from diffcheck.draw import Drawn, Layout, admits, tensors
 from diffcheck.load import Loaded, collect
 from diffcheck.verdict import Mistake, Result, Verdict
@@ -90,7 +90,7 @@ def test_it_differentiates_as_one_after_the_other(mode: str):
     def seeds(like: Any) -> list[Tensor]:
         return [torch.linspace(-1, 2, t.numel(), dtype=t.dtype).reshape(t.shape) for t in like]
 
-    outputs, derivatives = autodiff.each_under_vmap(mode, function, [x], [seeds] * order(mode))
+    outputs, derivatives = autodiff.each_under_vmap(steps(mode), function, [x], [seeds] * order(mode))
     for i in range(2):
 
         def own(like: Any, i: int = i) -> list[Tensor]:
@@ -102,7 +102,7 @@ def test_it_differentiates_as_one_after_the_other(mode: str):
         elif mode == "forward":
             alone = autodiff.forward(function, [x[i].clone()], own([x[i]]))
         else:
-            alone = autodiff.nested(mode, function, [x[i].clone()], [own] * order(mode))
+            alone = autodiff.nested(steps(mode), function, [x[i].clone()], [own] * order(mode))
         assert torch.equal(outputs[0][i], alone[0][0])
         for batched, single in zip(derivatives, alone[1], strict=True):
             # Terms of a derivative of a derivative cancel: what is rounded is as large as the largest of them.
