@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
-    "errors", "config", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form",
+    "errors", "config", "device", "alarm", "verdict", "expr", "heads", "constants", "symbolic", "derive", "normal_form",
     "identity", "witness", "compiler", "running_error", "formats", "enclosure", "judgement", "settle", "certify",
     "formula", "autodiff", "operation", "rule", "rules", "storages", "application", "stand_in", "frames",
     "shadow", "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro",
