@@ -65,7 +65,9 @@ def main() -> None:
     known = _read(options.kept)
     for entry in chosen:
         if entry.name not in known:
-            known[entry.name] = {"ours": _spent(partial(_ours, entry)), "theirs": _spent(partial(_theirs, entry))}
+            ours = _spent(partial(_ours, entry))
+            theirs = _spent(partial(_theirs, entry)) if ours.judged else Spent(0.0, 0.0, finished=True, judged=True)
+            known[entry.name] = {"ours": ours, "theirs": theirs}
             if options.kept is not None:
                 with options.kept.open("a") as file:
                     file.write(json.dumps([entry.name, {k: asdict(v) for k, v in known[entry.name].items()}]) + "\n")
