@@ -31,7 +31,7 @@ _SHARP: Final = 2.0**-8
 
 
 class Certifier:
-    """A trace's reference and executed formula, compiled once, for one floating-point format.
+    """A trace's reference and executed formula as programs, for one floating-point format.
 
     Args:
         variables: Names of the variables, in the order in which values will be given.
@@ -124,7 +124,7 @@ class Certifier:
             radii: Their quick bounds.
         """
         found = self._reference.extended
-        if found is None or (self._reference.is_compiled and not found.pays(*computed.shape)):
+        if found is None or (self._reference.is_prepared and not found.pays(*computed.shape)):
             return np.full(computed.shape, np.nan), np.full(computed.shape, np.nan)
         true, errors = found(inputs)
         if not self._reference.all_distinct:

@@ -22,7 +22,7 @@ EXECUTED_BITS: Final = 512
 
 
 class Reference:
-    """A reference as the programs that are wanted of it, each compiled when it is first run.
+    """A reference as the programs that are wanted of it, each made when it is first wanted.
 
     Args:
         expressions: One per number to be compared. Programs are of the distinct ones.
@@ -47,8 +47,8 @@ class Reference:
         return Program(self._distinct, self._inputs, EXACT)
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether balls have been asked for already: the first time costs as much as many evaluations."""
+    def is_prepared(self) -> bool:
+        """Whether balls have been asked for already: the first time costs as much as several evaluations."""
         return "_exact" in self.__dict__
 
     @cached_property

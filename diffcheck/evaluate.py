@@ -52,7 +52,7 @@ _VALUE_SLACK: Final = 64.0
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A trace, its proof, and its compiled reference."""
+    """A trace, its proof, and the programs of its reference."""
 
     trace: Trace
     proof: Proof
@@ -65,7 +65,7 @@ class Path:
 
 @dataclass(slots=True)
 class Memory:
-    """What the rows of one case share: paths by row and shape, proofs and compiled programs by formula."""
+    """What the rows of one case share: paths by row and shape, proofs and programs by formula."""
 
     paths: dict[tuple[object, ...], list[Path]] = field(default_factory=dict)
     explained: dict[tuple[object, ...], Path] = field(default_factory=dict)
