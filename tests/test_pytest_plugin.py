@@ -17,6 +17,7 @@ from diffcheck.load import Loaded, collect
 # pytester forgets what is first imported by the tests that it runs, and torch bears that badly.
 for needed in (
     "torch",
+    "torch._dynamo",
     "diffcheck.run",
     "diffcheck.rules",
     "diffcheck.report.failure",
