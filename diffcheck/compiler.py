@@ -156,21 +156,11 @@ class _Texts:
 
     def read(self, arithmetic: Arithmetic) -> _Form:
         """As steps, each of which puts a ball at the end of a table: inputs, constants, and what the steps give."""
-        constants: list[Expr | _Accuracy] = []
-        slots: dict[Expr | int, int] = {}
-        """Where in the table a node's ball is, or the factor for so many ulps."""
-        for node in self._nodes:
-            if node.head == "symbol":
-                slots[node] = self._positions[str(node.payload)]
-            elif node.head in ("constant", "pi"):
-                slots[node] = len(self._positions) + len(constants)
-                constants.append(node)
-            elif (ulps := self._ulps(node)) and ulps not in slots:
-                slots[ulps] = len(self._positions) + len(constants)
-                constants.append(_Accuracy(ulps))
+        slots, constants = self._given()
         first = len(self._positions) + len(constants)
         steps: list[tuple[Callable[..., arb] | None, int, int, Any]] = []
         """What is done, with which one or two, or with which ones; nothing with a selector, which `Selections` know."""
+        functions: dict[tuple[object, ...], tuple[Callable[..., arb], int]] = {}
         selectors = 0
         for node in self._nodes:
             if node in slots:
@@ -184,9 +174,14 @@ class _Texts:
                 steps.append((None, operands[0], selectors, node.head))
                 selectors += 1
                 continue
-            if ulps := self._ulps(node):
+            kind = (node.head, len(operands), node.payload)
+            found = functions.get(kind)
+            if found is None:
+                function = _operation(self.of(node), 0 if len(node.args) > 3 else len(node.args), arithmetic)
+                found = functions[kind] = (function, self._ulps(node))
+            function, ulps = found
+            if ulps:
                 operands.append(slots[ulps])
-            function = _operation(self.of(node), 0 if len(node.args) > 3 else len(node.args), arithmetic)
             one, two = operands if len(operands) == 2 else (operands[0], -1)
             steps.append((function, one, two, operands if len(operands) > 2 else None))
         outputs = [slots[output] for output in self._outputs]
@@ -206,6 +201,21 @@ class _Texts:
             return [table[i] for i in outputs]
 
         return run, constants
+
+    def _given(self) -> tuple[dict[Expr | int, int], list[Expr | _Accuracy]]:
+        """Where in the table a node's ball is, or the factor for so many ulps, before any step; and the constants."""
+        slots: dict[Expr | int, int] = {}
+        constants: list[Expr | _Accuracy] = []
+        for node in self._nodes:
+            if node.head == "symbol":
+                slots[node] = self._positions[str(node.payload)]
+            elif node.head in ("constant", "pi"):
+                slots[node] = len(self._positions) + len(constants)
+                constants.append(node)
+            elif (ulps := self._ulps(node)) and ulps not in slots:
+                slots[ulps] = len(self._positions) + len(constants)
+                constants.append(_Accuracy(ulps))
+        return slots, constants
 
     # -- compiled --------------------------------------------------------------------------------------------------
 

@@ -158,10 +158,13 @@ def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known
 
 def _decided(forms: _Forms, pair: Pair, seeds: Collection[Expr], *, thoroughly: bool) -> Proof:
     """Decides one identity; if another one was not decided, only as far as a few products tell."""
-    most = _MANY_PRODUCTS if thoroughly else _FEW_PRODUCTS
     try:
-        with forms.written_out.at_most(most), forms.short.at_most(most):
-            holds = _is_identity(forms, pair, seeds)
+        if thoroughly:
+            with forms.written_out.at_most(_MANY_PRODUCTS), forms.short.at_most(_MANY_PRODUCTS):
+                holds = _is_identity(forms, pair, seeds)
+        else:
+            with forms.written_out.at_most(_FEW_PRODUCTS):
+                holds = _holds(forms.written_out, pair)
         return Proof(Status.PROVED) if holds else Proof(Status.REFUTED, 0)
     except GiveUp as reason:
         return Proof(Status.UNDECIDED, 0, str(reason))

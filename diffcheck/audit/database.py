@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -16,13 +18,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from diffcheck.config import CPU
+from diffcheck.device import seed_generator
 from diffcheck.errors import LoadError
 
 SEED: Final = 0
 """Samples are drawn from PyTorch's, NumPy's and Python's generators; seeded so before each entry."""
 MOST_ELEMENTS: Final = 30_000
 """Samples with more elements in their tensors are left out: a trace follows each element by itself."""
-_LOOKED_FOR: Final = "extract_test_fn"
 _MOST_SAMPLES: Final = 400
 """Some entries have thousands: it is chosen among the first."""
 
@@ -79,36 +81,36 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64, de
 
 def samples(entry: Entry, dtype: torch.dtype, count: int, device: str = CPU) -> list[Sample]:
     """So many of an entry's samples: small ones, of different structure as far as there are some."""
-    _seed()
-    with _without_a_test():
-        given = entry.info.sample_inputs(device, dtype, requires_grad=True)
-    drawn = itertools.islice(given, _MOST_SAMPLES)
+    _seed(device)
     fitting: list[tuple[int, Sample]] = []
-    for position, call in enumerate(drawn):
-        tensors = [leaf for leaf in _leaves(call) if isinstance(leaf, Tensor)]
-        real = sum(t.numel() for t in tensors if t.requires_grad)
-        if real and sum(t.numel() for t in tensors) <= MOST_ELEMENTS:
-            fitting.append((real, Sample(position, call)))
+    with _without_ceremony(device):
+        given = entry.info.sample_inputs(device, dtype, requires_grad=True)
+        for position, call in enumerate(itertools.islice(given, _MOST_SAMPLES)):
+            tensors = [leaf for leaf in _leaves(call) if isinstance(leaf, Tensor)]
+            real = sum(t.numel() for t in tensors if t.requires_grad)
+            if real and sum(t.numel() for t in tensors) <= MOST_ELEMENTS:
+                fitting.append((real, Sample(position, call)))
     fitting.sort(key=lambda pair: (pair[0], pair[1].position))
     return list(itertools.islice(_varied([sample for _, sample in fitting]), count))
 
 
 @contextmanager
-def _without_a_test() -> Iterator[None]:
-    """The database looks in the sources of all modules for the test that asks: it takes longer than a judgement."""
+def _without_ceremony(device: str) -> Iterator[None]:
+    """What the database does around its samples takes longer than to judge them.
+
+    It looks in the sources of all modules for the test that asks, of which there is none, and before each sample it
+    sets the generators of every kind of accelerator.
+    """
     from torch.testing._internal import common_utils
     from torch.testing._internal.opinfo import core
 
-    found = {module: vars(module).get(_LOOKED_FOR) for module in (common_utils, core)}
-    try:
-        for module, function in found.items():
-            if function is not None:
-                setattr(module, _LOOKED_FOR, lambda: None)
+    with ExitStack() as replaced:
+        for module in (common_utils, core):
+            if hasattr(module, "extract_test_fn"):
+                replaced.enter_context(patch.object(module, "extract_test_fn", lambda: None))
+        if hasattr(common_utils, "set_rng_seed"):
+            replaced.enter_context(patch.object(common_utils, "set_rng_seed", partial(_seed, device)))
         yield
-    finally:
-        for module, function in found.items():
-            if function is not None:
-                setattr(module, _LOOKED_FOR, function)
 
 
 def _varied(ordered: Sequence[Sample]) -> Iterator[Sample]:
@@ -140,7 +142,7 @@ def _leaves(call: Any) -> list[Any]:
     return tree_leaves((call.input, call.args, call.kwargs))
 
 
-def _seed() -> None:
-    torch.manual_seed(SEED)
-    np.random.seed(SEED)  # noqa: NPY002 - PyTorch's samples draw from it
-    random.seed(SEED)
+def _seed(device: str, value: int = SEED) -> None:
+    seed_generator(device, value)
+    np.random.seed(value)  # noqa: NPY002 - PyTorch's samples draw from it
+    random.seed(value)

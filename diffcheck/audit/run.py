@@ -126,11 +126,13 @@ def warm_up() -> None:
     import torch
 
     from diffcheck.autodiff import import_forward_mode
+    from diffcheck.constants import known_constants
     from diffcheck.rules import table
     from diffcheck.symbolic import derive_all
 
     table()
     derive_all()
+    known_constants()
     torch.set_num_threads(1)
     import_forward_mode()
     gc.freeze()  # a tenth of an entry's time went into looking through modules for garbage
