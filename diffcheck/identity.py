@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import product
+from itertools import chain, product
 from typing import Final, TypeAlias
 
 from diffcheck import expr as graph
@@ -194,24 +194,24 @@ def _is_identity(forms: _Forms, pair: Pair, seeds: Collection[Expr]) -> bool:
         if _vanishes(forms.short, pair):
             return True
     slopes = _slopes(pair, seeds)
-    if slopes:
-        return all(_is_identity(forms, slope, ()) for slope in slopes)
+    first = next(slopes, None)
+    if first is not None:
+        return all(_is_identity(forms, slope, ()) for slope in chain([first], slopes))
     return _holds(forms.written_out, pair)
 
 
-def _slopes(pair: Pair, seeds: Collection[Expr]) -> list[Pair]:
+def _slopes(pair: Pair, seeds: Collection[Expr]) -> Iterator[Pair]:
     """What the sides multiply each seed with; nothing if they are not seen to be linear in the seeds."""
     nodes = graph.topological(pair)
     occurring = [n for n in nodes if n in seeds]
     if len(occurring) < 2 or not _are_linear(pair, nodes, frozenset(occurring)):
-        return []
+        return
     silent = dict.fromkeys(occurring, ZERO)
-    found = []
+    yield ZERO, ZERO  # both sides are 0 without seeds
     for seed in occurring:
         left, right = graph.substitute(pair, {**silent, seed: ONE})
         if left is not right:
-            found.append((left, right))
-    return found or [(ZERO, ZERO)]
+            yield left, right
 
 
 def _are_linear(outputs: Pair, nodes: Sequence[Expr], seeds: frozenset[Expr]) -> bool:
