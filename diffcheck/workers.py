@@ -92,7 +92,7 @@ def _prepare() -> None:
     torch.set_num_threads(1)
     # What is imported stays: the collector need not look at half a million of PyTorch's and SymPy's objects again.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
 
 
 @contextlib.contextmanager
