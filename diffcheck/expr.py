@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from fractions import Fraction
 from itertools import count
 from math import isinf, isnan
@@ -22,7 +22,6 @@ Payload: TypeAlias = Fraction | float | str | int | None
 ExprLike: TypeAlias = "Expr | int | Fraction | float"
 
 _serial = count()
-_interned: weakref.WeakValueDictionary[tuple[object, ...], Expr] = weakref.WeakValueDictionary()
 
 
 class Expr:
@@ -75,17 +74,36 @@ class Expr:
         return f"{self.head}{payload}({', '.join(map(repr, self.args))})"
 
 
+class _Interned(weakref.ref[Expr]):
+    """What the table of nodes holds: a node is forgotten when nobody uses it."""
+
+    __slots__ = ("key",)
+
+    key: tuple[object, ...]
+
+
+_interned: dict[tuple[object, ...], _Interned] = {}
+"""A `WeakValueDictionary` does the same, in three calls of Python's for every node."""
+
+
+def _forget(interned: _Interned, table: dict[tuple[object, ...], _Interned] = _interned) -> None:
+    if table.get(interned.key) is interned:
+        del table[interned.key]
+
+
 def _intern(head: str, args: tuple[Expr, ...] = (), payload: Payload = None) -> Expr:
     # The payload's type is part of the key: 1 == 1.0 == Fraction(1), yet they are not the same payload.
     key = (head, payload.__class__, payload, *map(id, args))
-    node = _interned.get(key)
+    interned = _interned.get(key)
+    node = None if interned is None else interned()
     if node is None:
         node = Expr.__new__(Expr)
         node.head = head
         node.args = args
         node.payload = payload
         node.serial = next(_serial)
-        _interned[key] = node
+        interned = _interned[key] = _Interned(node, _forget)
+        interned.key = key
     return node
 
 
@@ -420,13 +438,13 @@ BY_SERIAL: Final = operator.attrgetter("serial")
 """Sorts nodes by their making: arguments before what uses them."""
 
 
-def topological(outputs: Iterable[Expr]) -> list[Expr]:
-    """Every node the outputs are made of, arguments before what uses them."""
-    seen = set(outputs)
+def topological(outputs: Iterable[Expr], without: Container[Expr] = ()) -> list[Expr]:
+    """Every node the outputs are made of, arguments before what uses them; without some, and what only they use."""
+    seen = {output for output in outputs if output not in without}
     stack = list(seen)
     while stack:
         for argument in stack.pop().args:
-            if argument not in seen:
+            if argument not in seen and argument not in without:
                 seen.add(argument)
                 stack.append(argument)
     return sorted(seen, key=BY_SERIAL)

@@ -11,13 +11,14 @@ from typing import Final, TypeAlias
 
 from diffcheck import expr as graph
 from diffcheck.expr import ONE, ZERO, Expr
+from diffcheck.fingerprints import sums_in_both
 from diffcheck.normal_form import GiveUp, NormalForms, Piecewise, Polynomial
 from diffcheck.symmetry import Figure, Figures
 
 Pair: TypeAlias = tuple[Expr, Expr]
 """The two sides of an identity."""
 
-_LONGEST_SUM: Final = 6
+_PRODUCTS_TO_AGREE: Final = 5_000
 _FEW_PRODUCTS: Final = 20_000
 _MANY_PRODUCTS: Final = 500_000
 _DEAR: Final = 2_000
@@ -86,12 +87,16 @@ def prove(
             break
         part = [pairs[i] for i in positions]
         shape = known.figures.in_order([side for pair in part for side in pair], marked)
+        # The others have the same sums and products on both sides, in another order.
+        different = [i for i in range(len(part)) if shape[2 * i] != shape[2 * i + 1]]
+        if not different:
+            continue
         if shape not in known.parts:
-            known.parts[shape] = _prove_together(part, marked, known)
+            known.parts[shape] = _prove_together([part[i] for i in different], marked, known)
         proof = known.parts[shape]
         if proof.position is None:
             continue
-        found = replace(proof, position=positions[proof.position])
+        found = replace(proof, position=positions[different[proof.position]])
         if proof.status is Status.REFUTED:
             refuted = found if refuted is None else min(refuted, found, key=_at)
         else:
@@ -132,14 +137,19 @@ def _parts(pairs: Sequence[Pair]) -> list[list[int]]:
 
 
 def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known) -> Proof:
-    forms = _Forms(NormalForms(), NormalForms(longest_sum=_LONGEST_SUM))
+    forms = _Forms(NormalForms(), NormalForms(abbreviated=lambda: sums_in_both(*zip(*pairs, strict=True))))
     seen: set[Pair] = set()
     undecided: Proof | None = None
     dear = bool(known.single)
+    agreeing = True
     for position, pair in enumerate(pairs):
         if pair in seen:
             continue
         seen.add(pair)
+        if agreeing and forms.products > _DEAR:  # sides that are built alike go on being so
+            agreeing = _agree(forms.short, pair)
+            if agreeing:
+                continue
         figure = known.figures.by_role(pair, seeds) if dear else None
         proof = known.single.get(figure) if figure is not None else None
         if proof is None:
@@ -178,12 +188,19 @@ class _Forms:
 
     written_out: NormalForms
     short: NormalForms
-    """With long sums as atoms: what vanishes there vanishes, and nothing follows if it does not."""
+    """With sums that both sides have as atoms: what vanishes there vanishes, and nothing follows if it does not."""
 
     @property
     def products(self) -> int:
         """How many multiplications of terms were spent."""
         return self.written_out.products + self.short.products
+
+
+def _agree(forms: NormalForms, pair: Pair) -> bool:
+    """Whether the sides have one form."""
+    with contextlib.suppress(GiveUp, RecursionError), forms.at_most(_PRODUCTS_TO_AGREE):
+        return not forms.subtract(*map(forms.of, pair)).terms
+    return False
 
 
 def _is_identity(forms: _Forms, pair: Pair, seeds: Collection[Expr]) -> bool:

@@ -83,7 +83,7 @@ def _diagnose(subject: Subject) -> Diagnosis | None:
         found = _layout(subject) or beyond(subject)
         if found is not None:
             return found
-    if position not in here.differing:
+    if not here.differs_at(position):
         return _same_formula(subject)
     return (
         _only_somewhere(subject)

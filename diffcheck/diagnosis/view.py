@@ -18,7 +18,7 @@ from diffcheck.compiler import Program
 from diffcheck.config import order, steps
 from diffcheck.expr import ONE, ZERO, Expr
 from diffcheck.formula import text
-from diffcheck.identity import Status, prove
+from diffcheck.identity import Known, Status, prove
 from diffcheck.trace import Entry, Trace
 from diffcheck.verdict import Certainty
 
@@ -133,7 +133,17 @@ class View:
 
         As a function: what differs at kinks only does not count.
         """
-        return [i for i in self.positions if not self.same([self.executed[i]], [self.reference[i]])]
+        return [i for i in self.positions if self.differs_at(i)]
+
+    def differs_at(self, position: int) -> bool:
+        """Whether the executed formula of an entry is another one than the reference, as in `differing`."""
+        if position not in self._differs:
+            self._differs[position] = not self.same([self.executed[position]], [self.reference[position]])
+        return self._differs[position]
+
+    @cached_property
+    def _differs(self) -> dict[int, bool]:
+        return {}
 
     # -- slopes ----------------------------------------------------------------------------------------------------
 
@@ -239,10 +249,14 @@ class View:
                 if not a.overlaps(b):
                     return None
                 compared = True
-        if not self.large and prove(left, right).status is Status.PROVED:
+        if not self.large and prove(left, right, known=self._known).status is Status.PROVED:
             return Certainty.CERTAIN
         # Equal values without a proof: the normal form may miss a relation, or they part where no sample has been.
         return Certainty.LIKELY if compared and selectors_in(left) == selectors_in(right) else None
+
+    @cached_property
+    def _known(self) -> Known:
+        return Known()
 
     def differ(self, left: Sequence[Expr], right: Sequence[Expr]) -> bool:
         """Whether expressions certainly have other values at some sample."""

@@ -8,12 +8,19 @@ polynomial, after denominators have been multiplied out.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import Final
+
 from flint import fmpq
 
 from diffcheck import expr as graph
 from diffcheck.expr import Expr
 from diffcheck.normal_form.functions import Functions
 from diffcheck.normal_form.polynomials import Atom, GiveUp, Polynomial
+
+_SHORTEST: Final = 3
+"""Of fewer terms, a sum is as short as what would stand for it."""
 
 
 class NormalForms(Functions):
@@ -22,15 +29,19 @@ class NormalForms(Functions):
     Args:
         most_terms: The largest polynomial to be handled.
         most_products: How many multiplications of terms may be spent altogether.
-        longest_sum: Sums of more terms are abbreviated: a mean that is taken off every element is multiplied as one
-            atom. Equal expressions may then have unequal forms, of which `is_zero` of the difference knows most.
+        abbreviated: Gives the sums that are abbreviated, once it is asked: a mean that is taken off every element is
+            multiplied as one atom. Equal expressions may then have unequal forms, of which `is_zero` of the difference
+            knows most.
     """
 
     def __init__(
-        self, most_terms: int = 20_000, most_products: int = 3_000_000, longest_sum: int | None = None
+        self,
+        most_terms: int = 20_000,
+        most_products: int = 3_000_000,
+        abbreviated: Callable[[], Collection[Expr]] | None = None,
     ) -> None:
         super().__init__(most_terms, most_products)
-        self._longest_sum = longest_sum
+        self._abbreviated = None if abbreviated is None else cache(abbreviated)
         self._done: dict[Expr, Polynomial] = {}
         self._inverses: dict[Expr, Polynomial] = {}
 
@@ -40,9 +51,8 @@ class NormalForms(Functions):
         Raises:
             GiveUp: It would be too large, or has none.
         """
-        for part in graph.topological([node]):
-            if part not in self._done:
-                self._done[part] = self._convert(part, [self._done[a] for a in part.args])
+        for part in graph.topological([node], without=self._done):
+            self._done[part] = self._convert(part, [self._done[a] for a in part.args])
         return self._done[node]
 
     def _convert(self, node: Expr, args: list[Polynomial]) -> Polynomial:
@@ -57,7 +67,7 @@ class NormalForms(Functions):
             case "pi":
                 return self.power(self._atom("root pi", Atom("root pi", sign_known=True)), 2)
             case "add":
-                return self._sum_of(args)
+                return self._sum_of(node, args)
             case "neg":
                 return self.scale(args[0], fmpq(-1))
             case "mul":
@@ -79,9 +89,9 @@ class NormalForms(Functions):
             case head:
                 return self.function(head, args)
 
-    def _sum_of(self, args: list[Polynomial]) -> Polynomial:
+    def _sum_of(self, node: Expr, args: list[Polynomial]) -> Polynomial:
         found = self.sum(args)
-        if self._longest_sum is None or len(found.terms) <= self._longest_sum:
+        if self._abbreviated is None or len(found.terms) < _SHORTEST or node not in self._abbreviated():
             return found
         return self.abbreviated(found)
 

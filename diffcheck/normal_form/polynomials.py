@@ -13,7 +13,7 @@ from typing import Final
 
 from flint import fmpq
 
-WIDTH: Final = 24
+WIDTH: Final = 16
 """Bits per exponent."""
 HALF: Final = 1 << (WIDTH - 1)
 _MASK: Final = (1 << WIDTH) - 1
@@ -80,6 +80,8 @@ class Ring:
         self.products = 0
         """How many multiplications of terms were spent."""
         self._bias = 0
+        self._selectors = 0
+        """A bit for every atom that is a selector."""
         self._piecewise = 0
         """A bit for every atom that is a floor, or a function of selectors or floors."""
         self.zero = Polynomial({})
@@ -96,6 +98,8 @@ class Ring:
             index = self._index[key] = len(self._atoms)
             if atom.kind == "floor" or any(self._selectors_in(p) or self.is_piecewise(p) for p in of):
                 self._piecewise |= 1 << index
+            if atom.kind == "selector":
+                self._selectors |= 1 << index
             self._atoms.append(atom)
             self._bias += HALF << (WIDTH * index)
         return Polynomial({1 << (WIDTH * index): fmpq(1)}, self._bit(index))
@@ -268,7 +272,12 @@ class Ring:
         return Polynomial({m - monomial: c for m, c in p.terms.items()}, p.special)
 
     def _selectors_in(self, p: Polynomial) -> list[int]:
-        return [i for i in range(p.special.bit_length()) if (p.special >> i) & 1 and self._atoms[i].kind == "selector"]
+        found = []
+        left = p.special & self._selectors
+        while left:
+            found.append(left.bit_length() - 1)
+            left ^= 1 << found[-1]
+        return found[::-1]
 
     def _sign(self, p: Polynomial) -> int | None:
         """1, 0 or -1 if p has that sign for all values of the variables (off its zeros), else None."""

@@ -5,7 +5,7 @@ The table's names have `complex.` in front. What only moves elements has the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -132,12 +132,20 @@ def _transformed(x: Array, dim: int, sign: int) -> Array:
     n = rows.shape[-1]
     roots = [root_of_unity(k, n) for k in range(n)]
 
-    def one(row: Array, k: int) -> Complex:
-        terms = [as_complex(e) * roots[sign * j * k % n] for j, e in enumerate(row)]
-        return Complex(total(z.re for z in terms), total(z.im for z in terms))
+    def all_of(row: Sequence[Complex]) -> Iterator[Complex]:
+        for k in range(n):
+            yield _sum_of_products(row, [roots[sign * j * k % n] for j in range(n)])
 
-    done = elements((one(rows[i], k) for i in np.ndindex(*rows.shape[:-1]) for k in range(n)), rows.shape)
-    return np.moveaxis(done, -1, dim)
+    values = (z for i in np.ndindex(*rows.shape[:-1]) for z in all_of([as_complex(e) for e in rows[i]]))
+    return np.moveaxis(elements(values, rows.shape), -1, dim)
+
+
+def _sum_of_products(xs: Sequence[Complex], ys: Sequence[Complex]) -> Complex:
+    pairs = list(zip(xs, ys, strict=True))
+    return Complex(
+        total(part for x, y in pairs for part in (x.re * y.re, x.im * -y.im)),
+        total(part for x, y in pairs for part in (x.re * y.im, x.im * y.re)),
+    )
 
 
 def _normalized(x: Array, sizes: Sequence[int], how: int) -> Array:
@@ -147,41 +155,47 @@ def _normalized(x: Array, sizes: Sequence[int], how: int) -> Array:
 
 
 def fourier(x: Array, dims: Sequence[int], how: int, forward: bool) -> Array:
-    """The transform along some axes."""
-    for dim in dims:
-        x = _transformed(x, dim, -1 if forward else 1)
+    """The transform along some axes. The inverse goes the way back, and so does a derivative."""
     sizes = [x.shape[d] for d in dims]
-    return _normalized(x, sizes, how)
+    if not forward:
+        x = _normalized(x, sizes, how)
+    for dim in reversed(dims) if forward else dims:
+        x = _transformed(x, dim, -1 if forward else 1)
+    return _normalized(x, sizes, how) if forward else x
 
 
 def fourier_of_reals(x: Array, dims: Sequence[int], how: int, onesided: bool) -> Array:
     """The transform of real numbers; its last axis holds the first half only, if that is asked for."""
-    full = fourier(x, dims, how, forward=True)
-    if not onesided:
-        return full
-    return np.take(full, range(x.shape[dims[-1]] // 2 + 1), axis=dims[-1])
+    *others, last = dims
+    sizes = [x.shape[d] for d in dims]
+    x = _transformed(x, last, -1)
+    if onesided:
+        x = np.take(x, range(x.shape[last] // 2 + 1), axis=last)
+    for dim in reversed(others):
+        x = _transformed(x, dim, -1)
+    return _normalized(x, sizes, how)
 
 
 def fourier_to_reals(x: Array, dims: Sequence[int], how: int, size: int) -> Array:
     """The inverse transform of what holds the first half of a symmetric spectrum: only real parts count."""
-    for dim in dims[:-1]:
+    *others, last = dims
+    rows = np.moveaxis(x, last, -1)[..., : size // 2 + 1].copy()
+    # The first and the middle stand for themselves, the others for their mirror images too.
+    for j in range(1, (size + 1) // 2):
+        rows[..., j] = by_parts(lambda e: TWO * e, rows[..., j])
+    x = _normalized(np.moveaxis(rows, -1, last), [*(x.shape[d] for d in others), size], how)
+    for dim in others:
         x = _transformed(x, dim, 1)
-    last = dims[-1]
+
     rows = np.moveaxis(x, last, -1)
-    shape = (*rows.shape[:-1], size)
+    roots = [root_of_unity(k, size) for k in range(size)]
 
-    def value(row: Array, k: int) -> Expr:
-        terms = []
-        for j, e in enumerate(row[: size // 2 + 1]):
-            root = root_of_unity(j * k, size)
-            part = (as_complex(e) * root).re
-            # The middle and the first stand for themselves, the others for their mirror images too.
-            terms.append(part if j == 0 or 2 * j == size else TWO * part)
-        return total(terms)
+    def all_of(row: Sequence[Complex]) -> Iterator[Expr]:
+        for k in range(size):
+            yield _sum_of_products(row, [roots[j * k % size] for j in range(len(row))]).re
 
-    done = elements((value(rows[i], k) for i in np.ndindex(*rows.shape[:-1]) for k in range(size)), shape)
-    result = np.moveaxis(done, -1, last)
-    return _normalized(result, [result.shape[d] for d in dims], how)
+    values = (z for i in np.ndindex(*rows.shape[:-1]) for z in all_of([as_complex(e) for e in rows[i]]))
+    return np.moveaxis(elements(values, (*rows.shape[:-1], size)), -1, last)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from diffcheck.expr import (
     where,
 )
 from diffcheck.identity import Status, prove
+from diffcheck.normal_form import forms
 from diffcheck.symbolic import from_sympy, to_sympy, variable
 from tests.core.reference import NoValue, node_value
 
@@ -360,6 +361,31 @@ def centred(count: int) -> list[Expr]:
     return [x - mean for x in numbers]
 
 
+def long_sums(*, last: int) -> tuple[Expr, Expr]:
+    """The product of five sums of twelve terms; and the same, each added up the other way and one by one."""
+    rows = [[symbol(f"x{i}_{j}") * (j + 1) for j in range(12)] for i in range(5)]
+    left = graph.product(graph.total(row) for row in rows)
+    rows[2][-1] = symbol("x2_11") * last
+    return left, graph.product(sum(row[::-1], ZERO) for row in rows)
+
+
+def test_sums_that_both_sides_have_are_not_written_out():
+    left, right = long_sums(last=12)
+    assert status(left, right) is Status.PROVED  # 12**5 terms, else
+    assert status(left * Y - Z, Y * right - Z) is Status.PROVED
+    assert status(left, long_sums(last=13)[1]) is not Status.PROVED
+
+
+def test_what_only_stands_in_another_order_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(identity, "_prove_together", lambda *_: pytest.fail("algebra is not needed"))
+    assert status(X * (Y + exp(Z)), (exp(Z) + Y) * X) is Status.PROVED
+
+
+def test_the_place_of_a_mistake_among_what_is_the_same():
+    proof = prove([X * Y, X + Y, Z * Z - X, Y], [Y * X, Y + X, X - Z * Z, Y])
+    assert (proof.status, proof.position) == (Status.REFUTED, 2)
+
+
 @pytest.mark.parametrize("count", [8, 120])
 def test_a_mean_is_multiplied_as_one(count: int):
     """Written out, 120 numbers have 120³ products."""
@@ -561,10 +587,15 @@ def test_the_laws_of_algebra_are_proved(a: Expr, b: Expr, c: Expr):
         assert status(left, right) is not Status.REFUTED, (left, right)
 
 
-@pytest.fixture(params=[6, 1], ids=["long sums abbreviated", "all sums abbreviated"])
+@pytest.fixture(params=["some sums abbreviated", "all sums abbreviated", "by forms alone"])
 def sums(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which sums are atoms when a proof is first tried."""
-    monkeypatch.setattr(identity, "_LONGEST_SUM", request.param)
+    """Proofs while sums are atoms, of which else only large formulas have need."""
+    monkeypatch.setattr(identity, "_FEW_PRODUCTS", 0)
+    if request.param == "all sums abbreviated":
+        monkeypatch.setattr(forms, "_SHORTEST", 2)
+        monkeypatch.setattr(identity, "sums_in_both", lambda left, right: graph.topological([*left, *right]))
+    if request.param == "by forms alone":
+        monkeypatch.setattr(identity, "_DEAR", -1)
 
 
 @pytest.mark.usefixtures("sums")

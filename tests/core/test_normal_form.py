@@ -42,8 +42,8 @@ def test_a_quotient_vanishes_after_denominators_are_multiplied_out():
         (ONE / (X - X), "a division by zero"),
         (call("log", X - X), "the logarithm of zero"),
         (X ** constant(1000), "a very large exponent"),
-        ((X ** constant(512)) ** constant(512) * (X ** constant(512)) ** constant(512), None),
-        (((X ** constant(512)) ** constant(512)) ** constant(16), "a very large exponent"),
+        ((X ** constant(64)) ** constant(64) * (X ** constant(64)) ** constant(64), None),
+        (((X ** constant(64)) ** constant(64)) ** constant(16), "a very large exponent"),
         (X + constant(float("inf")) * 0 + ONE / constant(0), "a division by zero"),
         (call("sqrt", constant(10**40 + 1)), "the root of a very large number"),
         (call("sqrt", (X + Y) * (X + Y)), "the root of a square"),
@@ -62,11 +62,13 @@ def test_what_has_no_form_says_why(node: Expr, reason: str | None):
         pytest.fail("it has a form")
 
 
-@pytest.mark.parametrize(("options", "reason"), [({"most_terms": 50}, "terms"), ({"most_products": 50}, "products")])
-def test_a_budget_is_kept(options: dict[str, int], reason: str):
+@pytest.mark.parametrize(
+    ("forms", "reason"), [(NormalForms(most_terms=50), "terms"), (NormalForms(most_products=50), "products")]
+)
+def test_a_budget_is_kept(forms: NormalForms, reason: str):
     node = constant(1)
     for i in range(10):
         node = node * (symbol(f"a{i}") + symbol(f"b{i}"))
     with pytest.raises(GiveUp, match=f"too many {reason}"):
-        NormalForms(**options).of(node)
+        forms.of(node)
     assert len(NormalForms().of(node).terms) == 2**10
