@@ -71,8 +71,9 @@ def pull_back(outputs: Sequence[Expr], cotangents: Sequence[Expr], inputs: Seque
     for output, cotangent in zip(outputs, cotangents, strict=True):
         contributions.setdefault(output, []).append(cotangent)
     adjoints: dict[Expr, Expr] = {}
-    wanted = _ancestors_of(outputs, inputs)
-    for node in reversed(graph.topological(outputs)):
+    nodes = graph.topological(outputs)
+    wanted = _ancestors_of(nodes, inputs)
+    for node in reversed(nodes):
         if node not in wanted or node not in contributions:
             continue
         adjoint = adjoints[node] = _total_by_branch(contributions.pop(node))
@@ -141,10 +142,10 @@ def nested(
     return found
 
 
-def _ancestors_of(outputs: Sequence[Expr], inputs: Sequence[Expr]) -> set[Expr]:
-    """The nodes that depend on an input: the only ones an adjoint is needed for."""
+def _ancestors_of(nodes: Sequence[Expr], inputs: Sequence[Expr]) -> set[Expr]:
+    """Those of all nodes, in order, that depend on an input: the only ones an adjoint is needed for."""
     found = set(inputs)
-    for node in graph.topological(outputs):
+    for node in nodes:
         if any(argument in found for argument in node.args):
             found.add(node)
     return found

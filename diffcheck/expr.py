@@ -27,12 +27,14 @@ _serial = count()
 class Expr:
     """One node: a head, its arguments, and a payload (a constant's value, a symbol's name, a precision)."""
 
-    __slots__ = ("__weakref__", "args", "head", "payload", "serial")
+    __slots__ = ("__weakref__", "args", "head", "payload", "plain", "serial")
 
     head: str
     args: tuple[Expr, ...]
     payload: Payload
     serial: int
+    plain: bool
+    """Whether no `computed_as` is in it."""
 
     def __add__(self, other: ExprLike) -> Expr:
         return add(self, lift(other))
@@ -86,14 +88,23 @@ _interned: dict[tuple[object, ...], _Interned] = {}
 """A `WeakValueDictionary` does the same, in three calls of Python's for every node."""
 
 
-def _forget(interned: _Interned, table: dict[tuple[object, ...], _Interned] = _interned) -> None:
-    if table.get(interned.key) is interned:
-        del table[interned.key]
+_numbers: dict[tuple[object, ...], _Interned] = {}
+"""Constants by the numbers that they were asked for: to make a fraction of one takes longer."""
+
+
+def _forget(interned: _Interned) -> None:
+    if _interned.get(interned.key) is interned:
+        del _interned[interned.key]
+
+
+def _forget_number(interned: _Interned) -> None:
+    if _numbers.get(interned.key) is interned:
+        del _numbers[interned.key]
 
 
 def _intern(head: str, args: tuple[Expr, ...] = (), payload: Payload = None) -> Expr:
     # The payload's type is part of the key: 1 == 1.0 == Fraction(1), yet they are not the same payload.
-    key = (head, payload.__class__, payload, *map(id, args))
+    key = (head, args) if payload is None else (head, args, payload.__class__, payload)
     interned = _interned.get(key)
     node = None if interned is None else interned()
     if node is None:
@@ -102,6 +113,11 @@ def _intern(head: str, args: tuple[Expr, ...] = (), payload: Payload = None) -> 
         node.args = args
         node.payload = payload
         node.serial = next(_serial)
+        node.plain = head != "computed_as"
+        for argument in args:
+            if not argument.plain:
+                node.plain = False
+                break
         interned = _interned[key] = _Interned(node, _forget)
         interned.key = key
     return node
@@ -109,10 +125,18 @@ def _intern(head: str, args: tuple[Expr, ...] = (), payload: Payload = None) -> 
 
 def constant(value: Fraction | float) -> Expr:
     """An exact constant. A finite float is the binary fraction that it is; infinities and NaN stay floats."""
-    if isinstance(value, float) and (isinf(value) or isnan(value)):
-        # One NaN: NaN is unequal to itself and would never be found again.
-        return _intern("constant", (), _NAN if isnan(value) else value)
-    return _intern("constant", (), Fraction(value))
+    if isinstance(value, Fraction):
+        return _intern("constant", (), value)
+    if isnan(value):  # one NaN: it is unequal to itself and would never be found again
+        return _intern("constant", (), _NAN)
+    key = (value.__class__, value)
+    interned = _numbers.get(key)
+    node = None if interned is None else interned()
+    if node is None:
+        node = _intern("constant", (), value if isinf(value) else Fraction(value))
+        interned = _numbers[key] = _Interned(node, _forget_number)
+        interned.key = key
+    return node
 
 
 _NAN: Final = float("nan")
@@ -418,17 +442,21 @@ def as_computed(outputs: Sequence[Expr]) -> list[Expr]:
 
 
 def _chosen(outputs: Sequence[Expr], which: int) -> list[Expr]:
-    nodes = topological(outputs)
-    if all(node.head != "computed_as" for node in nodes):
-        return list(outputs)
+    seen = {output for output in outputs if not output.plain}
+    stack = list(seen)
+    while stack:
+        for argument in stack.pop().args:
+            if not argument.plain and argument not in seen:
+                seen.add(argument)
+                stack.append(argument)
     done: dict[Expr, Expr] = {}
-    for node in nodes:
-        args = [done[a] for a in node.args]
+    for node in sorted(seen, key=BY_SERIAL):
+        args = [done.get(a, a) for a in node.args]
         if node.head == "computed_as":
             done[node] = args[which]
         else:
             done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)
-    return [done[output] for output in outputs]
+    return [done.get(output, output) for output in outputs]
 
 
 SELECTORS: Final = frozenset({"positive", "vanishes"})

@@ -20,7 +20,7 @@ Pair: TypeAlias = tuple[Expr, Expr]
 
 _PRODUCTS_TO_AGREE: Final = 5_000
 _FEW_PRODUCTS: Final = 20_000
-_MANY_PRODUCTS: Final = 500_000
+_MANY_PRODUCTS: Final = 250_000
 _DEAR: Final = 2_000
 _DEAR_FOR_A_NODE: Final = 1
 """After a proof that took more products, and more for a node, it is looked whether the next identity is the same."""
@@ -63,7 +63,12 @@ class Known:
 
 
 def prove(
-    executed: Sequence[Expr], reference: Sequence[Expr], seeds: Collection[str] = (), known: Known | None = None
+    executed: Sequence[Expr],
+    reference: Sequence[Expr],
+    seeds: Collection[str] = (),
+    known: Known | None = None,
+    *,
+    all_or_none: bool = False,
 ) -> Proof:
     """Decides executed[i] = reference[i] for every i, as functions of all of their variables.
 
@@ -76,6 +81,8 @@ def prove(
         seeds: The variables that are cotangents or tangents. Both sides are linear in them: what is too large as a
             whole is decided for one after the other.
         known: What earlier calls decided; this one adds to it.
+        all_or_none: Whether to end at an identity that is not decided, since it is only asked whether all are proved;
+            else it is looked on for one that is refuted.
     """
     pairs = list(zip(graph.as_values(executed), graph.as_values(reference), strict=True))
     known = Known() if known is None else known
@@ -83,7 +90,7 @@ def prove(
     refuted: Proof | None = None
     undecided: Proof | None = None
     for positions in _parts(pairs):
-        if refuted is not None and positions[0] > _at(refuted):
+        if (refuted is not None and positions[0] > _at(refuted)) or (all_or_none and undecided is not None):
             break
         part = [pairs[i] for i in positions]
         shape = known.figures.in_order([side for pair in part for side in pair], marked)
@@ -92,7 +99,7 @@ def prove(
         if not different:
             continue
         if shape not in known.parts:
-            known.parts[shape] = _prove_together([part[i] for i in different], marked, known)
+            known.parts[shape] = _prove_together([part[i] for i in different], marked, known, all_or_none=all_or_none)
         proof = known.parts[shape]
         if proof.position is None:
             continue
@@ -136,7 +143,7 @@ def _parts(pairs: Sequence[Pair]) -> list[list[int]]:
     return list(parts.values())
 
 
-def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known) -> Proof:
+def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known, *, all_or_none: bool) -> Proof:
     forms = _Forms(NormalForms(), NormalForms(abbreviated=lambda: sums_in_both(*zip(*pairs, strict=True))))
     seen: set[Pair] = set()
     undecided: Proof | None = None
@@ -159,7 +166,7 @@ def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known
             dear = spent > _DEAR and spent > _DEAR_FOR_A_NODE * len(graph.topological(pair))
             if dear:
                 known.single[figure or known.figures.by_role(pair, seeds)] = proof
-        if proof.status is Status.REFUTED:
+        if proof.status is Status.REFUTED or (all_or_none and proof.status is Status.UNDECIDED):
             return replace(proof, position=position)
         if proof.status is Status.UNDECIDED:
             undecided = undecided or replace(proof, position=position)

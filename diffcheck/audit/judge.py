@@ -222,7 +222,7 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
     try:
         with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
             traced = evaluation.path.trace
-            proof = prove(traced.executed, traced.reference, traced.seed_variables, known)
+            proof = prove(traced.executed, traced.reference, traced.seed_variables, known, all_or_none=True)
     except (BudgetExceeded, RecursionError) as error:
         return _Judged(Verdict.AGREES, f"not proved: {error}", **facts)
     if proof.status is Status.PROVED:

@@ -403,10 +403,10 @@ def test_a_mean_is_multiplied_as_one(count: int):
 def test_what_is_linear_in_seeds_is_decided_seed_by_seed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(identity, "_FEW_PRODUCTS", 0)
     monkeypatch.setattr(identity, "_vanishes", lambda *_: False)  # as if it were too large even in short
-    names = [f"s{j}" for j in range(16)]
+    names = [f"s{j}" for j in range(48)]
     t = graph.total(symbol(f"a{i}") for i in range(6))
-    left = [symbol(name) * (t + j) ** constant(7) for j, name in enumerate(names)]
-    right = [symbol(name) * (t * t + 2 * j * t + j * j) ** constant(3) * (t + j) for j, name in enumerate(names)]
+    left = [symbol(name) * (t + j) ** constant(5) for j, name in enumerate(names)]
+    right = [symbol(name) * (t * t + 2 * j * t + j * j) ** constant(2) * (t + j) for j, name in enumerate(names)]
     assert prove([graph.total(left)], [graph.total(right)], names).status is Status.PROVED
     right[11] = right[11] + TINY * symbol("s11") * X
     assert prove([graph.total(left)], [graph.total(right)], names) == identity.Proof(Status.REFUTED, 0)
