@@ -31,13 +31,14 @@ def table() -> Mapping[str, Rule]:
         resampling,
         sampling,
         segments,
+        spectral,
         windows,
     )
 
     families = (
         pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
         attention, losses, drawing, sampling, segments, factorizations,
-        complexes, holomorphic,
+        spectral, complexes, holomorphic,
     )  # fmt: skip
     merged: dict[str, Rule] = {}
     for family in families:

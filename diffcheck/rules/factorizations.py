@@ -184,8 +184,6 @@ def _refused(operation: str, reason: str) -> Rule:
 
 
 _WITHOUT_CLOSED_FORM: Final = {
-    "aten._linalg_svd": "singular values have no closed form, and singular vectors are defined up to signs",
-    "aten._linalg_eigh": "eigenvalues have no closed form, and eigenvectors are defined up to signs",
     "aten.linalg_eig": "eigenvalues have no closed form, and eigenvectors are defined up to a complex factor",
     "aten.linalg_matrix_exp": "the exponential of a matrix has no closed form",
 }

@@ -22,6 +22,11 @@ def _full(function: Callable[..., object]) -> Callable[..., object]:
     return lambda a, *rest: function(a + 5 * torch.eye(*a.shape[-2:], dtype=torch.float64), *rest)
 
 
+def _symmetric(function: Callable[..., object]) -> Callable[..., object]:
+    """Of the sum of a matrix and its transpose."""
+    return lambda a: function(a + a.mT)
+
+
 FACTORIZATIONS: Final[dict[str, Example]] = {
     "old cholesky": (_definite(lambda a: aten.cholesky(a, upper=True)), r(2, 2)),
     "cholesky_solve": (_full(lambda a, b: torch.cholesky_solve(b, a)), r(2, 2), r(2, 3)),
@@ -43,5 +48,17 @@ FACTORIZATIONS: Final[dict[str, Example]] = {
     "pinv wide": (_full(torch.linalg.pinv), r(2, 3)),
     "pinv of nothing": (lambda a: torch.linalg.pinv(a.detach(), rtol=2.0) @ a, r(2, 2)),
     "lstsq": (_full(lambda a, b: torch.linalg.lstsq(a, b)[:2]), r(3, 2), r(3, 2)),
+    "eigvalsh": (_symmetric(torch.linalg.eigvalsh), r(2, 2)),
+    "eigvalsh upper of several": (_symmetric(lambda a: torch.linalg.eigvalsh(a, "U")), r(2, 2, 2)),
+    "eigvalsh of one": (torch.linalg.eigvalsh, r(1, 1)),
+    "eigh": (_symmetric(torch.linalg.eigh), r(2, 2)),
+    "svdvals": (torch.linalg.svdvals, r(2, 2)),
+    "svdvals tall": (torch.linalg.svdvals, r(4, 2)),
+    "svdvals wide of several": (torch.linalg.svdvals, r(2, 2, 3)),
+    "svdvals of a row": (torch.linalg.svdvals, r(1, 3)),
+    "svd": (lambda a: torch.linalg.svd(a, full_matrices=False), r(3, 2)),
+    "svd square": (torch.linalg.svd, r(2, 2)),
+    "nuclear norm": (lambda a: torch.linalg.matrix_norm(a, "nuc"), r(2, 3)),
+    "spectral norm": (lambda a: torch.linalg.matrix_norm(a, 2), r(3, 2)),
     "lstsq of a batch": (_full(lambda a, b: torch.linalg.lstsq(a, b).solution), r(2, 2, 3), r(2, 2, 1)),
 }  # fmt: skip
