@@ -13,6 +13,7 @@ import torch
 
 from diffcheck.errors import Unsupported
 from diffcheck.expr import MINUS_ONE, ONE, ZERO, Expr, call, number, total
+from diffcheck.rules.backward_error import as_seen, columns_as_seen, orthonormal
 from diffcheck.rules.linalg import cholesky, cholesky_factor, identity, per_matrix, solve_triangular, transposed
 from diffcheck.rules.reduction import exact
 from diffcheck.rules.registry import Array, Decisions, Rule, array, filled, guarded, in_numpy, matrix_product
@@ -79,7 +80,8 @@ def orthogonal(decisions: Decisions, a: Array, mode: str = "reduced") -> tuple[A
     rank = min(rows, columns)
     q, r = filled((*lead, rows, rank), ZERO), filled((*lead, rank, columns), ZERO)
     for index in np.ndindex(*lead):
-        q[index], r[index] = _orthogonalized(a[index], real[index].tolist())
+        columns_q, r[index] = _orthogonalized(columns_as_seen(a[index]), real[index].tolist())
+        q[index] = orthonormal(columns_q)
     return (None if mode == "r" else q), r
 
 
@@ -156,7 +158,7 @@ def _pseudo_inverse(
     real = {name: float(number(t.item()) or 0) if isinstance(t, np.ndarray) else t for name, t in tolerances.items()}
     if not _has_full_rank(decisions.arguments[0], "aten.linalg_pinv", hermitian=hermitian, **real):
         return filled((*a.shape[:-2], a.shape[-1], a.shape[-2]), ZERO)
-    return per_matrix(pseudo_inverse, a)
+    return per_matrix(lambda m: pseudo_inverse(as_seen(m)), a)
 
 
 def least_squares(decisions: Decisions, a: Array, b: Array, *_: Any, **__: Any) -> tuple[Array | None, ...]:
@@ -165,7 +167,7 @@ def least_squares(decisions: Decisions, a: Array, b: Array, *_: Any, **__: Any) 
         raise Unsupported("aten.linalg_lstsq", "the matrix is 0")
     is_vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     right = b[..., None] if is_vector else b
-    solution = per_matrix(lambda m, r: matrix_product(pseudo_inverse(m), r), a, right)
+    solution = per_matrix(lambda m, r: matrix_product(pseudo_inverse(as_seen(m)), columns_as_seen(r)), a, right)
     residuals = None
     if decisions.result[1].numel():
         gaps = per_matrix(lambda m, x, r: matrix_product(m, x) + MINUS_ONE * r, a, solution, right)

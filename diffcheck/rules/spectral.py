@@ -16,34 +16,12 @@ from typing import Any, Final
 import numpy as np
 
 from diffcheck.errors import Unsupported
-from diffcheck.expr import HALF, ONE, TWO, ZERO, Expr, call, constant, frozen, greater, total
+from diffcheck.expr import HALF, ONE, TWO, ZERO, Expr, call, greater, total
+from diffcheck.rules.backward_error import as_seen, orthonormal
 from diffcheck.rules.pointwise import absolute
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, filled, guarded, in_numpy, matrix_product
 
 _LARGEST: Final = 2
-_THREE: Final = constant(3)
-
-
-def _off_by(value: Expr, size: Expr) -> Expr:
-    """The value, which the kernel misses by a few roundings of something of this size.
-
-    The second term is 0, with all of its derivatives, and rounding does not leave it so.
-    """
-    root = call("sqrt", _THREE)
-    return value + frozen(size, "detach") * (root * root - _THREE)
-
-
-def _as_seen(a: Array) -> Array:
-    """A matrix as the kernel sees it: its results are those of one that is off by roundings of the largest element.
-
-    Single elements, and what follows from them, may lose all of their digits by that (LAPACK's error bounds).
-    """
-    size = call("sqrt", _dot(a, a))
-    return elements((_off_by(e, size) for e in a.flat), a.shape)
-
-
-def _dot(x: Array, y: Array) -> Expr:
-    return total(a * b for a, b in zip(x.flat, y.flat, strict=True))
 
 
 @dataclass(frozen=True)
@@ -79,11 +57,6 @@ def _symmetric(decisions: Decisions, a: Array, leans: bool, real: Array) -> _Sym
     return _Symmetric(elements([middle - distance, middle + distance], (2,)), vectors, distance)
 
 
-def _orthonormal(vectors: Array) -> Array:
-    """Vectors of length 1, each component of which is off by roundings of 1."""
-    return elements((_off_by(v, ONE) for v in vectors.flat), vectors.shape)
-
-
 def _in_batches(function: Callable[..., tuple[Array, ...]], a: Array, *real: Array) -> list[Array]:
     """Applies a function to each matrix and what is real for it."""
     found = [function(a[i], *(r[i] for r in real)) for i in np.ndindex(*a.shape[:-2])]
@@ -107,9 +80,9 @@ def eigh(decisions: Decisions, a: Array, uplo: str = "L", compute_v: bool = True
 
     def apply(matrix: Array, numbers: Array, real: Array) -> tuple[Array, Array]:
         leans = bool(numbers[0, 0] > numbers[-1, -1])
-        seen = _as_seen(matrix) if len(matrix) > 1 else matrix
+        seen = as_seen(matrix) if len(matrix) > 1 else matrix
         found = _symmetric(decisions, seen.T if uplo.upper() == "U" else seen, leans, real)
-        return found.values, _orthonormal(found.vectors)
+        return found.values, orthonormal(found.vectors)
 
     real = in_numpy(decisions.arguments[0]), _vectors_of(decisions.result[1], a.shape)
     values, vectors = _in_batches(apply, a, *real)
@@ -126,7 +99,7 @@ def _determinant_root(a: Array) -> Expr:
 
 def _tall_svd(decisions: Decisions, a: Array, numbers: Array, real: Array) -> tuple[Array, Array, Array]:
     """U, S and V of a matrix with at most as many columns as rows; the numbers that it holds, and V, are real."""
-    a = _as_seen(a)
+    a = as_seen(a)
     gram = matrix_product(a.T, a)
     lengths = np.linalg.norm(numbers, axis=0)
     found = _symmetric(decisions, gram, bool(lengths[0] > lengths[-1]), real[:, ::-1])
@@ -136,7 +109,7 @@ def _tall_svd(decisions: Decisions, a: Array, numbers: Array, real: Array) -> tu
     right = found.vectors[:, ::-1]
     left = matrix_product(a, right)
     left = elements((left.item(i, k) / values[k] for i, k in np.ndindex(*a.shape)), a.shape)
-    return _orthonormal(left), elements(values, (len(values),)), _orthonormal(right)
+    return orthonormal(left), elements(values, (len(values),)), orthonormal(right)
 
 
 def svd(
