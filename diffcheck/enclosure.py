@@ -9,7 +9,7 @@ from typing import Final
 from flint import arb
 
 from diffcheck import expr as graph
-from diffcheck.balls import BOUNDED, EXACT, Selections
+from diffcheck.balls import BOUNDED, EXACT, ONE, ZERO, Selections
 from diffcheck.compiler import Program
 from diffcheck.expr import Expr, symbols
 from diffcheck.extended import ExtendedValues, extended_values
@@ -117,6 +117,18 @@ class Executed:
     def exact(self, values: Sequence[float], precision: int = EXECUTED_BITS) -> list[arb]:
         """The executed formulas, whatever their rounding."""
         return self._exact(list(map(arb, values)), precision, Selections())
+
+    def at_boundaries(self, values: Sequence[float], precision: int) -> list[arb]:
+        """The same, where a selector that is not told from one on its boundary is taken to be there.
+
+        How many elements are the maximum is divided by, and x - x is no ball of one number for an irrational x.
+        """
+        numbers = list(map(arb, values))
+        open_ones = Selections()
+        self._exact(numbers, precision, open_ones)
+        selectors = self._exact.selectors
+        forced = {i: ONE if selectors[i].head == "vanishes" else ZERO for i in open_ones.undecided}
+        return self._exact(numbers, precision, Selections(forced))
 
     def rounded(self, values: Sequence[float], fmt: Format) -> list[arb]:
         """The executed formulas with their rounding, underflow and overflow included."""

@@ -114,12 +114,13 @@ class Settler:
         if math.isnan(number) and self._beyond_range(position):
             return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
-        scale = max(bound, fmt.ulp(float(true.mid())))
+        ulp = fmt.ulp(float(true.mid()))
+        scale = max(bound, ulp)
         if math.isinf(number) and (true > 0) == (number > 0):
             beyond = arb(fmt.largest) - (RADII * scale if scale < math.inf else 0.0)
             if abs(true) >= beyond:  # the true value, or what it rounds to, is beyond the format's range
                 return Verdict(Outcome.WITHIN, true, 0.0, bound)
-        if error <= RADII * scale + fmt.smallest < math.inf:
+        if error <= RADII * (scale if scale < math.inf else ulp) + fmt.smallest:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Verdict(Outcome.WITHIN, true, error, scale)
@@ -215,6 +216,8 @@ class Settler:
         while not exact.is_finite() and precision < _MOST_BITS:  # 1 - sigmoid(512) is 0 to 700 bits
             precision *= 2
             exact = self._formulas.executed.exact(self.values, precision)[position]
+        if not exact.is_finite():
+            exact = self._formulas.executed.at_boundaries(self.values, precision)[position]
         if not exact.is_finite():
             return True, math.inf
         gap = (exact - true).abs_lower()
