@@ -13,7 +13,7 @@ import mpmath
 import torch
 
 from diffcheck.check import Settings, check
-from diffcheck.config import DTYPES
+from diffcheck.config import USUAL_DTYPES
 from diffcheck.verdict import Finding, Result
 from tests.formulas.rows import TORCH, Formula
 from tests.formulas.truth import derivative, drawn
@@ -22,7 +22,7 @@ DOUBTFUL: Final = 2.0**10
 """So many units of rounding are three digits, as where diffcheck begins to say `inaccurate`."""
 
 
-def results(formula: Formula, *, examples: int, seed: int, dtypes: tuple[str, ...] = DTYPES) -> list[Result]:
+def results(formula: Formula, *, examples: int, seed: int, dtypes: tuple[str, ...] = USUAL_DTYPES) -> list[Result]:
     """diffcheck's verdicts in both modes."""
     settings = Settings(examples=examples, seed=seed, dtypes=dtypes, database=False)
     return list(check(formula.case(), settings, case_id=formula.name, location=formula.name))
