@@ -88,18 +88,9 @@ _interned: dict[tuple[object, ...], _Interned] = {}
 """A `WeakValueDictionary` does the same, in three calls of Python's for every node."""
 
 
-_numbers: dict[tuple[object, ...], _Interned] = {}
-"""Constants by the numbers that they were asked for: to make a fraction of one takes longer."""
-
-
 def _forget(interned: _Interned) -> None:
     if _interned.get(interned.key) is interned:
         del _interned[interned.key]
-
-
-def _forget_number(interned: _Interned) -> None:
-    if _numbers.get(interned.key) is interned:
-        del _numbers[interned.key]
 
 
 def _intern(head: str, args: tuple[Expr, ...] = (), payload: Payload = None) -> Expr:
@@ -129,12 +120,12 @@ def constant(value: Fraction | float) -> Expr:
         return _intern("constant", (), value)
     if isnan(value):  # one NaN: it is unequal to itself and would never be found again
         return _intern("constant", (), _NAN)
-    key = (value.__class__, value)
-    interned = _numbers.get(key)
+    key = (value.__class__, value)  # of the number itself: to make a fraction of it takes longer
+    interned = _interned.get(key)
     node = None if interned is None else interned()
     if node is None:
         node = _intern("constant", (), value if isinf(value) else Fraction(value))
-        interned = _numbers[key] = _Interned(node, _forget_number)
+        interned = _interned[key] = _Interned(node, _forget)
         interned.key = key
     return node
 

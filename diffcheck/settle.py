@@ -120,7 +120,7 @@ class Settler:
             beyond = arb(fmt.largest) - (RADII * scale if scale < math.inf else 0.0)
             if abs(true) >= beyond:  # the true value, or what it rounds to, is beyond the format's range
                 return Verdict(Outcome.WITHIN, true, 0.0, bound)
-        if error <= RADII * (scale if scale < math.inf else ulp) + fmt.smallest:
+        if error <= (RADII * scale if RADII * scale < math.inf else RADII * ulp) + fmt.smallest:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Verdict(Outcome.WITHIN, true, error, scale)

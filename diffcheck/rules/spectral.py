@@ -9,7 +9,6 @@ which the determinant is the sum of the squares of the minors of a (Cauchy and B
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
@@ -24,21 +23,18 @@ from diffcheck.rules.registry import Array, Decisions, Rule, elements, filled, g
 _LARGEST: Final = 2
 
 
-@dataclass(frozen=True)
-class _Symmetric:
-    """The eigenvalues of a symmetric matrix of one or two rows, from the smallest, and eigenvectors, in columns."""
+def _symmetric(decisions: Decisions, a: Array, leans: bool, real: Array) -> tuple[Array, Array]:
+    """The eigenvalues of a symmetric matrix of one or two rows, from the smallest, and eigenvectors, in columns.
 
-    values: Array
-    vectors: Array
-    distance: Expr
-    """Of the eigenvalues, from their middle."""
-
-
-def _symmetric(decisions: Decisions, a: Array, leans: bool, real: Array) -> _Symmetric:
-    """Of the lower triangle. It leans if its first diagonal element is the larger one; real vectors say the signs."""
+    Args:
+        decisions: Where it is written down which way the matrix leans.
+        a: The matrix, of which the lower triangle is read.
+        leans: Whether its first diagonal element is the larger one.
+        real: The kernel's eigenvectors, which say the signs.
+    """
     if len(a) == 1:
         vector = elements([-ONE if real[0, 0] < 0 else ONE], (1, 1))
-        return _Symmetric(a[0], vector, ONE)
+        return a[0], vector
     middle = (a.item(0, 0) + a.item(1, 1)) * HALF
     half = (a.item(0, 0) - a.item(1, 1)) * HALF
     beside = a.item(1, 0)
@@ -54,7 +50,7 @@ def _symmetric(decisions: Decisions, a: Array, leans: bool, real: Array) -> _Sym
             component = -component
         vectors[pivot, k] = component
         vectors[1 - pivot, k] = sign * beside / (TWO * distance * component)
-    return _Symmetric(elements([middle - distance, middle + distance], (2,)), vectors, distance)
+    return elements([middle - distance, middle + distance], (2,)), vectors
 
 
 def _in_batches(function: Callable[..., tuple[Array, ...]], a: Array, *real: Array) -> list[Array]:
@@ -81,8 +77,8 @@ def eigh(decisions: Decisions, a: Array, uplo: str = "L", compute_v: bool = True
     def apply(matrix: Array, numbers: Array, real: Array) -> tuple[Array, Array]:
         leans = bool(numbers[0, 0] > numbers[-1, -1])
         seen = as_seen(matrix) if len(matrix) > 1 else matrix
-        found = _symmetric(decisions, seen.T if uplo.upper() == "U" else seen, leans, real)
-        return found.values, orthonormal(found.vectors)
+        values, vectors = _symmetric(decisions, seen.T if uplo.upper() == "U" else seen, leans, real)
+        return values, orthonormal(vectors)
 
     real = in_numpy(decisions.arguments[0]), _vectors_of(decisions.result[1], a.shape)
     values, vectors = _in_batches(apply, a, *real)
@@ -102,11 +98,11 @@ def _tall_svd(decisions: Decisions, a: Array, numbers: Array, real: Array) -> tu
     a = as_seen(a)
     gram = matrix_product(a.T, a)
     lengths = np.linalg.norm(numbers, axis=0)
-    found = _symmetric(decisions, gram, bool(lengths[0] > lengths[-1]), real[:, ::-1])
-    values = [call("sqrt", found.values[-1])]
+    squares, vectors = _symmetric(decisions, gram, bool(lengths[0] > lengths[-1]), real[:, ::-1])
+    values = [call("sqrt", squares[-1])]
     if len(gram) > 1:  # the smaller one is no difference of large numbers
         values.append(_determinant_root(a) / values[0])
-    right = found.vectors[:, ::-1]
+    right = vectors[:, ::-1]
     left = matrix_product(a, right)
     left = elements((left.item(i, k) / values[k] for i, k in np.ndindex(*a.shape)), a.shape)
     return orthonormal(left), elements(values, (len(values),)), orthonormal(right)
