@@ -141,11 +141,13 @@ def _transformed(x: Array, dim: int, sign: int) -> Array:
 
 
 def _sum_of_products(xs: Sequence[Complex], ys: Sequence[Complex]) -> Complex:
-    pairs = list(zip(xs, ys, strict=True))
-    return Complex(
-        total(part for x, y in pairs for part in (x.re * y.re, x.im * -y.im)),
-        total(part for x, y in pairs for part in (x.re * y.im, x.im * y.re)),
-    )
+    imaginary = total(part for x, y in zip(xs, ys, strict=True) for part in (x.re * y.im, x.im * y.re))
+    return Complex(_real_sum_of_products(xs, ys), imaginary)
+
+
+def _real_sum_of_products(xs: Sequence[Complex], ys: Sequence[Complex]) -> Expr:
+    """Its real part alone."""
+    return total(part for x, y in zip(xs, ys, strict=True) for part in (x.re * y.re, x.im * -y.im))
 
 
 def _normalized(x: Array, sizes: Sequence[int], how: int) -> Array:
@@ -192,7 +194,7 @@ def fourier_to_reals(x: Array, dims: Sequence[int], how: int, size: int) -> Arra
 
     def all_of(row: Sequence[Complex]) -> Iterator[Expr]:
         for k in range(size):
-            yield _sum_of_products(row, [roots[j * k % size] for j in range(len(row))]).re
+            yield _real_sum_of_products(row, [roots[j * k % size] for j in range(len(row))])
 
     values = (z for i in np.ndindex(*rows.shape[:-1]) for z in all_of([as_complex(e) for e in rows[i]]))
     return np.moveaxis(elements(values, (*rows.shape[:-1], size)), -1, last)
