@@ -158,7 +158,7 @@ class Result:
     id: str
     """`cases/autograd.py::quadratic`."""
     mode: str
-    """One of `diffcheck.config.MODES`, `accumulate`, or `gradient` for the case's own `gradient=`."""
+    """One of `diffcheck.modes.MODES`, `accumulate`, or `gradient` for the case's own `gradient=`."""
     dtype: str
     """`float64`, `float32`, `float16`, `bfloat16`, `complex128` or `complex64`."""
     verdict: Verdict

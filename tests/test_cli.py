@@ -14,8 +14,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from diffcheck import cli
-from diffcheck.cli import main
+from diffcheck.commands import cli
+from diffcheck.commands.cli import main
 from diffcheck.report import json_
 
 ROOT = Path(__file__).parents[1]
@@ -352,7 +352,7 @@ def test_ctrl_c_in_a_process() -> None:
     write("z.py", "def wait(settings): time.sleep(30)\none = Fake(do=wait)\n")
     # Where a shell runs the tests in the background, processes are born deaf to Ctrl-C.
     listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{listening}; import sys; from diffcheck.cli import main; sys.exit(main())"
+    code = f"{listening}; import sys; from diffcheck.commands.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "run", ".", "--format", "json", "--output", "report.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
@@ -376,10 +376,9 @@ def test_a_reader_that_leaves() -> None:
 
 
 def test_case_is_the_function_whatever_was_imported_before() -> None:
-    """`diffcheck.case` is a file too, and importing it must not put the module in the function's place."""
-    code = (
-        "import diffcheck.case\nfrom diffcheck import case\nfrom diffcheck import case as again\nassert case is again\n"
-    )
+    """No module of ours has the name of a public function."""
+    code = "import diffcheck.declare.case\nfrom diffcheck import case\n"
+    code += "from diffcheck import case as again\nassert case is again\n"
     code += "import types\nassert isinstance(case, types.FunctionType), case"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, env=environment)

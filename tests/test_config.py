@@ -8,20 +8,10 @@ import pytest
 import torch
 
 from diffcheck import check
-from diffcheck.cli import main
-from diffcheck.config import (
-    FIRST_ORDER,
-    MODES,
-    MODES_IN_WORDS,
-    SECOND_ORDER,
-    THIRD_ORDER,
-    Config,
-    order,
-    read,
-    refusal,
-    steps,
-)
+from diffcheck.commands.cli import main
+from diffcheck.commands.config import Config, read
 from diffcheck.errors import ConfigError, DeclarationError
+from diffcheck.modes import FIRST_ORDER, MODES, MODES_IN_WORDS, SECOND_ORDER, THIRD_ORDER, order, refusal, steps
 
 CASES = """
 from diffcheck.verdict import Result, Verdict

@@ -16,7 +16,7 @@ import pytest
 import typer
 
 import diffcheck
-from diffcheck.cli import app
+from diffcheck.commands.cli import app
 
 ROOT: Final = Path(__file__).parents[1]
 AGREED: Final = {"LICENSE", "README.md", "cases", "diffcheck", "docs", "pyproject.toml", "tests"}

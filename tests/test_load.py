@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from diffcheck import load
+from diffcheck.declare import load
+from diffcheck.declare.load import Broken, Loaded, collect, importable
 from diffcheck.errors import LoadError
-from diffcheck.load import Broken, Loaded, collect, importable
 
 FAKE = """\
 class Fake:

@@ -11,14 +11,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from diffcheck.check import Settings, rows_of
-from diffcheck.load import Loaded, collect
+from diffcheck.checking.check import rows_of
+from diffcheck.declare.load import Loaded, collect
+from diffcheck.settings import Settings
 
 # pytester forgets what is first imported by the tests that it runs, and torch bears that badly.
 for needed in (
     "torch",
     "torch._dynamo",
-    "diffcheck.run",
+    "diffcheck.commands.run",
     "diffcheck.rules",
     "diffcheck.report.failure",
     "diffcheck.pytest_plugin.items",
@@ -465,7 +466,7 @@ def test_a_project_without_cases_imports_nothing(pytester: pytest.Pytester):
 
 LIGHT = [
     "diffcheck",
-    "diffcheck.config",
+    "diffcheck.commands.config",
     "diffcheck.errors",
     "diffcheck.pytest_plugin",
     "diffcheck.pytest_plugin.asked",

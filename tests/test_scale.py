@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import DeclarationError, Verdict, check
-from diffcheck import expr as graph
-from diffcheck.formats import format_of
-from diffcheck.given import case_at
-from diffcheck.running_error import bounded_values
-from diffcheck.scale import Comparison, compare, random_seeds
-from diffcheck.shadow import MANTISSA_BITS
+from diffcheck.algebra import expr as graph
+from diffcheck.certify.formats import format_of
+from diffcheck.certify.running_error import bounded_values
+from diffcheck.compare.scale import Comparison, compare, random_seeds
+from diffcheck.declare.given import case_at
+from diffcheck.trace.shadow import MANTISSA_BITS
 
 VECTOR = Float[Tensor, "n"]
 MILLION = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0))

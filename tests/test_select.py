@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from diffcheck.declare.select import matcher
 from diffcheck.errors import LoadError
-from diffcheck.select import matcher
 
 ID = "cases/autograd.py::quadratic"
 

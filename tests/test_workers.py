@@ -77,7 +77,7 @@ WITHOUT_COMPILER = """
 import sys
 import torch
 from torch.autograd import forward_ad
-from diffcheck import dynamo
+from diffcheck.differentiate import dynamo
 
 def derivative(f):
     with forward_ad.dual_level():

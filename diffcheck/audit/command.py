@@ -13,8 +13,8 @@ from diffcheck.audit import report
 from diffcheck.audit.database import entries
 from diffcheck.audit.judge import Plan
 from diffcheck.audit.run import audit
-from diffcheck.config import CPU
-from diffcheck.evaluate import DTYPES
+from diffcheck.compare.evaluate import DTYPES
+from diffcheck.modes import CPU
 from diffcheck.report import files, json_
 from diffcheck.report.summary import Run, exit_code
 from diffcheck.report.terminal import console_for, progress_on

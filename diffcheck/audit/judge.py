@@ -10,23 +10,24 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from diffcheck import draw
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, repro_of, sampled
-from diffcheck.balls import EXACT
-from diffcheck.batch import Input, flat, scaled, stacked
-from diffcheck.certify import Certifier
-from diffcheck.compiler import Program
-from diffcheck.conclude import VERDICT_OF
-from diffcheck.config import CPU, FIRST_ORDER, order, under_vmap
+from diffcheck.certify.balls import EXACT
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.formats import Format, format_of
+from diffcheck.checking.conclude import VERDICT_OF
+from diffcheck.compare.evaluate import DTYPES, Evaluation, Path, check_values
+from diffcheck.differentiate.batch import Input, flat, scaled, stacked
+from diffcheck.differentiate.faults import lacking_dtype, time_limit
+from diffcheck.differentiate.run import differentiate
+from diffcheck.draw import inputs as draw
 from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
-from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
-from diffcheck.faults import lacking_dtype, time_limit
-from diffcheck.finding import finding_at
-from diffcheck.formats import Format, format_of
-from diffcheck.identity import Known, Proof, Status, prove
-from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import differentiate, trace
+from diffcheck.explain.finding import finding_at
+from diffcheck.modes import CPU, FIRST_ORDER, order, under_vmap
+from diffcheck.prove.identity import Known, Proof, Status, prove
+from diffcheck.trace.shadow import MANTISSA_BITS, Budget
+from diffcheck.trace.tracer import trace
 from diffcheck.verdict import Result, Verdict
 
 _BEYOND: Final = "out of bounds for storage"
@@ -155,13 +156,14 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
     if under_vmap(mode):
         given = Input(draw.at(values, (1.0,)), values, [])
         values = stacked(item.case, given, [scaled]).values
-    traced, run = trace(item.case, mode, values, _Seeds(), Budget(seconds=plan.seconds))
+    ran = trace(item.case, mode, values, _Seeds(), Budget(seconds=plan.seconds))
     seeds = _Seeds()
     fresh = {name: value.clone() for name, value in values.items()}
     computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
     point = flat(list(values.values())) + flat(seeds.kept)
-    fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
-    check_values(traced, run, point, fmt, {})
+    fmt = _coarsest(DTYPES[plan.dtype], ran.run.derivatives)
+    check_values(ran, point, fmt, {})
+    traced = ran.trace
     certifier = Certifier(
         traced.variables,
         traced.reference,

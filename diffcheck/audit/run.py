@@ -8,16 +8,16 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from diffcheck import __version__
 from diffcheck.audit import database
 from diffcheck.audit import judge as judging
 from diffcheck.audit.database import Entry
 from diffcheck.audit.journal import Journal
 from diffcheck.audit.judge import Plan
 from diffcheck.audit.pool import Done, Limits, each
-from diffcheck.config import CPU
-from diffcheck.evaluate import DTYPES
+from diffcheck.compare.evaluate import DTYPES
+from diffcheck.modes import CPU
 from diffcheck.verdict import Result
+from diffcheck.version import __version__
 
 _MEMORY: Final = 3 * 2**30
 """What one entry may take, beyond what is shared with all."""
@@ -125,10 +125,10 @@ def warm_up() -> None:
 
     import torch
 
-    from diffcheck.autodiff import import_forward_mode
-    from diffcheck.constants import known_constants
+    from diffcheck.algebra.constants import known_constants
+    from diffcheck.derive.symbolic import derive_all
+    from diffcheck.differentiate.autodiff import import_forward_mode
     from diffcheck.rules import table
-    from diffcheck.symbolic import derive_all
 
     table()
     derive_all()

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
 from diffcheck.audit.database import SEED, Entry, Sample
-from diffcheck.case import Case
-from diffcheck.config import CPU
-from diffcheck.device import seed_generator
-from diffcheck.domain import Argument, Axis
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Argument, Axis
+from diffcheck.differentiate.device import seed_generator
 from diffcheck.errors import Unsupported
+from diffcheck.modes import CPU
 
 _LONGEST: Final = 64
 """Tensors of more entries are not written out."""

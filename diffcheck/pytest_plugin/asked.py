@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from diffcheck.config import CPU, Config
+from diffcheck.commands.config import Config
+from diffcheck.modes import CPU
 
 
 @dataclass(slots=True)

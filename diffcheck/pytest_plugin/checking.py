@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from diffcheck.load import Loaded
+from diffcheck.declare.load import Loaded
 from diffcheck.pytest_plugin.asked import ASKED, Asked
 from diffcheck.report.summary import passes
 from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
-    from diffcheck.check import Settings
+    from diffcheck.settings import Settings
 
 Key = tuple[str, str]
 
@@ -44,7 +44,7 @@ _RESULTS: Final = pytest.StashKey[dict[Key, list[Result]]]()
 
 def settings_of(asked: Asked) -> Settings:
     """What a session was asked to do, as a check takes it."""
-    from diffcheck.check import Settings
+    from diffcheck.settings import Settings
 
     return Settings(
         examples=asked.examples,
@@ -100,7 +100,7 @@ def _standing_for(row: Row, results: list[Result]) -> Result:
 
 
 def _check(loaded: Loaded, settings: Settings) -> list[Result]:
-    from diffcheck.run import results_of
+    from diffcheck.commands.run import results_of
 
     _prepare()
     with _one_thread():

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from diffcheck.device import why_absent
-from diffcheck.load import Broken, Loaded, case_in, cases_of, label, load
+from diffcheck.declare.load import Broken, Loaded, case_in, cases_of, label, load
+from diffcheck.differentiate.device import why_absent
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT
 from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
 from diffcheck.pytest_plugin.source import marks_above, module_marks, names_in

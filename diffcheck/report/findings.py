@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from diffcheck.config import plain
+from diffcheck.modes import plain
 from diffcheck.report.rows import STYLES
 from diffcheck.report.text import bracketed, count, ellipsis, number, parameters, print_hanging, printable
 

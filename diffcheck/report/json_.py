@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from diffcheck.config import CPU
+from diffcheck.modes import CPU
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from diffcheck.config import CPU
+from diffcheck.modes import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
 from diffcheck.report.summary import INTERNAL, Run, counts, is_internal, passes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from diffcheck.config import CPU
+from diffcheck.modes import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

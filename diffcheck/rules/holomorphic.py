@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import HALF, ONE, PI, ZERO, Expr, call, constant, logical_not, number, vanishes
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import HALF, ONE, PI, ZERO, Expr, call, constant, logical_not, number, vanishes
 from diffcheck.rules import layout, matrix, reduction
 from diffcheck.rules.complexes import Complex, as_complex, both_parts, linear, numbers
 from diffcheck.rules.registry import Array, Rule, array, dimensions, elements, elementwise

@@ -10,9 +10,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from diffcheck.constants import scalar
-from diffcheck.errors import Unsupported
-from diffcheck.expr import (
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import (
     HALF,
     MINUS_ONE,
     NAN,
@@ -38,6 +37,7 @@ from diffcheck.expr import (
     vanishes,
     where,
 )
+from diffcheck.errors import Unsupported
 from diffcheck.rules.registry import Array, Decisions, Rule, elementwise, guarded, in_numpy, lift, pointwise
 
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from diffcheck import expr as graph
-from diffcheck.constants import scalar
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import Expr
 from diffcheck.errors import Unsupported
-from diffcheck.expr import Expr
 
 Array: TypeAlias = npt.NDArray[Any]
 """An object array of `Expr`; NumPy's own type for one says nothing of its elements."""

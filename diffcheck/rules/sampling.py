@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, constant, greater, product, total
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, constant, greater, product, total
 from diffcheck.rules.registry import Array, Decisions, Rule, filled, guarded, in_numpy
 from diffcheck.rules.windows import Sums
 

@@ -21,9 +21,9 @@ from diffcheck.audit.judge import Plan, judge
 from diffcheck.audit.pool import Limits
 from diffcheck.audit.run import audit
 from diffcheck.audit.sampled import repro_of, sampled
-from diffcheck.cli import main
+from diffcheck.commands.cli import main
+from diffcheck.compare.evaluate import DTYPES
 from diffcheck.errors import LoadError
-from diffcheck.evaluate import DTYPES
 from diffcheck.verdict import Result, Verdict
 
 PROVED, UNSUPPORTED = Verdict.PROVED, Verdict.UNSUPPORTED
@@ -242,7 +242,9 @@ def test_results_of_another_audit_are_not_mixed_in(tmp_path: Path) -> None:
 
 
 def test_without_expecttest_the_error_says_what_to_install() -> None:
-    program = "import sys; sys.modules['expecttest'] = None; import diffcheck.cli as c; sys.exit(c.main(['audit']))"
+    program = (
+        "import sys; sys.modules['expecttest'] = None; import diffcheck.commands.cli as c; sys.exit(c.main(['audit']))"
+    )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 4
     assert ended.stdout == ""

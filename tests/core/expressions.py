@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from diffcheck import expr as graph
-from diffcheck.expr import HALF, ONE, Expr, call, constant, greater, symbol, where
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import HALF, ONE, Expr, call, constant, greater, symbol, where
 
 X, Y = symbol("x"), symbol("y")
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
+from diffcheck.declare.case import Case
 
 FOLDER = Path(__file__).parents[2] / "cases"
 

@@ -11,8 +11,8 @@ import sympy
 from flint import arb
 from mpmath import mpf
 
-from diffcheck.expr import Expr, topological
-from diffcheck.symbolic import Frozen, Iverson, to_sympy, variable
+from diffcheck.algebra.expr import Expr, topological
+from diffcheck.derive.symbolic import Frozen, Iverson, to_sympy, variable
 
 DIGITS: Final = 300
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from diffcheck import visit
-from diffcheck.batch import Input, flat, numbers_at, numbers_at_each
-from diffcheck.case import Case, case
-from diffcheck.draw import Drawn, Layout, laid_out
+from diffcheck.checking import visit
+from diffcheck.declare.case import Case, case
+from diffcheck.differentiate.batch import Input, flat, numbers_at, numbers_at_each
+from diffcheck.draw.inputs import Drawn, Layout, laid_out
 
 LAYOUTS = (Layout.CONTIGUOUS, Layout.STRIDED, Layout.CONTIGUOUS, Layout.TRANSPOSED, Layout.EXPANDED, Layout.CONTIGUOUS)
 SEEDS = ((1.5, -2.0, 0.3), (0.0, 1.0, -1.0), (0.7, -1.1, 2.5, 0.1), (0.25, 3.0, -1.0))
@@ -149,7 +149,7 @@ def test_what_is_of_another_shape_now_and_then_is_refused(mode: str):
 
 def sizes_of_blocks(drawn: list[Drawn], monkeypatch: pytest.MonkeyPatch, first_takes: float) -> list[int]:
     clock = iter((0.0, first_takes))
-    monkeypatch.setattr("diffcheck.visit.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("diffcheck.checking.visit.time.perf_counter", lambda: next(clock))
     found = list(visit.blocks(drawn))
     assert [one for block in found for one in block] == drawn
     return [len(block) for block in found]

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor, nn
 
 from diffcheck import case
-from diffcheck.case import Case
-from diffcheck.domain import size_assignments
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import size_assignments
 from diffcheck.errors import DeclarationError
 
 HOW = """\

@@ -16,22 +16,22 @@ import torch
 from flint import arb
 from torch import Tensor
 
-from diffcheck import expr as graph
-from diffcheck.balls import Selections
-from diffcheck.case import Case
-from diffcheck.certify import Certifier
-from diffcheck.compiler import Program
-from diffcheck.derive import pull_back
-from diffcheck.domain import Argument, resolved, size_assignments
-from diffcheck.domain import contains as within
-from diffcheck.draw import Drawn
-from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate
-from diffcheck.expr import Expr, constant, greater, symbol, where
-from diffcheck.formats import format_of
-from diffcheck.heads import HEADS
-from diffcheck.judgement import Judgement, Outcome
-from diffcheck.symbolic import variable
-from diffcheck.trace import trace
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr, constant, greater, symbol, where
+from diffcheck.algebra.functions import HEADS
+from diffcheck.certify.balls import Selections
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.formats import format_of
+from diffcheck.certify.judgement import Judgement, Outcome
+from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Argument, resolved, size_assignments
+from diffcheck.declare.domain import contains as within
+from diffcheck.derive.chain_rule import pull_back
+from diffcheck.derive.symbolic import variable
+from diffcheck.draw.inputs import Drawn
+from diffcheck.trace.tracer import trace
 from tests.core.expressions import X, Y, over_arithmetic, over_heads
 from tests.core.loaded import cases, gallery
 from tests.core.reference import DIGITS, NoValue, contains, exact, sympy_gradient, sympy_value
@@ -151,7 +151,7 @@ def checked_case(name: str) -> Checked:
     case, checked, random = cases()[name], Checked(), Random(name)
     for shapes in size_assignments(case.arguments)[:2]:
         values = wide_values(case, shapes, random)
-        traced, _ = trace(case, mode_of(case), values, ones_like)
+        traced, _, _ = trace(case, mode_of(case), values, ones_like)
         count = len(traced.unit_reference)
         inputs = [symbol(v) for v in traced.variables[:count]]
         seeds = [symbol(v) for v in traced.variables[count:]]

@@ -21,15 +21,17 @@ from hypothesis.internal.constants_ast import Constants
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffcheck import case, draw
-from diffcheck.case import Case
-from diffcheck.check import Settings, check
-from diffcheck.domain import size_assignments
-from diffcheck.draw import Drawn
+from diffcheck import case
+from diffcheck.checking.check import check
+from diffcheck.compare.evaluate import Memory
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import size_assignments
+from diffcheck.draw import inputs as draw
+from diffcheck.draw.inputs import Drawn
+from diffcheck.draw.search import find
 from diffcheck.errors import BudgetExceeded
-from diffcheck.evaluate import Memory
-from diffcheck.search import find
-from diffcheck.shadow import Budget
+from diffcheck.settings import Settings
+from diffcheck.trace.shadow import Budget
 from diffcheck.verdict import Result, Verdict
 from tests.core.loaded import cases
 
@@ -379,7 +381,7 @@ def test_a_loop_without_end_names_its_smallest_input():
 
 
 def test_a_loop_without_end_in_pure_python_is_interrupted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("diffcheck.evaluate.Memory.__init__", shorter_budget())
+    monkeypatch.setattr("diffcheck.compare.evaluate.Memory.__init__", shorter_budget())
     started = time.perf_counter()
     result = reverse(declared(never_ends_in_python), seconds=3.0, examples=3)
     assert time.perf_counter() - started < 8
@@ -388,7 +390,7 @@ def test_a_loop_without_end_in_pure_python_is_interrupted(monkeypatch: pytest.Mo
 
 
 def shorter_budget() -> Callable[..., None]:
-    from diffcheck.evaluate import Memory
+    from diffcheck.compare.evaluate import Memory
 
     original = Memory.__init__
 
@@ -550,7 +552,7 @@ def test_a_budget_that_runs_out_once_is_no_fault_of_the_case(monkeypatch: pytest
         """As by the alarm, on a machine that is busy."""
         yield block[0], BudgetExceeded("it ran for more than 10 seconds")
 
-    monkeypatch.setattr("diffcheck.visit.evaluate_each", interrupted)
+    monkeypatch.setattr("diffcheck.checking.visit.evaluate_each", interrupted)
     result = reverse(declared(lambda x: 2 * x))
     assert result.verdict is Verdict.UNDECIDED
     assert "did not when it was tried again" in result.reason

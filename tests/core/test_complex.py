@@ -11,9 +11,10 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from diffcheck import case, check, gradcheck
-from diffcheck.check import Settings, rows_of
+from diffcheck.checking.check import rows_of
 from diffcheck.report import json_
 from diffcheck.report.summary import Run
+from diffcheck.settings import Settings
 from diffcheck.verdict import Mistake, Result, Verdict
 
 VECTOR = {"z": Complex[Tensor, "n"]}

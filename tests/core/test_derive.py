@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcheck import expr as graph
-from diffcheck.derive import pull_back, push_forward, with_unit_cotangents
-from diffcheck.domain import size_assignments
-from diffcheck.expr import HALF, ONE, ZERO, Expr, call, constant, greater, symbol, where
-from diffcheck.heads import HEADS
-from diffcheck.identity import Status, prove
-from diffcheck.symbolic import from_sympy, to_sympy, variable
-from diffcheck.trace import trace
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import HALF, ONE, ZERO, Expr, call, constant, greater, symbol, where
+from diffcheck.algebra.functions import HEADS
+from diffcheck.declare.domain import size_assignments
+from diffcheck.derive.chain_rule import pull_back, push_forward, with_unit_cotangents
+from diffcheck.derive.symbolic import from_sympy, to_sympy, variable
+from diffcheck.prove.identity import Status, prove
+from diffcheck.trace.tracer import trace
 from tests.core.expressions import X, Y, over_arithmetic, over_heads
 from tests.core.loaded import cases, gallery
 from tests.core.reference import NoValue, node_value, sympy_gradient, sympy_value, without_floors
@@ -189,7 +189,7 @@ def entries_of(name: str, mode: str) -> tuple[list[Expr], list[sympy.Expr]]:
     for known in case.arguments:
         value = torch.rand(shapes[known.name], generator=generator, dtype=torch.float64) * 0.8 + 0.1
         values[known.name] = value if known.kind == "real" else torch.zeros(shapes[known.name], dtype=torch.int64)
-    traced, _ = trace(case, mode, values, lambda like: [torch.ones_like(t) for t in like])
+    traced, _, _ = trace(case, mode, values, lambda like: [torch.ones_like(t) for t in like])
     count = sum(v.numel() for n, v in values.items() if next(a for a in case.arguments if a.name == n).differentiated)
     inputs = list(map(symbol, traced.variables[:count]))
     seeds = list(map(symbol, traced.variables[count:]))

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import gradcheck
-from diffcheck.device import computing_on, generator_state, seed_generator, why_absent
+from diffcheck.api.library import check
+from diffcheck.differentiate.device import computing_on, generator_state, seed_generator, why_absent
 from diffcheck.errors import DeclarationError
-from diffcheck.library import check
 from diffcheck.verdict import Result, Verdict
 
 VECTOR = {"x": Float[Tensor, "n"]}

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
-from diffcheck.domain import Shapes, contains, resolved, size_assignments
-from diffcheck.draw import Drawn, admits, inputs, taken_in_turn, tensors
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Shapes, contains, resolved, size_assignments
+from diffcheck.draw.inputs import Drawn, admits, inputs, taken_in_turn, tensors
 from diffcheck.errors import DeclarationError
 
 MANY = settings(

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from diffcheck import elementary
-from diffcheck.elementary import FUNCTIONS, UNIT, Extended
+from diffcheck.certify import elementary
+from diffcheck.certify.elementary import FUNCTIONS, UNIT, Extended
 from tests.core.reference import DIGITS
 
 pytestmark = pytest.mark.skipif(not elementary.available(), reason="needs x87's format, which this machine lacks")

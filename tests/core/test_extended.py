@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from flint import arb
 
-from diffcheck import certify, elementary, enclosure, extended
-from diffcheck import expr as graph
-from diffcheck.balls import EXACT, Selections
-from diffcheck.certify import Certifier
-from diffcheck.compiler import Program
-from diffcheck.derive import pull_back
-from diffcheck.elementary import UNIT
-from diffcheck.expr import Expr, call, constant, greater, where
-from diffcheck.extended import ExtendedValues, extended_values
-from diffcheck.levels import levelled
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr, call, constant, greater, where
+from diffcheck.certify import certifier, elementary, enclosure, extended
+from diffcheck.certify.balls import EXACT, Selections
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.elementary import UNIT
+from diffcheck.certify.extended import ExtendedValues, extended_values
+from diffcheck.certify.table import levelled
+from diffcheck.derive.chain_rule import pull_back
 from tests.core.expressions import X, Y, over_arithmetic, over_heads
 from tests.core.test_certify import DOUBLE, SINGLE
 
@@ -306,7 +306,7 @@ def test_large_formulas_are_judged_in_parts(monkeypatch: pytest.MonkeyPatch):
     points = np.array([[i / 16 - 1, 3.0, 1.0] for i in range(32)])
     computed = np.array([[math.exp(x) * y, x / y * (1 + 1e-9 * (i % 5 == 0))] for i, (x, y, _) in enumerate(points)])
     whole = Certifier(NAMES, reference, reference, DOUBLE).judge_all(points, computed)
-    monkeypatch.setattr(certify, "_MOST_ROWS", 50)
+    monkeypatch.setattr(certifier, "_MOST_ROWS", 50)
     parts = Certifier(NAMES, reference, reference, DOUBLE).judge_all(points, computed)
     assert [j.failures.keys() for j in parts] == [j.failures.keys() for j in whole]
     assert [j.max_bounds for j in parts] == pytest.approx([j.max_bounds for j in whole], rel=0.01, abs=0.01)

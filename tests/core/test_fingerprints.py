@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcheck import expr as graph
-from diffcheck.expr import ZERO, Expr, call, constant, symbol, where
-from diffcheck.fingerprints import sums_in_both
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import ZERO, Expr, call, constant, symbol, where
+from diffcheck.prove.fingerprints import sums_in_both
 from tests.core.test_identity import through_sympy
 
 X, Y, Z, W = (symbol(name) for name in "xyzw")

@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import check
-from diffcheck.certify import Certifier
-from diffcheck.expr import call, symbol
-from diffcheck.formats import format_of
-from diffcheck.judgement import Outcome
-from diffcheck.shadow import MANTISSA_BITS
+from diffcheck.algebra.expr import call, symbol
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.formats import format_of
+from diffcheck.certify.judgement import Outcome
+from diffcheck.trace.shadow import MANTISSA_BITS
 from diffcheck.verdict import Mistake, Result, Verdict
 
 HALVES = ("float16", "bfloat16")

@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck import expr as graph
-from diffcheck.check import Settings, check
-from diffcheck.domain import large_assignments
-from diffcheck.draw import Layout, copied, laid_out
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.critical_points import numbers_to_try
+from diffcheck.checking.check import check
+from diffcheck.declare.domain import large_assignments
+from diffcheck.draw.inputs import Layout, copied, laid_out
+from diffcheck.settings import Settings
 from diffcheck.verdict import Result, Verdict
-from diffcheck.witness import numbers_to_try
 
 VECTOR = Float[Tensor, "n"]
 SEEDS = range(5)

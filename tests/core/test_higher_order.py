@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.check import Settings, check
-from diffcheck.config import SECOND_ORDER, THIRD_ORDER
-from diffcheck.draw import Drawn
-from diffcheck.evaluate import Memory, evaluate
-from diffcheck.symbolic import to_sympy, variable
+from diffcheck.checking.check import check
+from diffcheck.compare.evaluate import Memory, evaluate
+from diffcheck.derive.symbolic import to_sympy, variable
+from diffcheck.draw.inputs import Drawn
+from diffcheck.modes import SECOND_ORDER, THIRD_ORDER
+from diffcheck.settings import Settings
 from diffcheck.verdict import Mistake, Result, Verdict
 
 VECTOR = Float[Tensor, "n"]

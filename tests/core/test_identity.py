@@ -12,9 +12,8 @@ import sympy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffcheck import expr as graph
-from diffcheck import identity
-from diffcheck.expr import (
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import (
     HALF,
     ONE,
     PI,
@@ -33,9 +32,10 @@ from diffcheck.expr import (
     vanishes,
     where,
 )
-from diffcheck.identity import Status, prove
-from diffcheck.normal_form import forms
-from diffcheck.symbolic import from_sympy, to_sympy, variable
+from diffcheck.derive.symbolic import from_sympy, to_sympy, variable
+from diffcheck.prove import identity
+from diffcheck.prove.identity import Status, prove
+from diffcheck.prove.normal_form import forms
 from tests.core.reference import NoValue, node_value
 
 X, Y, Z, W = map(symbol, "xyzw")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from diffcheck.expr import ONE, PI, Expr, call, constant, positive, symbol
-from diffcheck.normal_form import GiveUp, NormalForms
+from diffcheck.algebra.expr import ONE, PI, Expr, call, constant, positive, symbol
+from diffcheck.prove.normal_form import GiveUp, NormalForms
 
 X, Y = symbol("x"), symbol("y")
 

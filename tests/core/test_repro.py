@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from diffcheck import case
-from diffcheck.case import Case
-from diffcheck.check import Settings, check
-from diffcheck.load import Broken, collect
+from diffcheck.checking.check import check
+from diffcheck.declare.case import Case
+from diffcheck.declare.load import Broken, collect
+from diffcheck.settings import Settings
 from diffcheck.verdict import Finding
 from tests.core.test_check import VECTOR
 

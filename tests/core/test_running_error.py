@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flint import arb
 
-from diffcheck import expr as graph
-from diffcheck.balls import BOUNDED, EXACT, Selections
-from diffcheck.compiler import Program
-from diffcheck.derive import pull_back
-from diffcheck.expr import Expr, call, constant, greater, where
-from diffcheck.levels import levelled
-from diffcheck.running_error import Floats, running_error
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr, call, constant, greater, where
+from diffcheck.certify.balls import BOUNDED, EXACT, Selections
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.running_error import Floats, running_error
+from diffcheck.certify.table import levelled
+from diffcheck.derive.chain_rule import pull_back
 from tests.core.expressions import X, Y, over_arithmetic, over_heads
 
 NAMES = ("x", "y", "c")

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
-from diffcheck.domain import size_assignments
-from diffcheck.draw import Drawn, Layout
-from diffcheck.search import Inputs, Settings, Source, find, gather, inputs_of
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import size_assignments
+from diffcheck.draw.inputs import Drawn, Layout
+from diffcheck.draw.search import Inputs, Source, find, gather, inputs_of
+from diffcheck.settings import Settings
 
 IT: Case = case(lambda x: x.sum(), inputs={"x": Float[Tensor, "n m"]}, name="it")
 SOURCES: Inputs = inputs_of(IT, size_assignments(IT.arguments), ())

@@ -14,15 +14,15 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from diffcheck import case
-from diffcheck import expr as graph
-from diffcheck.case import Case
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr, symbol
+from diffcheck.declare.case import Case
 from diffcheck.errors import BudgetExceeded, Unsupported
-from diffcheck.expr import Expr, symbol
-from diffcheck.identity import Status, prove
+from diffcheck.prove.identity import Status, prove
 from diffcheck.rules import table
-from diffcheck.shadow import Budget, Shadows
-from diffcheck.storages import exact_constants, symbols_for
-from diffcheck.trace import Trace, trace
+from diffcheck.trace.shadow import Budget, Shadows
+from diffcheck.trace.storages import exact_constants, symbols_for
+from diffcheck.trace.tracer import Trace, trace
 from tests.core.loaded import real
 from tests.core.reference import node_value
 
@@ -33,7 +33,7 @@ def traced(function: Callable[[Tensor], Any], mode: str = "reverse", x: Tensor =
     """A function of one tensor, traced at given values."""
     axes = " ".join(str(n) for n in x.shape)
     it: Case = case(function, inputs={"x": real(axes)}, name="it")
-    found, _ = trace(it, mode, {"x": x}, lambda like: [torch.ones_like(t) for t in like], Budget(**budget))
+    found, _, _ = trace(it, mode, {"x": x}, lambda like: [torch.ones_like(t) for t in like], Budget(**budget))
     return found
 
 
@@ -458,6 +458,6 @@ def test_symbols_do_not_clash_with_arguments_called_like_cotangents():
 
     made: Case = case(it, inputs={"y": real("2"), "dy": real("2")})
     values = {"y": torch.ones(2, dtype=torch.float64), "dy": torch.ones(2, dtype=torch.float64)}
-    found, _ = trace(made, "reverse", values, lambda like: [torch.ones_like(t) for t in like])
+    found, _, _ = trace(made, "reverse", values, lambda like: [torch.ones_like(t) for t in like])
     assert len(set(found.variables)) == len(found.variables)
     assert prove(found.executed, found.reference).status is Status.PROVED

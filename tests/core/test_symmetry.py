@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcheck import expr as graph
-from diffcheck.expr import Expr, constant, symbol
-from diffcheck.symmetry import Figures
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr, constant, symbol
+from diffcheck.prove.symmetry import Figures
 
 A, B, C, D = (symbol(name) for name in "abcd")
 """In the order of their making."""

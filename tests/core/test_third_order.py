@@ -16,15 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
-from diffcheck.check import Settings, check
-from diffcheck.cli import main
-from diffcheck.config import THIRD_ORDER, steps
-from diffcheck.draw import Drawn
-from diffcheck.evaluate import Memory, evaluate
-from diffcheck.load import Loaded, collect
+from diffcheck.checking.check import check
+from diffcheck.commands.cli import main
+from diffcheck.compare.evaluate import Memory, evaluate
+from diffcheck.declare.case import Case
+from diffcheck.declare.load import Loaded, collect
+from diffcheck.draw.inputs import Drawn
+from diffcheck.modes import THIRD_ORDER, steps
 from diffcheck.rules import table
-from diffcheck.shadow import Shadows
+from diffcheck.settings import Settings
+from diffcheck.trace.shadow import Shadows
 from diffcheck.verdict import Result, Verdict
 from tests.core.test_higher_order import HIGHER, run
 from tests.core.test_repro import printed

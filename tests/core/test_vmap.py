@@ -16,14 +16,15 @@ from annotated_types import Ge, Gt, Interval, Lt
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffcheck import autodiff, case, check
-from diffcheck.batch import COMPANIONS, Input, flat, stacked
-from diffcheck.case import Case
-from diffcheck.check import Settings
-from diffcheck.check import check as check_case
-from diffcheck.config import MODES, SECOND_ORDER, THIRD_ORDER, order, plain, steps, under_vmap
-from diffcheck.draw import Drawn, Layout, admits, tensors
-from diffcheck.load import Loaded, collect
+from diffcheck import case, check
+from diffcheck.checking.check import check as check_case
+from diffcheck.declare.case import Case
+from diffcheck.declare.load import Loaded, collect
+from diffcheck.differentiate import autodiff
+from diffcheck.differentiate.batch import COMPANIONS, Input, flat, stacked
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
+from diffcheck.modes import MODES, SECOND_ORDER, THIRD_ORDER, order, plain, steps, under_vmap
+from diffcheck.settings import Settings
 from diffcheck.verdict import Mistake, Result, Verdict
 
 VMAP = [mode for mode in MODES if under_vmap(mode)]

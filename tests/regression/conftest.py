@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcheck.check import Settings
-from diffcheck.regression import Regression, regression
+from diffcheck.settings import Settings
+from diffcheck.training import Regression, regression
 
 if TYPE_CHECKING:
     from collections.abc import Callable

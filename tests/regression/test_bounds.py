@@ -12,9 +12,9 @@ import pytest
 import torch
 from flint import arb, arb_mat
 
-from diffcheck.judgement import RADII
-from diffcheck.regression import Regression, affine, bounds, pipeline, training
-from diffcheck.regression.affine import precision
+from diffcheck.certify.judgement import RADII
+from diffcheck.training import Regression, affine, bounds, pipeline, training
+from diffcheck.training.affine import precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

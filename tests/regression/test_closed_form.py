@@ -15,10 +15,10 @@ import torch
 from flint import fmpq, fmpq_mat
 from torch import nn
 
-from diffcheck.regression import Regression, closed_form, formulas, nist, pipeline, training
-from diffcheck.regression.affine import precision
-from diffcheck.regression.digits import digits_of
-from diffcheck.regression.rational import NotRational, RationalProgram, exact
+from diffcheck.training import Regression, closed_form, formulas, nist, pipeline, training
+from diffcheck.training.affine import precision
+from diffcheck.training.digits import digits_of
+from diffcheck.training.rational import NotRational, RationalProgram, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def test_a_weighted_loss_has_its_own_system(declare: Callable[..., Regression]) 
 
 
 def test_a_rational_program_is_exact() -> None:
-    from diffcheck import expr as graph
+    from diffcheck.algebra import expr as graph
 
     x, y = graph.symbol("x"), graph.symbol("y")
     program = RationalProgram([x * y + 1, (x - y) / 3, x**3, -y], ["x", "y"])

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from diffcheck import DeclarationError, Verdict
-from diffcheck.load import collect
-from diffcheck.regression import Regression, regression
+from diffcheck.declare.load import collect
+from diffcheck.training import Regression, regression
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import Results, case
-from diffcheck.check import Settings
+from diffcheck.settings import Settings
 from diffcheck.verdict import Result, Value, Verdict
 from tests.report.conftest import FINDING, PROVED
 

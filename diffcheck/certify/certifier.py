@@ -1,0 +1,237 @@
+"""The judgement on computed numbers: enclosures of the reference, and bounds from the dtype's precision.
+
+The quick bound is the radius of the reference's ball at the precision of the dtype. What exceeds it is settled by the
+rounding of what was executed (`settle`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from flint import arb
+
+from diffcheck.algebra.expr import Expr
+from diffcheck.certify.balls import Selections
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.elementary import Floats, size
+from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.formats import Format
+from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.settle import Formulas, Settler
+
+_MOST_ROWS: Final = 2**19
+"""Rows of tables, of as many inputs as are judged together."""
+_SHARP: Final = 2.0**-8
+"""An enclosure is used if it is so many times narrower than the bound."""
+
+
+class Certifier:
+    """A trace's reference and executed formula as programs, for one floating-point format.
+
+    Args:
+        variables: Names of the variables, in the order in which values will be given.
+        reference: An expression per number to be compared.
+        executed: The formula that was executed, per number.
+        fmt: The format in which PyTorch computed.
+        higher_order: Whether the reference is a derivative of a derivative. There PyTorch takes other ways while a mode
+            looks on (prod's double backward divides, or it does not), so that a right executed formula is right
+            whatever its own rounding.
+        seeds: How many of the variables, the last ones, are cotangents or tangents.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[str],
+        reference: Sequence[Expr],
+        executed: Sequence[Expr],
+        fmt: Format,
+        *,
+        higher_order: bool = False,
+        seeds: int = 0,
+    ) -> None:
+        self._reference = Reference(reference, variables)
+        self._executed = Executed(executed, variables)
+        self._format = fmt
+        self._formulas = Formulas(self._reference, self._executed, fmt, higher_order, len(variables) - seeds)
+        self._settler: Settler | None = None
+        """Of the input that was judged last."""
+
+    def in_format(self, fmt: Format) -> Certifier:
+        """The same for another format, with the same programs."""
+        if fmt == self._format:
+            return self
+        other = copy(self)
+        other.__dict__.update(_format=fmt, _formulas=replace(self._formulas, fmt=fmt), _settler=None)
+        return other
+
+    def enclose(self, values: Sequence[float], precision: int | None = None) -> list[arb]:
+        """Enclosures of the reference at an input, one per number."""
+        found = self._reference.exact(values, precision or self._formulas.first_precision, Selections())
+        return [found[slot] for slot in self._reference.slots]
+
+    def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
+        """Judges computed numbers at several inputs.
+
+        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in extended
+        precision, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
+
+        Args:
+            points: The values of the variables, [inputs, variables].
+            computed: What PyTorch returned, [inputs, numbers].
+        """
+        reference = self._reference
+        running = reference.running if reference.slots else None
+        if running is None:
+            return [self.judge(*both) for both in zip(points.tolist(), computed.tolist(), strict=True)]
+        at_once = max(1, _MOST_ROWS // running.rows)
+        if len(points) > at_once:
+            parts = [slice(start, start + at_once) for start in range(0, len(points), at_once)]
+            return [one for part in parts for one in self.judge_all(points[part], computed[part])]
+        fmt = self._format
+        inputs = reference.used_columns(points)
+        radii = running(inputs, fmt.bits)
+        if not reference.all_distinct:
+            radii = radii[:, reference.slots]
+        gaps, errors = self._errors_of_all(inputs, computed, radii)
+        for i in np.flatnonzero(np.isnan(errors[:, 0])).tolist():
+            selections = Selections()
+            true = reference.exact(points[i].tolist(), self._formulas.first_precision, selections)
+            undecided = selections.boundary or selections.undecided
+            gaps[i] = errors[i] = np.inf if undecided else self._errors(true, computed[i].tolist())
+        plain = (errors <= RADII * radii) & (radii < np.inf)
+        settled = np.all(plain | (errors <= fmt.smallest), axis=1)
+        counted = np.where(plain, errors, 0.0)
+        with np.errstate(all="ignore"):
+            ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
+            uncancelled = radii < np.abs(computed) * self._formulas.most_cancelled
+            ulps = np.where(uncancelled & plain, gaps / fmt.ulps(computed), 0.0).max(axis=1).tolist()
+        return [
+            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i].tolist(), computed[i].tolist())
+            for i in range(len(points))
+        ]
+
+    def _errors_of_all(self, inputs: Floats, computed: Floats, radii: Floats) -> tuple[Floats, Floats]:
+        """The distances to the middles of enclosures, and what `_errors` gives; NaN at inputs that are left to balls.
+
+        Args:
+            inputs: The values of the variables that occur, [inputs, variables].
+            computed: The numbers, [inputs, numbers].
+            radii: Their quick bounds.
+        """
+        found = self._reference.extended
+        if found is None or (self._reference.is_prepared and not found.pays(*computed.shape)):
+            return np.full(computed.shape, np.nan), np.full(computed.shape, np.nan)
+        true, errors = found(inputs)
+        if not self._reference.all_distinct:
+            true, errors = true[:, self._reference.slots], errors[:, self._reference.slots]
+        with np.errstate(all="ignore"):
+            gaps = size(computed.astype(np.longdouble) - true)
+            sharp = np.all((errors <= _SHARP * radii) & (errors < np.inf), axis=1, keepdims=True)
+            return gaps, np.where(sharp, (gaps + errors) * (1 + 2.0**-50), np.nan)
+
+    def _errors(self, true: Sequence[arb], computed: Sequence[float]) -> list[float]:
+        """Upper bounds of the distances between computed numbers and their true values, by distinct expression."""
+        if self._reference.all_distinct:
+            return [float((t - c).abs_upper()) for t, c in zip(true, computed, strict=True)]
+        # The same number is often computed for the same expression: the gradient of a sum.
+        pairs = list(zip(self._reference.slots, computed, strict=True))
+        known = {pair: float((true[pair[0]] - pair[1]).abs_upper()) for pair in set(pairs)}
+        return [known[pair] for pair in pairs]
+
+    def judge(self, values: Sequence[float], computed: Sequence[float]) -> Judgement:
+        """Judges computed numbers at one input.
+
+        Args:
+            values: Of the variables.
+            computed: What PyTorch returned, per number.
+        """
+        settler = self._settler_at(values)
+        selections = Selections()
+        true = self._reference.exact(values, self._formulas.first_precision, selections)
+        judgement = Judgement()
+        if selections.boundary or selections.undecided:
+            settler.judge_kink(computed, selections.boundary | selections.undecided, judgement)
+            return judgement
+        slots = self._reference.slots
+        errors = self._errors(true, computed)
+        radii = [float(ball.rad()) for ball in self._reference.bounded(values, self._format, Selections())]
+        bounds = radii if self._reference.all_distinct else [radii[slot] for slot in slots]
+        smallest = self._format.smallest
+        # Within an infinite bound is anything: there the executed formula decides.
+        beyond = [
+            i
+            for i, (e, r) in enumerate(zip(errors, bounds, strict=True))
+            if not e <= RADII * r < math.inf and not e <= smallest
+        ]
+        for position in beyond:
+            settler.settle(position, computed[position], true[slots[position]], bounds[position], judgement)
+        self._measure(computed, errors, bounds, judgement)
+        return judgement
+
+    def _measure(
+        self,
+        computed: Sequence[float],
+        errors: Sequence[float],
+        bounds: Sequence[float],
+        judgement: Judgement,
+    ) -> None:
+        """The largest error of the numbers that are plainly within the bound."""
+        ratio = relative = 0.0
+        worst = 0
+        for i, (error, bound) in enumerate(zip(errors, bounds, strict=True)):
+            if not 0 < error <= RADII * bound:
+                continue  # settled otherwise, or underflow
+            if error > ratio * bound:
+                ratio = error / bound
+            size = abs(computed[i])
+            if error > relative * size and bound < size * self._formulas.most_cancelled:
+                relative, worst = error / size, i
+        judgement.max_bounds = max(judgement.max_bounds, ratio)
+        if relative:
+            judgement.max_ulps = max(judgement.max_ulps, errors[worst] / self._format.ulp(computed[worst]))
+
+    def discrepancy(self, values: Sequence[float]) -> float:
+        """How far the executed formulas are from the reference at an input, in units of the bound; at most 2**100."""
+        ours = self._executed.exact(values)
+        true = self._reference.exact(values, EXECUTED_BITS, Selections())
+        narrow = self._reference.bounded(values, self._format, Selections())
+        worst = 0.0
+        for mine, slot in zip(ours, self._reference.slots, strict=True):
+            gap, ball = (mine - true[slot]).abs_lower(), narrow[slot]
+            if gap.is_finite() and ball.is_finite():
+                worst = max(worst, float(gap) / max(float(ball.rad()), self._format.smallest))
+        return min(worst, 2.0**100)
+
+    def formulas_part(self, position: int, values: Sequence[float]) -> bool:
+        """Whether the executed formula certainly is another one than the reference, by however little.
+
+        At an input, and at numbers that are in no relation to each other: at x = 0 much is equal.
+        """
+        executed = self._executed.program(position)
+        unrelated = [0.7310585 + 0.1370517 * i for i in range(len(values))]
+        for numbers in (unrelated, values):
+            (ours,) = executed([arb(v) for v in numbers], EXECUTED_BITS, Selections())
+            theirs = self._reference.exact(numbers, EXECUTED_BITS, Selections())[self._reference.slots[position]]
+            if not ours.overlaps(theirs):
+                return True
+        return False
+
+    def _settler_at(self, values: Sequence[float]) -> Settler:
+        key = tuple(values)
+        if self._settler is None or self._settler.values != key:
+            self._settler = Settler(self._formulas, key)
+        return self._settler
+
+
+def holds(guards: Program, expected: Sequence[bool], values: Sequence[float], precision: int) -> bool:
+    """Whether an input certainly takes the path that these guards describe."""
+    selections = Selections()
+    found = guards([arb(v) for v in values], precision, selections)
+    if selections.undecided:
+        return False
+    return all(value == (1 if want else 0) for value, want in zip(found, expected, strict=True))

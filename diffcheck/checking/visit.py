@@ -1,0 +1,301 @@
+"""The rows of a case at the inputs that are drawn for them: where each is judged, and what is known of it then."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Final
+
+import hypothesis
+import torch
+from hypothesis import Phase
+from torch import Tensor
+
+from diffcheck.algebra.critical_points import numbers_to_try
+from diffcheck.certify.judgement import Outcome
+from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate, evaluate_each, input_of
+from diffcheck.compare.scale import Comparison, compare, random_seeds
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Shapes
+from diffcheck.differentiate.faults import case_errors
+from diffcheck.draw import inputs as draw
+from diffcheck.draw.inputs import Drawn
+from diffcheck.draw.search import Inputs, Source, find, gather, is_at_scale
+from diffcheck.errors import DiffcheckError, WrongRule
+from diffcheck.modes import VALUE, under_vmap
+from diffcheck.prove.identity import Status
+from diffcheck.settings import Settings
+from diffcheck.trace.tracer import Trace
+
+BLOCK: Final = 99
+"""So many inputs are evaluated at once: with the first, alone, a run has a hundred."""
+_SLOW_BLOCK: Final = 32
+_QUICK: Final = 0.4
+"""A case is quick if all of its rows take less than so many seconds for the first input, traces and proofs included."""
+_GIVEN_AT_SCALE: Final = 3
+"""Cotangents that are drawn for an input that is too large for a trace."""
+_BESIDE: Final = 0.25
+"""How far, relatively, from a given input a rule is looked at."""
+_SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
+
+
+@dataclass(slots=True)
+class Row:
+    """What is known so far of one case, mode and dtype."""
+
+    mode: str
+    dtype: str
+    inputs: int = 0
+    compared: int = 0
+    """Inputs at which some number was compared away from kinks."""
+    kinks: int = 0
+    undefined: int = 0
+    max_ulps: float = 0.0
+    max_bounds: float = 0.0
+    seconds: float = 0.0
+    paths: set[tuple[bool, ...]] = field(default_factory=set)
+    largest: Trace | None = None
+    """With the most elements: the formula for one element would not show the pattern."""
+    late: bool = False
+    """Whether there was no time to draw all inputs."""
+    undecided: str = ""
+    """Why some identity is not proved."""
+    refuted: bool = False
+    """Some executed formula is another one, or was not recognised."""
+    gap: float = 0.0
+    """How far that formula was from the reference at the last input, in units of the bound."""
+    at_scale: Comparison | DiffcheckError | None = None
+    """The first disagreement at an input that is too large for a trace, or why there is no answer."""
+    broken: tuple[Outcome | str, Drawn] | None = None
+    """The first input that disagreed, or that could not be judged, and how."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether no other input could tell more."""
+        return self.broken is not None and self.broken[0] is not Outcome.INACCURATE
+
+
+def special_values(
+    case: Case, rows: Sequence[Row], assignments: Sequence[Shapes], settings: Settings, memory: Memory
+) -> tuple[float, ...]:
+    """Numbers around which the formulas of one trace change, those that were executed included."""
+    if not rows or not assignments:
+        return ()
+    probe = find(
+        draw.inputs(case.arguments, assignments[-1:]),
+        lambda _: True,
+        settings,
+        phases=[Phase.generate],
+        examples=1,
+    )
+    if probe is None:
+        return ()
+    try:
+        evaluation = evaluate(case, rows[0].mode, rows[0].dtype, probe, memory)
+    except DiffcheckError:
+        return ()  # the same input, or one like it, is drawn again and reported
+    if evaluation is None:
+        return ()
+    trace = evaluation.path.trace
+    conditions = [guard.selector for guard in trace.guards]
+    return numbers_to_try([*trace.outputs, *trace.executed, *trace.reference, *conditions])
+
+
+def replay_known(case: Case, row: Row, inputs: Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
+    """Tries what disagreed in earlier runs first."""
+    database = (settings.profile or hypothesis.settings()).database
+    if database is None or not settings.database or not settings.reuse:
+        return
+
+    def disagrees(drawn: Drawn) -> bool:
+        how = how_broken(case, row, drawn, memory)
+        if how is not None:
+            row.broken = (how, drawn)
+        return how is not None
+
+    for source in inputs.sources:
+        key = key_of(row, case_id, source)
+        if row.broken is None and any(True for _ in database.fetch(key)):
+            find(source.strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
+
+
+def drawn_for(
+    case: Case, rows: Sequence[Row], source: Source, settings: Settings, deadline: float, memory: Memory
+) -> list[Drawn]:
+    """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
+    dtypes = list(dict.fromkeys(row.dtype for row in rows))
+    # What is drawn is within the bounds; rounding to a narrower dtype may take it out of them.
+    bounds_only = case.assume is None and not any(a.predicates for a in case.arguments) and "float64" in dtypes
+
+    def inside(drawn: Drawn) -> bool:
+        if bounds_only and drawn.given is None:
+            return True
+        try:
+            return any(input_of(case, dtype, drawn, memory) is not None for dtype in dtypes)
+        except DiffcheckError:
+            return True  # it is raised again, and reported, when a row is visited
+
+    return gather(source, inside, settings, deadline) if rows else []
+
+
+def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
+    """The first input alone, since what is wrong everywhere is wrong there; then as many as are evaluated at once.
+
+    Those have a time limit together, and other rows wait for them: where one takes long, or is large, there are fewer.
+    """
+    started = time.perf_counter()
+    yield drawn[:1]
+    quick = time.perf_counter() - started < _QUICK
+    for large, group in groupby(drawn[1:], key=lambda one: one.large):
+        alike = list(group)
+        size = BLOCK if quick and not large else _SLOW_BLOCK
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
+def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:
+    """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
+    started = time.perf_counter()
+    for drawn, evaluation in evaluate_each(case, row.mode, row.dtype, block, memory):
+        if row.closed or time.perf_counter() > deadline:
+            break
+        if isinstance(evaluation, DiffcheckError):
+            row.broken = (type(evaluation).__name__, drawn)
+        elif evaluation is not None:
+            note(row, evaluation)
+            status = evaluation.path.proof.status
+            if status in (Status.REFUTED, Status.UNDECIDED) and not row.undecided:
+                row.undecided = _why_not_proved(evaluation)
+                row.refuted = status is Status.REFUTED
+            if row.refuted:
+                row.gap = evaluation.path.certifier.discrepancy(evaluation.point)
+            worst = _worst(evaluation)
+            if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
+                row.broken = (worst, drawn)
+    row.seconds += time.perf_counter() - started
+
+
+def _why_not_proved(evaluation: Evaluation) -> str:
+    path = evaluation.path
+    position = path.proof.position or 0
+    place = path.trace.entries[position].place
+    if path.proof.status is Status.UNDECIDED:
+        return f"the identity for {place} was not decided by algebra ({path.proof.why})"
+    if path.certifier.formulas_part(position, evaluation.point):
+        return f"the executed formula of {place} is another one than the reference, by less than rounding"
+    return f"the executed formula of {place} was not recognised as the reference, which it equals to 500 bits"
+
+
+def note(row: Row, evaluation: Evaluation) -> None:
+    """Counts an input, and its errors."""
+    judgement = evaluation.judgement
+    row.inputs += 1
+    row.paths.add(evaluation.path.expected)
+    row.kinks += judgement.kink
+    row.undefined += judgement.undefined > 0
+    row.compared += not judgement.kink and judgement.undefined < len(evaluation.computed)
+    row.max_ulps = max(row.max_ulps, judgement.max_ulps)
+    row.max_bounds = max(row.max_bounds, judgement.max_bounds)
+    traced = evaluation.path.trace
+    # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
+    readable = evaluation.path.proof.status is not Status.LEFT
+    if row.largest is None or (readable and len(traced.inputs) > len(row.largest.inputs)):
+        row.largest = traced
+
+
+def _worst(evaluation: Evaluation) -> Outcome | None:
+    outcomes = [v.outcome for v in evaluation.judgement.failures.values()]
+    return max(outcomes, key=_SEVERITY.__getitem__, default=None)
+
+
+def how_broken(case: Case, row: Row, drawn: Drawn, memory: Memory) -> Outcome | str | None:
+    """The worst that comes of an input, or the name of the error that it raises; None if nothing is wrong."""
+    try:
+        evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
+    except DiffcheckError as error:
+        return type(error).__name__
+    return None if evaluation is None else _worst(evaluation)
+
+
+def key_of(row: Row, case_id: str, source: Source) -> bytes:
+    """The database entry where a row's disagreements at inputs of one source are kept."""
+    return f"diffcheck {case_id} {row.mode} {row.dtype} {source.name}".encode()
+
+
+def hunt(case: Case, row: Row, inputs: Inputs, settings: Settings, memory: Memory, deadline: float) -> None:
+    """Looks for an input at which a formula that is another one shows, steering towards large differences."""
+
+    def differs(drawn: Drawn) -> bool:
+        if time.perf_counter() > deadline:
+            return False
+        visit(case, row, [drawn], memory, deadline)
+        if row.broken is None and row.gap > 0:
+            hypothesis.target(math.log2(row.gap), label="how far the formulas are apart, in bounds")
+        return row.broken is not None
+
+    # From another seed: the inputs of this one have been looked at.
+    other = replace(settings, seed=None if settings.seed is None else settings.seed + 1)
+    for source in inputs.ordinary:
+        if row.broken is None:
+            find(source.strategy, differs, other, phases=[Phase.generate, Phase.target])
+
+
+def compare_at_scale(case: Case, row: Row, settings: Settings, deadline: float) -> None:
+    """Holds a kernel to its reference at the large inputs that were given, until one disagrees."""
+    started = time.perf_counter()
+    if under_vmap(row.mode):
+        return  # at small sizes it was; at this one the other modes are
+    turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
+    for values, turn in turns:
+        if row.at_scale is not None or time.perf_counter() > deadline:
+            break
+        converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
+        try:
+            with case_errors(case, row.mode, {}):
+                found = compare(case, row.mode, converted, random_seeds((settings.seed or 0) + turn))
+        except DiffcheckError as error:
+            row.at_scale = error
+            break
+        row.inputs += 1
+        row.max_bounds = max(row.max_bounds, found.max_bounds)
+        row.max_ulps = max(row.max_ulps, found.max_ulps)
+        if found.worst is not None:
+            row.at_scale = found
+        elif found.left == found.elements:
+            row.undecided = row.undecided or f"at {_size(values)}: no element has a bound of first order"
+    row.seconds += time.perf_counter() - started
+
+
+def _size(values: Mapping[str, Tensor]) -> str:
+    return f"{sum(v.numel() for v in values.values()):,} elements"
+
+
+def vouch_nearby(case: Case, rows: Sequence[Row], memory: Memory) -> None:
+    """Looks beside inputs that are the only ones, before derivatives at them are called other than they should be.
+
+    At one input a wrong rule may have the right value, and another derivative.
+    """
+    if not any(row.refuted or (row.broken is not None and row.broken[0] in _SEVERITY) for row in rows):
+        return
+    generator = torch.Generator().manual_seed(0)
+    for values in case.given:
+        for row in (row for row in rows if row.mode == VALUE and row.broken is None):
+            for by in (_BESIDE, _BESIDE, 0.0):
+                moved = {n: _moved(v, by, generator) if v.is_floating_point() else v for n, v in values.items()}
+                drawn = draw.at(moved, (1.0,))
+                try:
+                    evaluate(case, row.mode, row.dtype, drawn, memory)
+                except WrongRule:
+                    row.broken = (WrongRule.__name__, drawn)
+                    return
+                except DiffcheckError:
+                    pass  # nobody said that it is defined there
+
+
+def _moved(values: Tensor, by: float, generator: torch.Generator) -> Tensor:
+    """A tensor with other entries: of the same signs, or for 0 any."""
+    noise = torch.rand(values.shape, generator=generator, dtype=torch.float64, device=generator.device).to(values)
+    return values * (1 + by * noise) if by else values + _BESIDE * (noise - 0.5)

@@ -1,0 +1,470 @@
+"""Shadow memory: the dispatch mode that keeps an array of expressions beside every storage.
+
+The mode knows no operation. What it knows is storages and views (a view needs no rule: it is the same window on the
+shadow of its storage), writes, which parts are frozen, which conditions Python asked for, and where a rule is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr
+from diffcheck.declare.operation import Operation, decomposition_of, operation, targets, tensors_in
+from diffcheck.declare.rule import OperationRule, arguments_in_full, how_to_give
+from diffcheck.errors import BudgetExceeded, Unsupported
+from diffcheck.rules.complexes import by_parts
+from diffcheck.rules.registry import Array, Rule, elementwise
+from diffcheck.trace.application import prepared
+from diffcheck.trace.frames import Source, inside_function, users_line
+from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
+from diffcheck.trace.storages import Storages, are_views, exact_constants
+
+MANTISSA_BITS: Final = {
+    torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
+    torch.complex128: 53, torch.complex64: 24, torch.complex32: 11,
+}  # fmt: skip
+"""Bits of precision, the implicit one included; of each part of a complex number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one trace may spend."""
+
+    operations: int = 10_000
+    elements: int = 200_000
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition that the path depended on: a selector, and the value it had."""
+
+    selector: Expr
+    value: bool
+
+
+@dataclass(slots=True)
+class _State:
+    frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    guards: list[Guard] = field(default_factory=list)
+    random: set[str] = field(default_factory=set)
+    operations: int = 0
+    phase: str = "forward"
+    inside_decomposition: int = 0
+    inside_kernel: int = 0
+    suspended: int = 0
+
+
+class Shadows(TorchDispatchMode):
+    """Runs PyTorch operations and, beside them, their rules on shadows.
+
+    Args:
+        rules: ATen name to rule.
+        bits: The precision of the dtype under test; a result with fewer bits is marked as rounded.
+        budget: What the trace may spend.
+        sources: Where to write down which line computed what first; looking at the stack takes its time.
+        given: Rules that somebody gave, by qualified name; they come first.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        bits: int,
+        budget: Budget | None = None,
+        sources: dict[Expr, Source] | None = None,
+        given: Mapping[str, OperationRule] | None = None,
+    ) -> None:
+        super().__init__()
+        self._sources = sources
+        self._rules = rules
+        self._found: dict[tuple[str, bool], Rule | None] = {}
+        """Rules that were looked up, by operation and whether numbers are complex."""
+        self._bits = bits
+        self._budget = budget or Budget()
+        self._state = _State()
+        self._storages = Storages()
+        self._stand_ins = StandIns(given or {}, self._storages.window)
+        self._deadline = time.monotonic() + self._budget.seconds
+        self._watch = _PythonWatch(self)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise the first operation imports torch._dynamo, which takes as long as importing torch.
+        return False
+
+    # -- what callers use ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._watch.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        super().__exit__(*details)
+        self._watch.__exit__(*details)
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The conditions recorded so far."""
+        return tuple(self._state.guards)
+
+    @property
+    def random_operations(self) -> frozenset[str]:
+        """The operations that drew random numbers."""
+        return frozenset(self._state.random)
+
+    @property
+    def applied(self) -> tuple[Applied, ...]:
+        """What was followed through a function in an operation's place, in order."""
+        return tuple(self._stand_ins.applied)
+
+    def begin_backward(self) -> None:
+        """From here on autograd works for itself: `detach` is an alias, and nothing is frozen."""
+        self._state.phase = "backward"
+
+    def attach(self, tensor: Tensor, shadow: Array) -> None:
+        """Puts a shadow beside a tensor."""
+        self._storages.write(tensor, shadow)
+
+    def read(self, tensor: Tensor) -> Array:
+        """The tensor's shadow, shaped like it."""
+        shadow = self._storages.window(tensor)
+        if self._state.phase == "forward":
+            mark = self._state.frozen.get(id(tensor))
+            if mark is not None:
+                return by_parts(lambda e: graph.frozen(e, mark[1]), shadow)
+        return shadow
+
+    def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
+        """Records a condition that the path depended on."""
+        if not graph.is_constant(selector) and not self._state.suspended:
+            self._state.guards.append(Guard(selector, value))
+
+    def decide_scalar(self, tensor: Tensor, value: float) -> None:
+        """Records what Python learned when it asked for the value of a one-element tensor."""
+        (node,) = self.read(tensor).flat
+        if tensor.dtype == torch.bool:
+            self.record(node, bool(value))
+        else:
+            self.record(graph.equal(node, graph.constant(value)), True)  # noqa: FBT003 - see `record`
+
+    def is_live(self, tensor: Tensor) -> bool:
+        """Whether some element depends on the inputs."""
+        return self._storages.is_live(tensor)
+
+    def leave(self) -> None:
+        """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
+        if self._watch in _get_current_function_mode_stack():
+            self._watch.__exit__(None, None, None)
+        while any(mode is self for mode in _get_current_dispatch_mode_stack()):
+            super().__exit__(None, None, None)
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Looks at values without leaving a trace: printing."""
+        self._state.suspended += 1
+        try:
+            yield
+        finally:
+            self._state.suspended -= 1
+
+    # -- the dispatch ----------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._state.suspended:
+            return func(*args, **kwargs)
+        op = operation(func)
+        self._spend(op)
+        if op.about_layout:
+            return func(*args, **kwargs)
+        positional = tensors_in(args)
+        tensors = positional + tensors_in(kwargs) if kwargs else positional
+        if any(t.is_meta for t in tensors):
+            return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
+        live = any(map(self.is_live, tensors))
+        if op.random:
+            self._state.random.add(op.text)
+        # A rule reads its arguments as they were before the operation ran: in place, they change.
+        stand_in = self._stand_ins.of(func) if live else None
+        before = self._copies(func, args, kwargs) if stand_in is not None else []
+        pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
+        result = self._computed(func, args, kwargs)
+        outputs = tensors_in(result)
+        if any(t.is_meta for t in outputs):
+            return result
+        self._check_size(op, outputs)
+        if op.changes_view:
+            self._inherit_frozen(op, args, outputs)
+        elif not live:
+            self._keep_constants(func, op, args, kwargs, pending if not tensors else None, result)
+        elif op.to_python:
+            self.decide_scalar(args[0], result)
+        elif outputs and not op.writes and are_views(tensors, outputs):
+            if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
+                raise Unsupported("view(dtype)", "the same bytes are read as another type")
+            self._inherit_frozen(op, args, outputs)
+        elif stand_in is not None:
+            call = Call(func, before, arguments_in_full(func, args, kwargs), result)
+            computed, shadows = self._stand_ins.follow(stand_in, call, self._watched)
+            self._put(op, computed, shadows)
+        elif outputs or op.writes:
+            self._finish(func, op, args, kwargs, pending, result)
+        elif result is not None:
+            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+        return result
+
+    def _keep_constants(
+        self,
+        func: Any,
+        op: Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pending: Callable[[Any], Any] | None,
+        result: Any,
+    ) -> None:
+        """Nothing depends on the inputs: what was written is what the tensors hold now."""
+        if pending is not None:
+            # A factory with a rule keeps the number that was written: 0.1 is 1/10, not its nearest binary fraction.
+            self._finish(func, op, args, kwargs, pending, result)
+        elif op.writes:
+            for target in targets(op, args, kwargs, result):
+                if target is not None and target in self._storages:
+                    self._storages.write(target, exact_constants(target))
+
+    def _spend(self, op: Operation) -> None:
+        state = self._state
+        state.operations += 1
+        if state.operations > self._budget.operations:
+            raise BudgetExceeded(
+                f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; "
+                "does a loop never end?"
+            )
+        if time.monotonic() > self._deadline:
+            raise BudgetExceeded(
+                f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {op.text}"
+            )
+
+    def _check_size(self, op: Operation, outputs: Sequence[Tensor]) -> None:
+        for tensor in outputs:
+            if tensor.numel() > self._budget.elements:
+                raise BudgetExceeded(
+                    f"{op.text} made a tensor of {tensor.numel():,} elements; "
+                    f"a trace follows up to {self._budget.elements:,}"
+                )
+
+    def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+        """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
+        rule = self._rule(op, args, kwargs)
+        if rule is None:
+            return None
+        shadows = [self._read_all(a) for a in args]
+        options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
+        return prepared(rule, args, shadows, options, self.record)
+
+    def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
+        wanted = kwargs.get("dtype")
+        is_complex = any(t.is_complex() for t in tensors_in(args)) or any(isinstance(a, complex) for a in args)
+        is_complex |= isinstance(wanted, torch.dtype) and wanted.is_complex
+        key = op.text, is_complex
+        if key not in self._found:
+            names = [f"complex.{name}" for name in op.rule_names] if is_complex else [*op.rule_names]
+            names += [] if is_complex else [f"complex.{name}" for name in op.rule_names]
+            self._found[key] = next((self._rules[name] for name in names if name in self._rules), None)
+        return self._found[key]
+
+    def _read_all(self, value: Any) -> Any:
+        """An argument with its tensors replaced by their shadows."""
+        if isinstance(value, Tensor):
+            return self.read(value)
+        if isinstance(value, (list, tuple)):
+            return [self._read_all(part) for part in value]
+        return value
+
+    def _finish(
+        self,
+        func: Any,
+        op: Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pending: Callable[[Any], Any] | None,
+        result: Any,
+    ) -> None:
+        """Computes and writes the shadows of what an operation returned or wrote to."""
+        places = targets(op, args, kwargs, result)
+        if pending is not None:
+            shadows = pending(result)
+            produced = list(shadows) if isinstance(shadows, (tuple, list)) else [shadows]
+        else:
+            produced = self._decompose(func, op, args, kwargs, result)
+        if len(produced) < len(places):
+            raise Unsupported(op.text, f"its rule gives {len(produced)} of {len(places)} results")
+        self._put(op, places, produced)
+
+    def _put(self, op: Operation, places: Sequence[Tensor | None], produced: Sequence[Array | None]) -> None:
+        """Writes the shadows of what an operation computed."""
+        for target, shadow in zip(places, produced, strict=False):
+            if target is None or shadow is None:
+                continue
+            if tuple(target.shape) != shadow.shape:
+                if tuple(target.shape) != np.broadcast_shapes(shadow.shape, tuple(target.shape)):
+                    raise Unsupported(op.text, f"its rule gives shape {shadow.shape} for {tuple(target.shape)}")
+                shadow = np.broadcast_to(shadow, tuple(target.shape))
+            marked = self._mark(op, target, shadow)
+            self._storages.write(target, marked)
+            if self._sources is not None and not self._state.inside_decomposition:
+                source = users_line(self._state.phase)
+                if source is not None:
+                    self._sources |= {n: source for n in marked.flat if n not in self._sources and n.args}
+
+    def _mark(self, op: Operation, target: Tensor, shadow: Array) -> Array:
+        bits = MANTISSA_BITS.get(target.dtype, self._bits)
+        if bits < self._bits:
+            shadow = by_parts(lambda e: graph.rounded(e, bits), shadow)
+        state = self._state
+        if (
+            state.phase == "forward"
+            and not torch.is_grad_enabled()
+            and not state.inside_decomposition
+            and not inside_function()
+        ):
+            if op.writes and target in self._storages:
+                # Autograd does not see the write: to it the tensor still is what it was.
+                before = self._storages.window(target)
+                return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
+            return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
+        return shadow
+
+    def _decompose(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> list[Array | None]:
+        if op.random and self._state.phase == "backward":
+            # Of a function that is none itself: what was drawn is a constant, which the next run will not meet again.
+            return [exact_constants(t) for t in tensors_in(result)]
+        if op.random:  # traced again, it would draw other numbers than PyTorch has drawn
+            raise Unsupported(op.text, "it draws random numbers inside its kernel; pass what is random as an argument")
+        if op.writes:
+            raise Unsupported(op.text, "it has no rule", how_to_give(func))
+        decomposition = decomposition_of(func)
+        if decomposition is None:
+            raise Unsupported(op.text, "it has neither a rule nor a decomposition", how_to_give(func))
+        try:
+            with self._followed():
+                result = decomposition(*args, **kwargs)
+        except Unsupported as error:
+            # The rule to give is one for the operation that was called, not for a part that PyTorch makes it of.
+            raise Unsupported(error.operation, error.reason, error.advice and how_to_give(func)) from error
+        flat = result if isinstance(result, (tuple, list)) else [result]
+        return [self._storages.window(t) if isinstance(t, Tensor) else None for t in flat]
+
+    @contextlib.contextmanager
+    def _followed(self) -> Iterator[None]:
+        """Follows what stands for one operation: its decomposition, or a function in its place."""
+        self._state.inside_decomposition += 1
+        kernels, self._state.inside_kernel = self._state.inside_kernel, 0
+        super().__enter__()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            super().__exit__(None, None, None)
+            self._state.inside_kernel = kernels
+            self._state.inside_decomposition -= 1
+
+    def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
+        if func._overloadname == "Scalar":
+            # Of a zero tangent, which has no memory, these call themselves under a dispatch mode until the stack ends.
+            args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) and a._is_zerotensor() else a for a in args)
+        self._state.inside_kernel += 1
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._state.inside_kernel -= 1
+
+    # -- functions in place of operations --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Follows a function, and watches Python: PyTorch takes the watch off while it runs what that has seen."""
+        with self._followed():
+            if self._watch in _get_current_function_mode_stack():
+                yield
+                return
+            with self._watch:
+                yield
+
+    def _copies(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The arguments of a call in full, with memory of their own: neither call sees what the other writes."""
+        with self._followed():
+            return [copied(value) for value in arguments_in_full(func, args, kwargs)]
+
+    # -- what is frozen --------------------------------------------------------------------------------------------
+
+    def _inherit_frozen(self, op: Operation, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
+        state = self._state
+        if state.phase != "forward" or state.inside_decomposition:
+            return
+        source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
+        inherited = state.frozen.get(id(source))
+        kind = inherited[1] if inherited is not None else None
+        if op.detaches:
+            fresh: str | None = "detach"
+        else:
+            fresh = "no_grad" if kind is None and not torch.is_grad_enabled() else None
+        if fresh is not None and not inside_function():
+            kind = fresh
+        if kind is not None:
+            for tensor in outputs:
+                state.frozen[id(tensor)] = (tensor, kind)
+
+
+class _PythonWatch(TorchFunctionMode):
+    """Sees what Python does to a tensor without an ATen operation: reading its memory, printing it, `.data`."""
+
+    def __init__(self, shadows: Shadows) -> None:
+        super().__init__()
+        self._shadows = shadows
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        shadows = self._shadows
+        if shadows._state.inside_kernel:
+            return func(*args, **kwargs)
+        if func is _DATA_GETTER:
+            return args[0].detach()
+        if func in _PRINTING:
+            with shadows.suspended():
+                return func(*args, **kwargs)
+        if func in _LEAVING and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
+            if func is Tensor.tolist:
+                for element in args[0].reshape(-1):
+                    element.item()
+            elif not shadows._state.suspended:
+                raise Unsupported(
+                    f"Tensor.{func.__name__}", "the values leave PyTorch there, and no shadow can follow them"
+                )
+        return func(*args, **kwargs)
+
+
+_DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
+_PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
+_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
+
+
+__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

@@ -1,0 +1,3 @@
+"""The version, where everything reads it."""
+
+__version__ = "0.1.0"
