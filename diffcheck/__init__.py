@@ -67,7 +67,7 @@ _LAZY: Final = {
     "rule": "diffcheck.declare.rule",
 }
 
-del diffcheck.regression
+del globals()["regression"]
 
 
 def __getattr__(name: str) -> object:
