@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from dataclasses import dataclass
-from functools import partial
-from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-import hypothesis
 import torch
 from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample, Unsatisfiable
 from torch import Tensor
 
-from diffcheck.regression import findings
-from diffcheck.regression.bounds import end_point, follow, multiply_out, stability
-from diffcheck.regression.training import train
-from diffcheck.regression.worked import Outcome, Worked
-from diffcheck.verdict import Finding, Verdict
+from diffcheck.draw.search import find
+from diffcheck.regression import checks
+from diffcheck.regression.pipeline import Training, work_out
+from diffcheck.verdict import PASSING, Result, Verdict
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from diffcheck.regression.pipeline import Pipeline
-
-MOST_ROWS: Final = 6
+_MOST_ROWS: Final = 6
 _RATES: Final = (0.03, 0.003, 0.1, 0.3, 1.0, 3.0)
+_DEFICIENT: Final = "without a unique solution"
+_DIVERGENT: Final = "divergent"
+_KINDS: Final = (
+    "data sets", "converging, within the bound of the end point", _DEFICIENT, _DIVERGENT,
+    "too near to the limit of stability to tell", "leaving the range of the dtype",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +36,44 @@ class DataSet:
     learning_rate: float
     batch_size: int
 
+    def __str__(self) -> str:
+        x, y = ([list(row) for row in rows] for rows in (self.features, self.labels))
+        return f"X = {x}, y = {y}, batches of {self.batch_size}, learning rate {self.learning_rate:g}"
+
 
 @dataclass(slots=True)
-class Met:
+class _Met:
     """What the drawn data sets turned out to be."""
 
-    drawn: int = 0
-    converging: int = 0
-    deficient: int = 0
-    """Without a unique solution."""
-    divergent: int = 0
-    undecided: int = 0
-    """Too near to the limit of stability to tell."""
-    overflowing: int = 0
-    """The parameters left the range of the dtype."""
-    shortage: str = ""
-    """The first data set without a unique solution."""
-    divergence: str = ""
-    """The first data set on which training diverges, with the limit that was crossed."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """By kind."""
+    first: dict[str, str] = field(default_factory=dict)
+    """The first of a kind, and why it is of it."""
     max_bounds: float = 0.0
     max_ulps: float = 0.0
+
+    def note(self, drawn: DataSet, training: Training, steps: Result) -> None:
+        """Counts one that nothing is wrong with."""
+        solution, stable = training.solution, training.stability
+        told = solution.balls is not None and stable.diverges is not None
+        is_of = (
+            True, told and not stable.diverges and not training.leaves_range, solution.balls is None, stable.diverges,
+            solution.balls is not None and stable.diverges is None, training.leaves_range,
+        )  # fmt: skip
+        self.counts.update(kind for kind, holds in zip(_KINDS, is_of, strict=True) if holds)
+        if stable.diverges:
+            self.first.setdefault(_DIVERGENT, f"{stable}, on {drawn}")
+        if solution.balls is None:
+            rank = f"rank {solution.rank} of {len(training.pipeline.names)}"
+            self.first.setdefault(_DEFICIENT, f"{rank}, on {drawn}")
+        self.max_bounds = max(self.max_bounds, steps.max_error_bounds)
+        self.max_ulps = max(self.max_ulps, steps.max_error_ulps)
+
+    def lines(self) -> tuple[str, ...]:
+        """As a table."""
+        width = max(map(len, _KINDS))
+        counted = [f"{kind:<{width}}  {self.counts[kind]:>5}" for kind in _KINDS if self.counts[kind]]
+        return (*counted, *(f"first {kind}: {self.first[kind]}" for kind in _KINDS if kind in self.first))
 
 
 def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
@@ -86,152 +100,76 @@ def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
             kind,
             st.lists(st.integers(-4000, 4000), min_size=count * width, max_size=count * width),
             rate,
-            st.integers(0, MOST_ROWS - 1),
+            st.integers(0, _MOST_ROWS - 1),
         )
-        for count in range(2, MOST_ROWS + 1)
+        for count in range(2, _MOST_ROWS + 1)
     }
-    return st.integers(2, MOST_ROWS).flatmap(by_count.__getitem__)
+    return st.integers(2, _MOST_ROWS).flatmap(by_count.__getitem__)
 
 
-def over_data_sets(worked: Worked) -> Outcome:
-    """Trains for an epoch on every drawn data set, and checks its steps, its trajectory and its end."""
-    pipeline, settings = worked.pipeline, worked.settings
-    strategy = data_sets(worked.features[0].numel(), worked.labels[0].numel())
-    met = Met()
+def over_data_sets(training: Training, blank: Result) -> Result:
+    """Trains for an epoch on every drawn data set, and asks the same of its steps, its trajectory and its end."""
+    settings = training.settings
+    met = _Met()
     deadline = time.perf_counter() + settings.seconds
     known: dict[DataSet, bool] = {}
 
     def disagrees(drawn: DataSet) -> bool:
         # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest data set once more at the end.
         if drawn not in known:
-            known[drawn] = time.perf_counter() < deadline and _problem(pipeline, drawn, met) is not None
+            known[drawn] = time.perf_counter() < deadline and _problem(training, drawn, blank, met) is not None
         return known[drawn]
 
-    store: dict[str, Any] = {} if settings.database else {"database": None}
-    key = f"diffcheck {worked.case_id} data-sets {worked.dtype}".encode()
-    found = None
-    with contextlib.suppress(NoSuchExample, Unsatisfiable):
-        found = hypothesis.find(
-            strategy,
-            disagrees,
-            settings=hypothesis.settings(
-                max_examples=settings.examples,
-                phases=[Phase.reuse, Phase.generate, Phase.shrink],
-                deadline=None,
-                **store,
-            ),
-            random=Random(settings.seed) if settings.seed is not None else None,
-            database_key=key if settings.database else None,
-        )
-    outcome = Outcome(
-        Verdict.PROVED,
-        "θ ← (I - lr·H)·θ + lr·b, on any data",
-        met.drawn,
-        max_bounds=met.max_bounds,
-        max_ulps=met.max_ulps,
+    smallest = find(
+        data_sets(training.features[0].numel(), training.labels[0].numel()),
+        disagrees,
+        settings,
+        phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
+        key=f"diffcheck {blank.id} data-sets {blank.dtype}".encode() if settings.database else None,
     )
-    outcome.details = _details(met)
-    if found is not None:
-        problem = _problem(pipeline, found, Met())
+    found = replace(
+        blank,
+        gradient="θ ← (I - lr·H)·θ + lr·b, on any data",
+        inputs=len(known),
+        max_error_bounds=met.max_bounds,
+        max_error_ulps=met.max_ulps,
+        details=met.lines(),
+    )
+    if smallest is not None:
+        problem = _problem(training, smallest, blank, _Met())
         if problem is None:
-            outcome.verdict, outcome.reason = Verdict.ERROR, "a disagreement did not happen again on the same data set"
-            return outcome
-        outcome.verdict = problem.verdict
-        outcome.reason = f"{problem.what}; the smallest data set: {_described(found)}"
-        outcome.finding = problem.finding(worked.replay)
-        return outcome
-    outcome.reason = pipeline.unproved()
-    if outcome.reason:
-        outcome.verdict = Verdict.AGREES
+            reason = "a disagreement did not happen again on the same data set"
+            return replace(found, verdict=Verdict.ERROR, reason=reason)
+        reason = f"{problem.reason}; the smallest data set: {smallest}"
+        return replace(found, verdict=problem.verdict, reason=reason, finding=problem.finding)
     if time.perf_counter() > deadline:
-        outcome.verdict, outcome.reason = Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds"
-    return outcome
+        reason = f"the case ran for more than {settings.seconds:g} seconds"
+        return replace(found, verdict=Verdict.UNDECIDED, reason=reason)
+    reason = training.pipeline.unproved()
+    return replace(found, verdict=Verdict.AGREES if reason else Verdict.PROVED, reason=reason)
 
 
-def _tensors(pipeline: Pipeline, drawn: DataSet) -> tuple[Tensor, Tensor]:
-    count = len(drawn.features)
-    return (
-        torch.tensor(drawn.features, dtype=pipeline.dtype).reshape(count, *pipeline.sizes.features),
-        torch.tensor(drawn.labels, dtype=pipeline.dtype).reshape(count, *pipeline.sizes.labels),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """What is wrong with training on a data set."""
-
-    what: str
-    finding: Callable[[str], Finding]
-    """Of the command that replays it."""
-    verdict: Verdict = Verdict.WRONG
-
-
-def _problem(pipeline: Pipeline, drawn: DataSet, met: Met) -> _Problem | None:
+def _problem(training: Training, drawn: DataSet, blank: Result, met: _Met) -> Result | None:
     """What is wrong with training on a data set, if anything is; what the data set is goes into `met`."""
-    features, labels = _tensors(pipeline, drawn)
-    rate = drawn.learning_rate
-    record = train(
-        pipeline.declared, features, labels, learning_rate=rate, batch_size=drawn.batch_size, epochs=1
-    )  # fmt: skip
-    judged = pipeline.judge(record, rate)
-    met.drawn += 1
-    met.max_bounds = max([met.max_bounds, *(j.numbers.max_bounds for j in judged.judgements)])
-    met.max_ulps = max([met.max_ulps, *(j.numbers.max_ulps for j in judged.judgements)])
-    failed = judged.first_failure
-    if failed is not None:
-        return _Problem(
-            f"step {failed + 1} is not the closed-form update",
-            lambda command: findings.of_step(pipeline, judged, failed, rate, command),
-            judged.judgements[failed].verdict,
-        )
-    followed = follow(record.start, judged.updates)
-    for k, known in enumerate(followed):
-        for i, (true, bound) in enumerate(zip(known.parameters, known.bound, strict=True)):
-            if not float(abs(true - record.steps[k].after[i]).lower()) <= bound:
-                return _Problem(
-                    f"after step {k + 1} the parameters are not what the affine maps lead to",
-                    partial(findings.of_trajectory, pipeline, judged, k, i, true, bound),
-                )
-    solution = pipeline.solve(features, labels)
-    stable = stability(solution.hessian, judged.updates, rate)
-    met.overflowing += len(judged.updates) < len(record.steps)
-    met.undecided += stable.diverges is None and solution.unique
-    if stable.diverges:
-        met.divergent += 1
-        met.divergence = met.divergence or f"{stable.describe(rate)}, on {_described(drawn)}"
-    if solution.balls is None:
-        met.deficient += 1
-        met.shortage = met.shortage or f"rank {solution.rank} of {solution.dimension}, on {_described(drawn)}"
-        return None
-    if stable.diverges or len(judged.updates) < len(record.steps):
-        return None
-    met.converging += stable.diverges is False
-    product = multiply_out(record.start, judged.updates)
-    end = end_point(record.start, record.steps[-1].after, solution.balls, judged.updates, product, rate)
-    tight = min(end.from_batches, end.from_norms, end.from_spectrum)
-    if not float(end.distance.upper()) <= tight:
-        return _Problem(
-            "the end is farther from the least-squares solution than its bound",
-            partial(findings.of_end_point, pipeline, judged, solution.balls, tight),
-        )
-    return None
+    pipeline = training.pipeline
 
+    def data() -> tuple[Tensor, Tensor]:
+        features, labels = (torch.tensor(rows, dtype=pipeline.dtype) for rows in (drawn.features, drawn.labels))
+        return (
+            features.reshape(-1, *pipeline.shapes.features),
+            labels.reshape(-1, *pipeline.shapes.labels),
+        )
 
-def _details(met: Met) -> tuple[str, ...]:
-    rows = (
-        ("data sets", met.drawn, ""),
-        ("converging, within the bound of the end point", met.converging, ""),
-        ("without a unique solution", met.deficient, met.shortage),
-        ("divergent", met.divergent, met.divergence),
-        ("too near to the limit of stability to tell", met.undecided, ""),
-        ("leaving the range of the dtype", met.overflowing, ""),
+    declared = replace(
+        training.declared, data=data, learning_rate=drawn.learning_rate, batch_size=drawn.batch_size, epochs=1
     )
-    width = max(len(what) for what, _, _ in rows)
-    lines = [f"{what:<{width}}  {count:>5}" for what, count, _ in rows if count]
-    return (*lines, *(f"first {what}: {first}" for what, _, first in rows if first))
-
-
-def _described(drawn: DataSet) -> str:
-    features = [list(r) for r in drawn.features]
-    labels = [list(r) for r in drawn.labels]
-    return f"X = {features}, y = {labels}, batches of {drawn.batch_size}, learning rate {drawn.learning_rate:g}"
+    other = work_out(declared, pipeline, training.settings, training.location)
+    steps = checks.steps(other, blank)
+    if steps.verdict not in PASSING:
+        return steps
+    met.note(drawn, other, steps)
+    for check in (checks.trajectory, checks.end):
+        result = check(other, blank)
+        if result.verdict not in PASSING and result.verdict is not Verdict.UNDEFINED:
+            return result
+    return None

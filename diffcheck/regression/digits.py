@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from flint import arb
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flint import arb
 
 MOST = 16.0
 """A float64 has no more than so many."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from diffcheck.checking import declared
-from diffcheck.regression.checks import rows_of, run
 from diffcheck.regression.declare import Regression, regression, training_step
+from diffcheck.regression.run import rows_of, run
 
 linear_regression = regression
-declared.rows.register(Regression, lambda _, settings: rows_of(settings))
+declared.rows.register(Regression, rows_of)
 declared.run.register(Regression, run)
 
 __all__ = ["Regression", "linear_regression", "regression", "training_step"]

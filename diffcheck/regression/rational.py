@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Final
 
 from flint import fmpq
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr
 from diffcheck.errors import DiffcheckError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from diffcheck.algebra.expr import Expr
+_ARITHMETIC: Final[dict[str, Callable[..., fmpq]]] = {
+    "add": lambda *terms: sum(terms, fmpq(0)),
+    "mul": lambda a, b: a * b,
+    "neg": lambda a: -a,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a ** int(b),
+    "frozen": lambda a: a,
+    "rounded": lambda a: a,
+}
 
 
 class NotRational(DiffcheckError):
@@ -32,24 +39,19 @@ class RationalProgram:
     """
 
     def __init__(self, outputs: Sequence[Expr], inputs: Sequence[str]) -> None:
-        nodes = graph.topological(outputs)
-        slot = {node: i for i, node in enumerate(nodes)}
-        position = {name: i for i, name in enumerate(inputs)}
-        self._slots = [slot[o] for o in outputs]
-        self._plan: list[tuple[str, tuple[int, ...], Any]] = []
-        for node in nodes:
-            args = tuple(slot[a] for a in node.args)
-            match node.head:
-                case "symbol":
-                    self._plan.append(("symbol", (), position[str(node.payload)]))
-                case "constant" if isinstance(node.payload, Fraction):
-                    self._plan.append(("constant", (), fmpq(node.payload.numerator, node.payload.denominator)))
-                case "pow" if (power := graph.number(node.args[1])) is not None and power.denominator == 1:
-                    self._plan.append(("pow", args[:1], int(power)))
-                case "add" | "mul" | "neg" | "div" | "frozen" | "rounded" as head:
-                    self._plan.append((head, args, 0))
-                case head:
-                    raise NotRational(f"{head} is not arithmetic")
+        self._outputs = outputs
+        self._variables = [graph.symbol(name) for name in inputs]
+        self._constants: dict[Expr, fmpq] = {}
+        self._nodes = []
+        for node in graph.topological(outputs):
+            value = graph.number(node)
+            power = graph.number(node.args[1]) if node.head == "pow" else Fraction(1)
+            if value is not None:
+                self._constants[node] = fmpq(value.numerator, value.denominator)
+            elif node.head in _ARITHMETIC and power is not None and power.denominator == 1:
+                self._nodes.append(node)
+            elif node.head != "symbol":
+                raise NotRational(f"{node.head} is not arithmetic")
 
     def __call__(self, values: Sequence[fmpq]) -> list[fmpq]:
         """The values of the formulas at values of the variables.
@@ -57,29 +59,10 @@ class RationalProgram:
         Raises:
             ZeroDivisionError: A divisor is 0 there.
         """
-        known: list[fmpq] = []
-        for head, args, payload in self._plan:
-            match head:
-                case "symbol":
-                    known.append(values[payload])
-                case "constant":
-                    known.append(payload)
-                case "add":
-                    total = known[args[0]]
-                    for a in args[1:]:
-                        total = total + known[a]
-                    known.append(total)
-                case "mul":
-                    known.append(known[args[0]] * known[args[1]])
-                case "neg":
-                    known.append(-known[args[0]])
-                case "div":
-                    known.append(known[args[0]] / known[args[1]])
-                case "pow":
-                    known.append(known[args[0]] ** payload)
-                case _:
-                    known.append(known[args[0]])
-        return [known[s] for s in self._slots]
+        known = self._constants | dict(zip(self._variables, values, strict=True))
+        for node in self._nodes:
+            known[node] = _ARITHMETIC[node.head](*[known[a] for a in node.args])
+        return [known[output] for output in self._outputs]
 
 
 def exact(value: float) -> fmpq:
