@@ -414,7 +414,18 @@ def test_what_is_linear_in_seeds_is_decided_seed_by_seed(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "node",
-    [X * X * Z, X + 1, X * Y, positive(X) * X, exp(X), 1 / X, where(greater(X, Z), X, Y), X + Y * Y, Z, X * Z / (X + Y)],
+    [
+        X * X * Z,
+        X + 1,
+        X * Y,
+        positive(X) * X,
+        exp(X),
+        1 / X,
+        where(greater(X, Z), X, Y),
+        X + Y * Y,
+        Z,
+        X * Z / (X + Y),
+    ],
     ids=str,
 )
 def test_what_is_not_linear_is_not_taken_apart(node: Expr):
