@@ -17,7 +17,7 @@ from flint import arb
 
 from diffcheck.balls import Selections
 from diffcheck.compiler import Program
-from diffcheck.elementary import Floats, size
+from diffcheck.double_word import Floats
 from diffcheck.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.expr import Expr
 from diffcheck.formats import Format
@@ -126,11 +126,10 @@ class Certifier:
         found = self._reference.extended
         if found is None or (self._reference.is_prepared and not found.pays(*computed.shape)):
             return np.full(computed.shape, np.nan), np.full(computed.shape, np.nan)
-        true, errors = found(inputs)
-        if not self._reference.all_distinct:
-            true, errors = true[:, self._reference.slots], errors[:, self._reference.slots]
+        true = found(inputs)
+        high, low, errors = true if self._reference.all_distinct else true[:, :, self._reference.slots]
         with np.errstate(all="ignore"):
-            gaps = size(computed.astype(np.longdouble) - true)
+            gaps = np.abs((computed - high) - low)
             sharp = np.all((errors <= _SHARP * radii) & (errors < np.inf), axis=1, keepdims=True)
             return gaps, np.where(sharp, (gaps + errors) * (1 + 2.0**-50), np.nan)
 
