@@ -77,8 +77,8 @@ class Certifier:
     def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
 
-        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in extended
-        precision, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
+        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in
+        double-word arithmetic, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
 
         Args:
             points: The values of the variables, [inputs, variables].

@@ -180,7 +180,7 @@ def sqrt(a: DoubleWord) -> tuple[DoubleWord, Floats]:
     left = (a.hi - product) - rest
     if a.lo is not None:
         left += a.lo
-    left = np.where(root > 0, left / (root + root), 0.0)
+    left /= np.where(root > 0, root + root, 1.0)
     return DoubleWord(*fast_two_sum(root, left)), root * RELATIVE
 
 

@@ -2,9 +2,10 @@
 
 A function is reduced to a centre whose value stands in a table, made by ball arithmetic, and a short Taylor series
 around it (Tang, Table-lookup algorithms for elementary functions and their error analysis, 1991). What is large enough
-to matter is a product of heads of 26 bits, which is exact, or a sum that `diffcheck.double_word` finds exactly; the rest
-is computed in floats, where an operation rounds by 2⁻⁵³. By ε a proof means what is below 2⁻⁷ of what stands beside it.
-Arguments are 0, or from 2⁻⁴⁰⁰ to 2⁵⁰⁰ of size, as `diffcheck.extended` sees to: bounds do not underflow there.
+to matter is a product of heads of 26 bits, which is exact, or a sum that `diffcheck.double_word` finds exactly; the
+rest is computed in floats, where an operation rounds by 2⁻⁵³. By ε a proof means what is below 2⁻⁷ of what stands
+beside it. Arguments are 0, or from 2⁻⁴⁰⁰ to 2⁵⁰⁰ of size, as `diffcheck.extended` sees to: bounds do not underflow
+there.
 """
 
 from __future__ import annotations
@@ -122,12 +123,12 @@ def _reduced(x: DoubleWord) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
     """k, as a place in the table, and z = exp(x - k·ln 2/64) - 1 in two words, for |x| ≤ 340.
 
     r = xh - k·head is at most 0.00542 = 2⁻⁷·⁵ (k is an integer next to its quotient, up to 2⁻³⁶) and exact: k times the
-    head has 15 and 38 bits; for k ≠ 0 both are multiples of 2⁻⁶⁰, and r is below 2⁻⁷. The tail's product, below 2⁻³⁰, is
-    off by 2⁻⁸² in all, and so is its sum with xl; for k = 0 it is 0, and the sum is xl.
-    z = r + q + (...): the square of r's head, q, is exact, and added exactly. In floats remain low·(1 + r + low/2),
-    off by ε; the square's rest, off by ε; and p, a series that ends with s⁷/7!, at most 2⁻²⁵ and s²/6 of r: off by
-    8·2⁻⁵³ of itself, with two more for the sums, leaving out s⁸/8!. For k ≠ 0 that is less than 2⁻⁷³ together; for
-    k = 0, less than 2⁻⁶⁶·⁵ of z: 10·2⁻⁵³·2⁻¹⁷·⁶ + 2⁻⁶⁸.
+    head has 15 and 38 bits; for k ≠ 0 both are multiples of 2⁻⁶⁰, and r is below 2⁻⁷. The tail's product, below 2⁻³⁰,
+    is off by 2⁻⁸² in all, and so is its sum with xl; for k = 0 it is 0, and the sum is xl. z = r + q + (...): the
+    square of r's head, q, is exact, and added exactly. In floats remain low·(1 + r + low/2), off by ε; the square's
+    rest, off by ε; and p, a series that ends with s⁷/7!, at most 2⁻²⁵ and s²/6 of r: off by 8·2⁻⁵³ of itself, with two
+    more for the sums, leaving out s⁸/8!. For k ≠ 0 that is less than 2⁻⁷³ together; for k = 0, less than 2⁻⁶⁶·⁵ of z:
+    10·2⁻⁵³·2⁻¹⁷·⁶ + 2⁻⁶⁸.
     """
     head, tail = _step()
     k = np.rint(x.hi * (1 / head))
@@ -144,8 +145,8 @@ def _grown(place: npt.NDArray[np.intp], z: Floats, low: Floats, start: tuple[Flo
     """S + T·z, where T is the power at a place of its table, and S, T or T - 1, that of `start`.
 
     The heads' product is exact, and so is its sum with S's, which is 0 or more than it. The rest of z is below 2⁻²⁴,
-    and T's low word at most 2⁻²⁶ of T: in floats that is off by less than 2⁻⁷⁵ of T. The sum with S's low word rounds by
-    2⁻⁵² of it.
+    and T's low word at most 2⁻²⁶ of T: in floats that is off by less than 2⁻⁷⁵ of T. The sum with S's low word rounds
+    by 2⁻⁵² of it.
     """
     power, power_low, above, below = (part.take(place) for part in (*_powers(), *start))
     upper, lower = split(z)
@@ -180,8 +181,8 @@ def expm1(x: DoubleWord) -> Found:
     """eˣ - 1, within 2⁻⁶⁵ of itself.
 
     It is M + T·z. For k = 0 that is z. For 0 < |k| ≤ 64, T is at most 186 times the result (at k = ±1, where half of M
-    may be taken off): z is off by 2⁻⁷³ of T, what `_grown` loses is ε of that, and M is off by 2⁻¹⁰⁵. Beyond that T is at
-    most 4 times the result, and M off by 2⁻⁷⁷.
+    may be taken off): z is off by 2⁻⁷³ of T, what `_grown` loses is ε of that, and M is off by 2⁻¹⁰⁵. Beyond that T is
+    at most 4 times the result, and M off by 2⁻⁷⁷.
     """
     value, error = _exponential(x, _powers_less_one(), -1.0, _EXPM1)
     return Found(value, error, np.where(x.hi > 0, size(value) + 1, 1.0) * (1 + 2.0**-9), 2.0**-10)
@@ -207,7 +208,7 @@ def tanh(x: DoubleWord) -> Found:
 
 
 def sigmoid(x: DoubleWord) -> Found:
-    """1/(1 + e⁻ˣ), within 1.1·2⁻⁷² of itself: the exponential's error at most, and two operations, which are off by ε."""
+    """1/(1 + e⁻ˣ), within 1.1·2⁻⁷² of itself: the exponential's error at most, and two operations, off by ε."""
     power = exp(double_word.negate(x))
     value, _ = divide(_ONE, add(_ONE, power.value)[0])
     sized = size(value)
@@ -347,12 +348,12 @@ def erf(x: DoubleWord) -> Found:
     """erf x, within 4 u of itself.
 
     h = xh - j/64 is exact (Sterbenz), and at most 2⁻⁷. erf x = a + b·h + h²p: the product of b's head and h's is exact,
-    and so is its sum with a, which is 0 or more than it. In floats remain h²p, off by 8·2⁻⁵³ of itself, 3 more for sums,
-    and what is below 2⁻³³ of b, ε. The coefficients of degree n > 10 are at most 3.1/n, by Cauchy's estimate for |h| = 1
-    of erf' = 2/√π·exp(-x²), and leave less than 2⁻⁷⁸ out; at j = 0 the first of them is that of h¹¹, below 2⁻¹⁰.
-    At j = 0, a = 0, and |h²p| ≤ 0.34h²·|bh| is off by 0.6 u of that. At |j| = 1, |h²p| ≤ 1.13·|j|/64·h² + 0.38|h|³ is at
-    most 2⁻¹²·⁷ of the result, half of a at least: off by 3.4 u. For larger |j| all of that is less: |h²p| is below
-    2⁻¹⁴·⁸ everywhere, since |x·erf' x| ≤ 0.49. From 6.68 on it is 1, up to 0.1 u.
+    and so is its sum with a, which is 0 or more than it. In floats remain h²p, off by 8·2⁻⁵³ of itself, 3 more for
+    sums, and what is below 2⁻³³ of b, ε. The coefficients of degree n > 10 are at most 3.1/n, by Cauchy's estimate for
+    |h| = 1 of erf' = 2/√π·exp(-x²), and leave less than 2⁻⁷⁸ out; at j = 0 the first of them is that of h¹¹, below
+    2⁻¹⁰. At j = 0, a = 0, and |h²p| ≤ 0.34h²·|bh| is off by 0.6 u of that. At |j| = 1, |h²p| ≤ 1.13·|j|/64·h² +
+    0.38|h|³ is at most 2⁻¹²·⁷ of the result, half of a at least: off by 3.4 u. For larger |j| all of that is less:
+    |h²p| is below 2⁻¹⁴·⁸ everywhere, since |x·erf' x| ≤ 0.49. From 6.68 on it is 1, up to 0.1 u.
     """
     near = x.hi
     inside = np.abs(near) <= 6.68
