@@ -100,12 +100,15 @@ def add(a: DoubleWord, b: DoubleWord) -> tuple[DoubleWord, Floats | None]:
     if a.lo is None and b.lo is None:
         return DoubleWord(s, rest), None
     if a.lo is not None and b.lo is not None:
-        low = a.lo + b.lo
-        rounded = np.abs(low)
+        both = a.lo + b.lo
+        w = rest + both
+        rounded = np.abs(w) + np.abs(both)
     else:
-        low, rounded = a.lo if b.lo is None else b.lo, 0.0
-    w = rest + low
-    return DoubleWord(*fast_two_sum(s, w)), (np.abs(w) + rounded) * ROUNDOFF
+        low = a.lo if b.lo is None else b.lo
+        assert low is not None
+        w = rest + low
+        rounded = np.abs(w)
+    return DoubleWord(*fast_two_sum(s, w)), rounded * ROUNDOFF
 
 
 def total(terms: DoubleWord) -> tuple[DoubleWord, Floats]:

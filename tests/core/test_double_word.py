@@ -100,7 +100,7 @@ def test_sums_are_within_their_bounds(count: int, floats: bool):
     parts = DoubleWord(*(None if part is None else part[: 4 * count].reshape(count, -1) for part in terms))
     found, error = double_word.total(parts)
     columns = [exact(DoubleWord(*(None if p is None else p[:, j] for p in parts))) for j in range(parts.hi.shape[1])]
-    assert not beyond(found, error, list(map(sum, columns)))[0]
+    assert not beyond(found, error, [sum(column, Fraction(0)) for column in columns])[0]
     assert normal(found)
 
 
