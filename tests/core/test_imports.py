@@ -15,16 +15,16 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
     "errors", "config", "alarm", "verdict", "device", "expr", "heads", "constants", "symbolic", "derive",
-    "normal_form", "symmetry", "fingerprints", "identity", "witness", "balls", "compiler", "levels", "elementary",
-    "extended", "running_error", "formats", "enclosure", "judgement", "settle", "certify", "formula", "autodiff",
-    "operation", "rule", "rules", "storages", "application", "stand_in", "frames", "shadow", "domain", "nested", "case",
-    "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search", "finding",
+    "normal_form", "symmetry", "fingerprints", "identity", "witness", "balls", "compiler", "levels", "double_word",
+    "elementary", "extended", "running_error", "formats", "enclosure", "judgement", "settle", "certify", "formula",
+    "autodiff", "operation", "rule", "rules", "storages", "application", "stand_in", "frames", "shadow", "domain",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search", "finding",
     "visit", "conclude", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = (
-    "balls", "compiler", "levels", "elementary", "extended", "running_error", "formats", "enclosure", "judgement",
-    "settle", "certify",
+    "balls", "compiler", "levels", "double_word", "elementary", "extended", "running_error", "formats", "enclosure",
+    "judgement", "settle", "certify",
 )  # fmt: skip
 PROOF = ("normal_form", "symmetry", "fingerprints", "identity", "witness")
 ORACLE = ("expr", "heads", "constants", *DIFFERENTIATION, *PROOF, *CERTIFICATE, "formula")
@@ -85,7 +85,7 @@ def files(room: str) -> list[Path]:
 
 def test_the_files_of_the_core_are_all_known_here():
     others = {"__init__", "__main__", "cli", "gradcheck", "library", "load", "results", "run", "select"}
-    others |= {"dynamo", "show", "strategies", "workers"}
+    others |= {"dynamo", "processes", "show", "strategies", "workers"}
     assert {p.stem for p in PACKAGE.glob("*.py")} - others <= set(ORDER)
     assert all(path.exists() for room in ORDER for path in files(room))
 
@@ -138,7 +138,7 @@ def test_sympy_and_flint_each_have_their_rooms():
                 if any(name.split(".")[0] == library for name in imports(path)):
                     found.add(room)
     assert users["sympy"] <= {"symbolic", "formula", "diagnosis"}
-    balls = {"balls", "compiler", "elementary", "enclosure", "judgement", "settle", "certify"}
+    balls = {"balls", "compiler", "double_word", "elementary", "enclosure", "judgement", "settle", "certify"}
     assert users["flint"] <= {"normal_form", *balls, "evaluate", "diagnosis"}
 
 
