@@ -23,7 +23,7 @@ from diffcheck.differentiate.batch import flat
 from diffcheck.differentiate.faults import time_limit
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn, Layout
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, NotAvailable
 from diffcheck.explain.finding import finding_at, worst_number
 from diffcheck.verdict import Finding, Result, Verdict
 
@@ -256,6 +256,8 @@ def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[_Seen]]) -
         verdict, reason = Verdict.ERROR, str(error)
     except BudgetExceeded as error:
         verdict, reason = Verdict.UNDECIDED, str(error)
+    except NotAvailable as error:
+        verdict, reason = Verdict.NOT_AVAILABLE, str(error)
     except DiffcheckError as error:
         verdict, reason = Verdict.UNSUPPORTED, str(error)
     return Result(

@@ -22,7 +22,7 @@ from diffcheck.differentiate.batch import Input, flat, scaled, stacked
 from diffcheck.differentiate.faults import lacking_dtype, time_limit
 from diffcheck.differentiate.run import differentiate
 from diffcheck.draw import inputs as draw
-from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
+from diffcheck.errors import BudgetExceeded, CaseFailure, NotAvailable, RuleError, Unsupported
 from diffcheck.explain.finding import finding_at
 from diffcheck.modes import CPU, FIRST_ORDER, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -32,8 +32,8 @@ from diffcheck.verdict import Result, Verdict
 
 _BEYOND: Final = "out of bounds for storage"
 _ORDER: Final = (
-    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.INACCURATE,
-    Verdict.ERROR, Verdict.WRONG,
+    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.NOT_AVAILABLE, Verdict.UNSUPPORTED,
+    Verdict.INACCURATE, Verdict.ERROR, Verdict.WRONG,
 )  # fmt: skip
 """From the least to the most that one sample says of an entry; a sample without a derivative says nothing."""
 
@@ -67,20 +67,21 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     """Judges an entry in every mode asked for."""
     dtype = DTYPES[plan.dtype]
     chosen: Sequence[Sample] = ()
-    why_none = "none of its samples is small enough to be traced"
+    none = _Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")
     try:
         if plan.device == CPU or dtype in entry.info.supported_backward_dtypes(plan.device):
             chosen = samples(entry, dtype, plan.samples, plan.device)
         else:
-            why_none = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
+            why = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
+            none = _Judged(Verdict.NOT_AVAILABLE, why)
     except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
         if not lacking_dtype([dtype], str(error)):
             raise
-        why_none = f"{plan.dtype}: {str(error).strip().splitlines()[0]}"
+        none = _Judged(Verdict.NOT_AVAILABLE, f"{plan.dtype}: {str(error).strip().splitlines()[0]}")
     for mode in plan.modes:
         started = time.perf_counter()
         if not chosen:
-            judged = [_Judged(Verdict.UNSUPPORTED, why_none)]
+            judged = [none]
         else:
             judged = list(_judge_samples(entry, chosen, mode, plan))
         yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
@@ -136,6 +137,8 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
         with time_limit(plan.seconds, f"sample {sample.position}"):
             item = sampled(entry, sample, plan.device)
             evaluation = _evaluated(item, mode, plan)
+    except NotAvailable as error:
+        return _Judged(Verdict.NOT_AVAILABLE, str(error))
     except Unsupported as error:
         return _Judged(Verdict.UNSUPPORTED, str(error))
     except RuleError as error:
@@ -146,7 +149,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
         if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes(plan.device):
-            return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
+            return _Judged(Verdict.NOT_AVAILABLE, f"{plan.dtype}: {error}")
         return _Judged(Verdict.ERROR, str(error))
     return _concluded(evaluation, item, known, deadline)
 

@@ -19,7 +19,15 @@ from diffcheck.differentiate.faults import described
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import Inputs, find
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
+from diffcheck.errors import (
+    BudgetExceeded,
+    CaseFailure,
+    DiffcheckError,
+    NotAvailable,
+    RuleError,
+    Unsupported,
+    WrongRule,
+)
 from diffcheck.explain.diagnosis import Subject
 from diffcheck.explain.finding import finding_at_scale, finding_of, worst_number
 from diffcheck.modes import TEXTBOOK
@@ -32,6 +40,7 @@ VERDICT_OF: Final[Mapping[Outcome | str, Verdict]] = {
     Outcome.UNDECIDED: Verdict.UNDECIDED,
     CaseFailure.__name__: Verdict.ERROR,
     Unsupported.__name__: Verdict.UNSUPPORTED,
+    NotAvailable.__name__: Verdict.NOT_AVAILABLE,
     RuleError.__name__: Verdict.UNSUPPORTED,
     WrongRule.__name__: Verdict.ERROR,
     BudgetExceeded.__name__: Verdict.UNDECIDED,
@@ -59,8 +68,7 @@ def conclude(
         except DiffcheckError as error:
             row.seconds += time.perf_counter() - started
             at = f" [smallest input: {_input_text(case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
-            details = error.advice if isinstance(error, Unsupported) else ()
-            return result_of(case_id, row, verdict, f"{error}{at}", details=details)
+            return _of_error(case_id, row, verdict, error, settings, at)
         if evaluation is not None and evaluation.judgement.failures:
             if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
                 note(row, evaluation)
@@ -81,7 +89,7 @@ def conclude(
         return result_of(case_id, row, Verdict.WRONG, "", finding)
     if row.at_scale is not None:
         verdict = VERDICT_OF.get(type(row.at_scale).__name__, Verdict.ERROR)
-        return result_of(case_id, row, verdict, str(row.at_scale))
+        return _of_error(case_id, row, verdict, row.at_scale, settings)
     if row.late or time.perf_counter() > deadline:
         return result_of(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
     if row.inputs == 0:
@@ -91,6 +99,15 @@ def conclude(
     if row.undecided:
         return result_of(case_id, row, Verdict.AGREES, row.undecided)
     return result_of(case_id, row, Verdict.PROVED)
+
+
+def _of_error(
+    case_id: str, row: Row, verdict: Verdict, error: DiffcheckError, settings: Settings, at: str = ""
+) -> Result:
+    details = error.advice if isinstance(error, Unsupported) else ()
+    by_name = isinstance(error, NotAvailable) and error.lacking in settings.by_name
+    asked = " (asked for by name)" if by_name else ""
+    return replace(result_of(case_id, row, verdict, f"{error}{asked}{at}", details=details), by_name=by_name)
 
 
 def wrong_rule_of(
@@ -125,6 +142,8 @@ def _smallest(
     """The smallest input that is broken in the same way."""
     assert row.broken is not None
     how, first = row.broken
+    if how == NotAvailable.__name__:
+        return first  # no other input says more of it
     slow = how == BudgetExceeded.__name__
     if slow and memory.smallest_exhausted is not None:
         return memory.smallest_exhausted

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from diffcheck.differentiate.faults import time_limit
-from diffcheck.errors import BudgetExceeded, CaseFailure, DeclarationError, DiffcheckError, RuleError, Unsupported
+from diffcheck.errors import (
+    BudgetExceeded,
+    CaseFailure,
+    DeclarationError,
+    DiffcheckError,
+    NotAvailable,
+    RuleError,
+    Unsupported,
+)
 from diffcheck.modes import dtypes_for
 from diffcheck.training import findings, report
 from diffcheck.training.affine import precision
@@ -152,6 +160,7 @@ def _work_out(declared: Regression, dtype: str, settings: Settings, case_id: str
 _VERDICT_OF: Final = (
     ((DeclarationError, CaseFailure), Verdict.ERROR),
     ((Unsupported, RuleError), Verdict.UNSUPPORTED),
+    ((NotAvailable,), Verdict.NOT_AVAILABLE),
     ((BudgetExceeded,), Verdict.UNDECIDED),
 )
 
