@@ -23,8 +23,8 @@ from diffcheck.differentiate.batch import flat
 from diffcheck.differentiate.faults import time_limit
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn, Layout
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, NotAvailable
-from diffcheck.explain.finding import finding_at, worst_number
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
+from diffcheck.explain.finding import finding_at
 from diffcheck.verdict import Finding, Result, Verdict
 
 SEEDS: Final = (
@@ -252,14 +252,8 @@ def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[_Seen]]) -
                 verdict = next((v for v in _WORST if v.name in outcomes), Verdict.WRONG)
                 finding = _finding(subject, seen, mode.partition(", ")[2])
                 break
-    except CaseFailure as error:
-        verdict, reason = Verdict.ERROR, str(error)
-    except BudgetExceeded as error:
-        verdict, reason = Verdict.UNDECIDED, str(error)
-    except NotAvailable as error:
-        verdict, reason = Verdict.NOT_AVAILABLE, str(error)
     except DiffcheckError as error:
-        verdict, reason = Verdict.UNSUPPORTED, str(error)
+        verdict, reason = error.verdict, str(error)
     return Result(
         id=subject.case.name,
         mode=mode,
@@ -278,7 +272,7 @@ def _finding(subject: Subject, seen: _Seen, how: str) -> Finding:
         return finding
     # The formulas and the script are those of the usual way, which is right.
     note = f"with {how}" if how.startswith("undefined") else how
-    note += f"; otherwise PyTorch's value is {seen.usual.computed[worst_number(seen.evaluation)]!r}"
+    note += f"; otherwise PyTorch's value is {seen.usual.computed[seen.evaluation.judgement.worst_number]!r}"
     return replace(finding, notes=(note,), diagnosis=None, line="", repro="", autograd_formula="")
 
 
