@@ -234,6 +234,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         dtypes=tuple(dtype or project.dtypes),
         seconds=project.seconds,
         device=device,
+        by_name=project.by_name | frozenset(mode or ()) | frozenset(dtype or ()),
     )
     title = header(
         version=__version__,
