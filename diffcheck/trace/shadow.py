@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from diffcheck.algebra import expr as graph
@@ -26,9 +26,11 @@ from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
 from diffcheck.trace.application import prepared
+from diffcheck.trace.deciding import Operands, is_discrete, rely_on
 from diffcheck.trace.frames import Source, inside_function, users_line
 from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
 from diffcheck.trace.storages import Storages, are_views, exact_constants
+from diffcheck.trace.watch import PythonWatch
 
 MANTISSA_BITS: Final = {
     torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
@@ -96,7 +98,7 @@ class Shadows(TorchDispatchMode):
         self._storages = Storages()
         self._stand_ins = StandIns(given or {}, self._storages.window)
         self._deadline = time.monotonic() + self._budget.seconds
-        self._watch = _PythonWatch(self)
+        self._watch = PythonWatch(self)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -163,6 +165,25 @@ class Shadows(TorchDispatchMode):
         """Whether some element depends on the inputs."""
         return self._storages.is_live(tensor)
 
+    @property
+    def looks_away(self) -> bool:
+        """Whether what happens now is not followed: a kernel's own work, or printing."""
+        return bool(self._state.inside_kernel or self._state.suspended)
+
+    def left(self, tensor: Tensor, how: str) -> None:
+        """Relies on a tensor's values, which leave PyTorch: what comes back of them is constant to autograd.
+
+        Raises:
+            Unsupported: They leave it where the constant would stand for more: inside a Function's forward or backward.
+        """
+        if not self.is_live(tensor):
+            return
+        if self._state.phase == "backward":
+            raise Unsupported(how, _LEFT_BACKWARD)
+        if inside_function():
+            raise Unsupported(how, _LEFT_FORWARD)
+        rely_on(tensor, self.read(tensor), self.record)
+
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
         if self._watch in _get_current_function_mode_stack():
@@ -201,7 +222,7 @@ class Shadows(TorchDispatchMode):
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         stand_in = self._stand_ins.of(func) if live else None
         before = self._copies(func, args, kwargs) if stand_in is not None else []
-        pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
+        pending = self._prepare(func, op, args, kwargs) if stand_in is None and (live or not tensors) else None
         result = self._computed(func, args, kwargs)
         outputs = tensors_in(result)
         if any(t.is_meta for t in outputs):
@@ -224,8 +245,15 @@ class Shadows(TorchDispatchMode):
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
         elif result is not None:
-            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+            self._answer(op, pending, result)
         return result
+
+    def _answer(self, op: Operation, pending: Callable[[Any], Any] | None, result: Any) -> None:
+        """Python was told a truth value or a number: what it rests on goes on the record."""
+        if pending is None:
+            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+        for node in pending(result).flat:
+            self.record(node if isinstance(result, bool) else graph.equal(node, graph.constant(result)), bool(result))
 
     def _keep_constants(
         self,
@@ -266,14 +294,30 @@ class Shadows(TorchDispatchMode):
                     f"a trace follows up to {self._budget.elements:,}"
                 )
 
-    def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+    def _prepare(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
         rule = self._rule(op, args, kwargs)
-        if rule is None:
+        if rule is None and not self._is_settled_by_values(func, args, kwargs):
             return None
         shadows = [self._read_all(a) for a in args]
-        options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
-        return prepared(rule, args, shadows, options, self.record)
+        meant = {k: v for k, v in kwargs.items() if k not in op.without_meaning}
+        operands = Operands.of(args, shadows, meant, {k: self._read_all(v) for k, v in meant.items()})
+        if rule is not None:
+            return prepared(rule, args, operands, self.record)
+
+        def settled(result: Any) -> list[Array | None]:
+            operands.decided(self.record)
+            places = targets(op, args, kwargs, result)
+            return [None if t is None else exact_constants(t) for t in places]
+
+        return settled
+
+    def _is_settled_by_values(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether an operation without a rule depends on the inputs through discrete values alone."""
+        live = [t for t in tensors_in((args, kwargs)) if self.is_live(t)]
+        return bool(live) and all(map(is_discrete, live)) and decomposition_of(func) is None
 
     def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
         wanted = kwargs.get("dtype")
@@ -432,39 +476,8 @@ class Shadows(TorchDispatchMode):
                 state.frozen[id(tensor)] = (tensor, kind)
 
 
-class _PythonWatch(TorchFunctionMode):
-    """Sees what Python does to a tensor without an ATen operation: reading its memory, printing it, `.data`."""
-
-    def __init__(self, shadows: Shadows) -> None:
-        super().__init__()
-        self._shadows = shadows
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        shadows = self._shadows
-        if shadows._state.inside_kernel:
-            return func(*args, **kwargs)
-        if func is _DATA_GETTER:
-            return args[0].detach()
-        if func in _PRINTING:
-            with shadows.suspended():
-                return func(*args, **kwargs)
-        if func in _LEAVING and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
-            if func is Tensor.tolist:
-                for element in args[0].reshape(-1):
-                    element.item()
-            elif not shadows._state.suspended:
-                raise Unsupported(
-                    f"Tensor.{func.__name__}", "the values leave PyTorch there, and no shadow can follow them"
-                )
-        return func(*args, **kwargs)
-
-
-_DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
-_PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
-_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
+_LEFT_FORWARD: Final = "the values leave PyTorch there, inside a Function's forward, and no shadow can follow them"
+_LEFT_BACKWARD: Final = "the values leave PyTorch there, and no shadow can follow them"
 
 
 __all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

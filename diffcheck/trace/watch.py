@@ -1,0 +1,42 @@
+"""What Python does to a tensor without an ATen operation: reading its memory, printing it, `.data`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from diffcheck.trace.shadow import Shadows
+
+
+class PythonWatch(TorchFunctionMode):
+    """Sees what `Shadows` can't, and tells it."""
+
+    def __init__(self, shadows: Shadows) -> None:
+        super().__init__()
+        self._shadows = shadows
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        shadows = self._shadows
+        if shadows.looks_away:
+            return func(*args, **kwargs)
+        if func is _DATA_GETTER:
+            return args[0].detach()
+        if func in _PRINTING:
+            with shadows.suspended():
+                return func(*args, **kwargs)
+        if func is Tensor.__int__ and args[0].is_floating_point():
+            return int(args[0].long())  # which is constant on a region, while the number itself is not
+        if func in _LEAVING and isinstance(args[0], Tensor):
+            shadows.left(args[0], f"Tensor.{func.__name__}")
+        return func(*args, **kwargs)
+
+
+_DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
+_PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
+_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
