@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diffcheck.training import regression
+from diffcheck.regression import regression
 
 TRUE_WEIGHT = (2.0, -3.4)
 TRUE_BIAS = 4.2

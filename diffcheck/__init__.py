@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+import diffcheck.regression  # a package that has the name of a public function: loaded once, it takes it no more
 from diffcheck.errors import DeclarationError, DiffcheckError, MeaninglessOptionWarning, WrongDerivativeError
 from diffcheck.version import __version__
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from diffcheck.api.library import assert_derivatives, check
     from diffcheck.declare.case import Case, case
     from diffcheck.declare.rule import OperationRule, rule
+    from diffcheck.regression import regression
     from diffcheck.results import Results
     from diffcheck.settings import Settings
-    from diffcheck.training import regression
     from diffcheck.verdict import Finding, Result, Value, Verdict
 
 __all__ = [
@@ -62,9 +63,11 @@ _LAZY: Final = {
     "check": "diffcheck.api.library",
     "gradcheck": "diffcheck.api.gradcheck",
     "gradgradcheck": "diffcheck.api.gradcheck",
-    "regression": "diffcheck.training",
+    "regression": "diffcheck.regression",
     "rule": "diffcheck.declare.rule",
 }
+
+del diffcheck.regression
 
 
 def __getattr__(name: str) -> object:

@@ -1,8 +1,10 @@
-"""What can go wrong, each with its likely cause."""
+"""What can go wrong, each with its likely cause, and the verdict on a case that it happens to."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from diffcheck.verdict import Verdict
 
 WRONG_RULE: Final = "wrong rule"
 """How the reason of a result begins when a rule that somebody gave is wrong."""
@@ -10,6 +12,8 @@ WRONG_RULE: Final = "wrong rule"
 
 class DiffcheckError(Exception):
     """The root of what diffcheck raises on purpose."""
+
+    verdict: ClassVar[Verdict] = Verdict.ERROR
 
 
 class DeclarationError(DiffcheckError, ValueError):
@@ -27,6 +31,8 @@ class ConfigError(DiffcheckError):
 class Unsupported(DiffcheckError):
     """An operation has no rule, or leaves what a shadow can follow."""
 
+    verdict = Verdict.UNSUPPORTED
+
     def __init__(self, operation: str, reason: str, advice: tuple[str, ...] = ()) -> None:
         super().__init__(f"{operation}: {reason}")
         self.operation = operation
@@ -38,6 +44,8 @@ class Unsupported(DiffcheckError):
 class BudgetExceeded(DiffcheckError):
     """A budget of time, operations, memory or precision ran out."""
 
+    verdict = Verdict.UNDECIDED
+
 
 class CaseFailure(DiffcheckError):
     """The case's own function misbehaved: it raised, returned no tensor, is random, or changed its inputs."""
@@ -45,6 +53,8 @@ class CaseFailure(DiffcheckError):
 
 class RuleError(DiffcheckError):
     """A rule's value is not what PyTorch's kernel computed: diffcheck's mistake, never the derivative's."""
+
+    verdict = Verdict.UNSUPPORTED
 
 
 class WrongRule(DiffcheckError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Verdict(StrEnum):
@@ -27,8 +27,21 @@ class Verdict(StrEnum):
     ERROR = "error"
     """The case itself misbehaved: it raised, returned no tensor, is random, changed its inputs, has a wrong rule."""
 
+    @property
+    def severity(self) -> int:
+        """How much it says of a whole that a part of it came to this: the worst of the parts is the whole's.
 
-PASSING = frozenset({Verdict.PROVED, Verdict.AGREES})
+        What was not decided weighs more than lost digits, which may be no more than a warning, and less than a mistake.
+        """
+        return _BY_SEVERITY.index(self)
+
+
+_BY_SEVERITY: Final = (
+    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.INACCURATE, Verdict.UNSUPPORTED, Verdict.UNDECIDED,
+    Verdict.ERROR, Verdict.WRONG,
+)  # fmt: skip
+"""Parts without a derivative say nothing of the whole."""
+PASSING: Final = frozenset({Verdict.PROVED, Verdict.AGREES})
 
 
 class Mistake(StrEnum):

@@ -24,7 +24,7 @@ from diffcheck.differentiate.faults import time_limit
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn, Layout
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
-from diffcheck.explain.finding import finding_at, worst_number
+from diffcheck.explain.finding import finding_at
 from diffcheck.verdict import Finding, Result, Verdict
 
 SEEDS: Final = (
@@ -276,7 +276,7 @@ def _finding(subject: Subject, seen: _Seen, how: str) -> Finding:
         return finding
     # The formulas and the script are those of the usual way, which is right.
     note = f"with {how}" if how.startswith("undefined") else how
-    note += f"; otherwise PyTorch's value is {seen.usual.computed[worst_number(seen.evaluation)]!r}"
+    note += f"; otherwise PyTorch's value is {seen.usual.computed[seen.evaluation.judgement.worst_number]!r}"
     return replace(finding, notes=(note,), diagnosis=None, line="", repro="", autograd_formula="")
 
 

@@ -16,13 +16,12 @@ from diffcheck.certify.balls import EXACT
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import Format, format_of
-from diffcheck.checking.conclude import VERDICT_OF
 from diffcheck.compare.evaluate import DTYPES, Evaluation, Path, check_values
 from diffcheck.differentiate.batch import Input, flat, scaled, stacked
 from diffcheck.differentiate.faults import lacking_dtype, time_limit
 from diffcheck.differentiate.run import differentiate
 from diffcheck.draw import inputs as draw
-from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
 from diffcheck.explain.finding import finding_at
 from diffcheck.modes import CPU, FIRST_ORDER, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -31,11 +30,6 @@ from diffcheck.trace.tracer import trace
 from diffcheck.verdict import Result, Verdict
 
 _BEYOND: Final = "out of bounds for storage"
-_ORDER: Final = (
-    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.INACCURATE,
-    Verdict.ERROR, Verdict.WRONG,
-)  # fmt: skip
-"""From the least to the most that one sample says of an entry; a sample without a derivative says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
 def _result(
     entry: Entry, mode: str, plan: Plan, chosen: Sequence[Sample], judged: Sequence[_Judged], seconds: float
 ) -> Result:
-    position = max(range(len(judged)), key=lambda i: (_ORDER.index(judged[i].verdict), -i))
+    position = max(range(len(judged)), key=lambda i: (judged[i].verdict.severity, -i))
     worst = judged[position]
     repro: tuple[str, ...] = ()
     reason = worst.reason
@@ -136,18 +130,18 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
         with time_limit(plan.seconds, f"sample {sample.position}"):
             item = sampled(entry, sample, plan.device)
             evaluation = _evaluated(item, mode, plan)
-    except Unsupported as error:
-        return _Judged(Verdict.UNSUPPORTED, str(error))
     except RuleError as error:
-        return _Judged(Verdict.UNSUPPORTED, f"a rule is wrong: {error}")
-    except (BudgetExceeded, RecursionError) as error:
+        return _Judged(error.verdict, f"a rule is wrong: {error}")
+    except RecursionError as error:
         return _Judged(Verdict.UNDECIDED, str(error))
     except CaseFailure as error:
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
         if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes(plan.device):
             return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
-        return _Judged(Verdict.ERROR, str(error))
+        return _Judged(error.verdict, str(error))
+    except DiffcheckError as error:
+        return _Judged(error.verdict, str(error))
     return _concluded(evaluation, item, known, deadline)
 
 
@@ -213,7 +207,8 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
         "kink": judgement.kink,
     }
     if judgement.failures:
-        verdict = max((VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
+        assert judgement.worst is not None
+        verdict = judgement.worst.verdict
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         return _Judged(verdict, failed=(item, evaluation), **facts)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum
 from typing import Final
 
 from flint import arb
+
+from diffcheck.verdict import Verdict
 
 RADII: Final = 4.0
 """How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
@@ -17,18 +19,23 @@ operations differently from the reference and fuse some; in `docs/how-it-works.m
 class Outcome(Enum):
     """What became of one computed number."""
 
-    WITHIN = auto()
+    WITHIN = Verdict.AGREES
     """Within the bound."""
-    INACCURATE = auto()
-    WRONG = auto()
-    UNDEFINED = auto()
+    INACCURATE = Verdict.INACCURATE
+    WRONG = Verdict.WRONG
+    UNDEFINED = Verdict.UNDEFINED
     """There is no derivative at this input."""
-    UNDECIDED = auto()
+    UNDECIDED = Verdict.UNDECIDED
     """Precision ran out."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """On a case of which nothing worse is known."""
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """One number that is not plainly within the quick bound."""
 
     outcome: Outcome
@@ -52,5 +59,16 @@ class Judgement:
     kink: bool = False
     undefined: int = 0
     """How many numbers had no derivative to be compared with."""
-    failures: dict[int, Verdict] = field(default_factory=dict)
+    failures: dict[int, Assessment] = field(default_factory=dict)
     """By position: what is inaccurate, wrong or undecided."""
+
+    @property
+    def worst(self) -> Outcome | None:
+        """What is worst of its failures; None if there are none."""
+        outcomes = (failure.outcome for failure in self.failures.values())
+        return max(outcomes, key=lambda outcome: outcome.verdict.severity, default=None)
+
+    @property
+    def worst_number(self) -> int:
+        """The position of the number that a finding is about: the first of the worst."""
+        return min(position for position, failure in self.failures.items() if failure.outcome is self.worst)

@@ -18,7 +18,7 @@ from flint import arb
 from diffcheck.certify.balls import ONE, UNIT, ZERO, Selections
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.certify.formats import Format
-from diffcheck.certify.judgement import RADII, Judgement, Outcome, Verdict
+from diffcheck.certify.judgement import RADII, Assessment, Judgement, Outcome
 
 LOST_BITS: Final = 10
 """An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS; in
@@ -102,33 +102,33 @@ class Settler:
         if math.isfinite(verdict.error) and verdict.bound < certified * self._formulas.most_cancelled:
             judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(certified))
 
-    def _verdict(self, position: int, number: float, true: arb, bound: float) -> Verdict:
+    def _verdict(self, position: int, number: float, true: arb, bound: float) -> Assessment:
         bound = max(bound, self._running_bound(position))
         true, decided = self.sharpened(position, true, bound if math.isfinite(bound) else 0.0)
         fmt = self._format
         if not true.is_finite():
-            return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
+            return Assessment(Outcome.UNDEFINED, true, math.nan, bound)
         error = float((arb(number) - true).abs_upper())
         if not decided:
-            return Verdict(Outcome.UNDECIDED, true, error, bound)
+            return Assessment(Outcome.UNDECIDED, true, error, bound)
         if math.isnan(number) and self._beyond_range(position):
-            return Verdict(Outcome.UNDEFINED, true, math.nan, bound)
+            return Assessment(Outcome.UNDEFINED, true, math.nan, bound)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         ulp = fmt.ulp(float(true.mid()))
         scale = max(bound, ulp)
         if math.isinf(number) and (true > 0) == (number > 0):
             beyond = arb(fmt.largest) - (RADII * scale if scale < math.inf else 0.0)
             if abs(true) >= beyond:  # the true value, or what it rounds to, is beyond the format's range
-                return Verdict(Outcome.WITHIN, true, 0.0, bound)
+                return Assessment(Outcome.WITHIN, true, 0.0, bound)
         if error <= (RADII * scale if RADII * scale < math.inf else RADII * ulp) + fmt.smallest:
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
-            return Verdict(Outcome.WITHIN, true, error, scale)
+            return Assessment(Outcome.WITHIN, true, error, scale)
         differs, executed_bound = self._executed_rounding(position, true)
         if fmt.is_narrow and not differs:
             in_range = float(self._ranged[self._slots[position]].rad())
             if math.isinf(in_range):  # in this format the formula has no value here, whoever computes it
-                return Verdict(Outcome.UNDEFINED, true, error, bound)
+                return Assessment(Outcome.UNDEFINED, true, error, bound)
             scale = max(scale, in_range)
         most = scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
         # Balls of a half precision are soon infinite, where rounding is far from doing anything.
@@ -147,7 +147,7 @@ class Settler:
         shown = executed_bound if outcome is Outcome.WITHIN else scale
         if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
             true, _ = self.sharpened(position, true, 0.0)  # beside a large bound, it need not have digits yet
-        return Verdict(outcome, true, error, shown, executed_bound, differs)
+        return Assessment(outcome, true, error, shown, executed_bound, differs)
 
     def _beyond_range(self, position: int) -> bool:
         """Whether the derivative exceeds the format once cotangents (tangents) that are 0 are not.
@@ -276,7 +276,7 @@ class Settler:
                 continue
             if not differs and outside <= RADII * executed_bound and math.isfinite(number):
                 continue
-            judgement.failures[position] = Verdict(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)
+            judgement.failures[position] = Assessment(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)
 
     def _outside(self, number: float, lowest: arb, highest: arb) -> float:
         """How far a number is from an interval; an overflow is inside of what is beyond the format's range."""

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from diffcheck.checking.conclude import conclude, result_of, wrong_rule_of
-from diffcheck.checking.visit import Row, blocks, compare_at_scale, drawn_for, hunt, replay_known, special_values, visit
+from diffcheck.checking.visit import (
+    Check,
+    Row,
+    blocks,
+    compare_at_scale,
+    drawn_for,
+    hunt,
+    replay_known,
+    special_values,
+    visit,
+)
 from diffcheck.compare.evaluate import Memory
 from diffcheck.declare.case import Case
 from diffcheck.declare.domain import size_assignments
@@ -32,51 +42,52 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     Yields:
         A result per mode and dtype, then one for the case's own `gradient=`. A case's own faults are results too.
     """
-    with computing_on(settings.device):
-        for result in _checked(case, settings, case_id, location):
-            yield replace(result, device=settings.device)
-
-
-def _checked(case: Case, settings: Settings, case_id: str, location: str) -> Iterator[Result]:
     asked = rows_of(case, settings)
     # A rule that somebody gave is held to its operation before any derivative is judged by it, asked for or not.
     vouching = dict.fromkeys((VALUE, dtype) for _, dtype in asked) if case.rules else {}
     rows = [Row(mode, dtype) for mode, dtype in dict.fromkeys([*vouching, *asked])]
     if any("forward" in row.mode for row in rows):
         import_forward_mode()
+    with computing_on(settings.device):
+        for result in _checked(case, settings, rows, case_id, location):
+            if (result.mode, result.dtype) in asked:
+                yield replace(result, device=settings.device)
+
+
+def _checked(case: Case, settings: Settings, rows: Sequence[Row], case_id: str, location: str) -> Iterator[Result]:
     started = time.perf_counter()
     memory = Memory()
     assignments = size_assignments(case.arguments) if case.draws else []
+    inputs = inputs_of(case, assignments, special_values(case, rows, assignments, settings, memory))
+    check = Check(case, settings, memory, inputs, case_id, location, started + settings.seconds)
     if case.draws and not assignments:
         for row in rows:
-            yield result_of(case_id, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
+            yield result_of(check, row, Verdict.ERROR, "no sizes of the axes give every argument a shape")
         return
-    inputs = inputs_of(case, assignments, special_values(case, rows, assignments, settings, memory))
-    deadline, halfway = started + settings.seconds, started + settings.seconds / 2
+    _visited(check, rows, started + settings.seconds / 2)
+    wrong_rule = wrong_rule_of(check, rows)
     for row in rows:
-        replay_known(case, row, inputs, settings, memory, case_id)
+        yield result_of(check, row, Verdict.ERROR, wrong_rule) if wrong_rule else conclude(check, row)
+
+
+def _visited(check: Check, rows: Sequence[Row], halfway: float) -> None:
+    """Takes the rows to every input: drawn until halfway through the time."""
+    for row in rows:
+        replay_known(check, row)
     drawn: list[Drawn] = []
-    for source in inputs.sources:
-        drawn += drawn_for(case, rows, source, settings, halfway, memory)
-    drawn += inputs.swept
+    for source in check.inputs.sources:
+        drawn += drawn_for(check, rows, source, halfway)
+    drawn += check.inputs.swept
     for row in rows:
         row.late = time.perf_counter() > halfway
     for block in blocks(drawn):
         for row in rows:
-            visit(case, row, block, memory, deadline)
+            visit(check, row, block)
     for row in rows:
         if row.broken is None:
-            compare_at_scale(case, row, settings, deadline)
+            compare_at_scale(check, row)
         if row.refuted and row.broken is None:
-            hunt(case, row, inputs, settings, memory, deadline)
-    wrong_rule = wrong_rule_of(case, rows, inputs, settings, memory, case_id, deadline)
-    for row in rows:
-        if (row.mode, row.dtype) not in asked:
-            continue
-        if wrong_rule:
-            yield result_of(case_id, row, Verdict.ERROR, wrong_rule)
-        else:
-            yield conclude(case, row, inputs, settings, memory, case_id, location, deadline)
+            hunt(check, row)
 
 
 def rows_of(case: Case, settings: Settings) -> tuple[tuple[str, str], ...]:
@@ -94,6 +105,3 @@ def modes_of(case: Case, settings: Settings) -> tuple[str, ...]:
     if case.preceded_by is not None:
         return ("accumulate",) if "reverse" in settings.modes else ()
     return settings.modes
-
-
-__all__ = ["Settings", "check", "modes_of", "rows_of"]

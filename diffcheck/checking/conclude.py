@@ -3,148 +3,119 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from hypothesis import Phase
 
-from diffcheck.certify.judgement import Outcome
-from diffcheck.checking.visit import Row, how_broken, key_of, note, vouch_nearby
-from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate, numbers_again
+from diffcheck.checking.visit import Broken, Check, Row, how_broken, key_of, note, vouch_nearby
+from diffcheck.compare.evaluate import DTYPES, Evaluation, evaluate, numbers_again
 from diffcheck.compare.scale import Comparison
 from diffcheck.declare.case import Case
 from diffcheck.derive.text import gradient_line
 from diffcheck.differentiate.faults import described
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn
-from diffcheck.draw.search import Inputs, find
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
+from diffcheck.draw.search import find
+from diffcheck.errors import BudgetExceeded, DiffcheckError, Unsupported, WrongRule
 from diffcheck.explain.diagnosis import Subject
-from diffcheck.explain.finding import finding_at_scale, finding_of, worst_number
+from diffcheck.explain.finding import finding_at_scale, finding_of
 from diffcheck.modes import TEXTBOOK
 from diffcheck.settings import Settings
 from diffcheck.verdict import Mistake, Result, Verdict
 
-VERDICT_OF: Final[Mapping[Outcome | str, Verdict]] = {
-    Outcome.WRONG: Verdict.WRONG,
-    Outcome.INACCURATE: Verdict.INACCURATE,
-    Outcome.UNDECIDED: Verdict.UNDECIDED,
-    CaseFailure.__name__: Verdict.ERROR,
-    Unsupported.__name__: Verdict.UNSUPPORTED,
-    RuleError.__name__: Verdict.UNSUPPORTED,
-    WrongRule.__name__: Verdict.ERROR,
-    BudgetExceeded.__name__: Verdict.UNDECIDED,
-}
-"""What comes of a number's judgement, or of an error by its name."""
 
-
-def conclude(
-    case: Case,
-    row: Row,
-    inputs: Inputs,
-    settings: Settings,
-    memory: Memory,
-    case_id: str,
-    location: str,
-    deadline: float,
-) -> Result:
+def conclude(check: Check, row: Row) -> Result:
     """The result of a row when all of its inputs have been visited."""
-    started = time.perf_counter()
     if row.broken is not None:
-        drawn = _smallest(case, row, inputs, settings, memory, case_id, deadline)
-        verdict = VERDICT_OF.get(row.broken[0], Verdict.ERROR)
-        try:
-            evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
-        except DiffcheckError as error:
-            row.seconds += time.perf_counter() - started
-            at = f" [smallest input: {_input_text(case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
-            details = error.advice if isinstance(error, Unsupported) else ()
-            return result_of(case_id, row, verdict, f"{error}{at}", details=details)
-        if evaluation is not None and evaluation.judgement.failures:
-            if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
-                note(row, evaluation)
-            row.seconds += time.perf_counter() - started
-            replay = replay_command(location, row.mode, row.dtype, settings)
-            subject = _subject(case, row, drawn, evaluation, memory)
-            finding = finding_of(subject, replay, location)
-            reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
-            return result_of(case_id, row, verdict, reason, finding)
-        if verdict is Verdict.UNDECIDED:
-            once = "a budget of time or memory ran out at an input, and did not when it was tried again"
-            return result_of(case_id, row, verdict, once)
-        unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
-        return result_of(case_id, row, Verdict.ERROR, unsteady)
+        return _broken(check, row, row.broken)
     if isinstance(row.at_scale, Comparison):
-        replay = replay_command(location, row.mode, row.dtype, settings)
-        finding = finding_at_scale(case, row.mode, row.dtype, row.at_scale, replay)
-        return result_of(case_id, row, Verdict.WRONG, "", finding)
+        replay = replay_command(check, row)
+        return result_of(
+            check, row, Verdict.WRONG, "", finding_at_scale(check.case, row.mode, row.dtype, row.at_scale, replay)
+        )
     if row.at_scale is not None:
-        verdict = VERDICT_OF.get(type(row.at_scale).__name__, Verdict.ERROR)
-        return result_of(case_id, row, verdict, str(row.at_scale))
-    if row.late or time.perf_counter() > deadline:
-        return result_of(case_id, row, Verdict.UNDECIDED, f"the case ran for more than {settings.seconds:g} seconds")
+        return result_of(check, row, row.at_scale.verdict, str(row.at_scale))
+    if row.late or time.perf_counter() > check.deadline:
+        return result_of(
+            check, row, Verdict.UNDECIDED, f"the case ran for more than {check.settings.seconds:g} seconds"
+        )
     if row.inputs == 0:
-        return result_of(case_id, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
+        return result_of(check, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
     if row.compared == 0:
-        return result_of(case_id, row, Verdict.UNDEFINED, "every input drawn was a kink or had no derivative")
+        return result_of(check, row, Verdict.UNDEFINED, "every input drawn was a kink or had no derivative")
     if row.undecided:
-        return result_of(case_id, row, Verdict.AGREES, row.undecided)
-    return result_of(case_id, row, Verdict.PROVED)
+        return result_of(check, row, Verdict.AGREES, row.undecided)
+    return result_of(check, row, Verdict.PROVED)
 
 
-def wrong_rule_of(
-    case: Case,
-    rows: Sequence[Row],
-    inputs: Inputs,
-    settings: Settings,
-    memory: Memory,
-    case_id: str,
-    deadline: float,
-) -> str:
+def _broken(check: Check, row: Row, broken: Broken) -> Result:
+    """The result of a row with an input that is broken: of the smallest one."""
+    started = time.perf_counter()
+    drawn = _smallest(check, row, broken)
+    verdict = broken.verdict
+    try:
+        evaluation = evaluate(check.case, row.mode, row.dtype, drawn, check.memory)
+    except DiffcheckError as error:
+        row.seconds += time.perf_counter() - started
+        at = f" [smallest input: {_input_text(check.case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
+        details = error.advice if isinstance(error, Unsupported) else ()
+        return result_of(check, row, verdict, f"{error}{at}", details=details)
+    if evaluation is not None and evaluation.judgement.failures:
+        if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
+            note(row, evaluation)
+        row.seconds += time.perf_counter() - started
+        finding = finding_of(_subject(check, row, drawn, evaluation), replay_command(check, row), check.location)
+        reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
+        return result_of(check, row, verdict, reason, finding)
+    if verdict is Verdict.UNDECIDED:
+        once = "a budget of time or memory ran out at an input, and did not when it was tried again"
+        return result_of(check, row, verdict, once)
+    unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
+    return result_of(check, row, Verdict.ERROR, unsteady)
+
+
+def wrong_rule_of(check: Check, rows: Sequence[Row]) -> str:
     """What a rule that somebody gave gets wrong, at the smallest input; empty if none is known to be wrong.
 
     By such a rule no derivative can be judged, wherever its value happens to be right.
     """
-    if not case.draws and case.rules:
-        vouch_nearby(case, rows, memory)
-    row = next((row for row in rows if row.broken is not None and row.broken[0] == WrongRule.__name__), None)
-    if row is None:
-        return ""
-    drawn = _smallest(case, row, inputs, settings, memory, case_id, deadline)
-    try:
-        evaluate(case, row.mode, row.dtype, drawn, memory)
-    except DiffcheckError as error:
-        return str(error)
+    if not check.case.draws and check.case.rules:
+        vouch_nearby(check, rows)
+    for row in rows:
+        if row.broken is not None and row.broken.how is WrongRule:
+            try:
+                evaluate(check.case, row.mode, row.dtype, _smallest(check, row, row.broken), check.memory)
+            except DiffcheckError as error:
+                return str(error)
+            return ""
     return ""
 
 
-def _smallest(
-    case: Case, row: Row, inputs: Inputs, settings: Settings, memory: Memory, case_id: str, deadline: float
-) -> Drawn:
+def _smallest(check: Check, row: Row, broken: Broken) -> Drawn:
     """The smallest input that is broken in the same way."""
-    assert row.broken is not None
-    how, first = row.broken
-    slow = how == BudgetExceeded.__name__
+    memory, settings, first = check.memory, check.settings, broken.drawn
+    slow = broken.how is BudgetExceeded
     if slow and memory.smallest_exhausted is not None:
         return memory.smallest_exhausted
-    stop = min(deadline, time.perf_counter() + (4.0 if slow else 20.0))
+    stop = min(check.deadline, time.perf_counter() + (4.0 if slow else 20.0))
     known: dict[str, bool] = {repr(first): True}
 
     def same(drawn: Drawn) -> bool:
         # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest input once more at the end.
         key = repr(drawn)
         if key not in known:
-            known[key] = time.perf_counter() < stop and how_broken(case, row, drawn, memory) == how
+            known[key] = time.perf_counter() < stop and how_broken(check, row, drawn) is broken.how
         return known[key]
 
-    source = inputs.like(first)
+    source = check.inputs.like(first)
     found = find(
         source.strategy,
         same,
         replace(settings, examples=settings.examples + 20),
         phases=[*([Phase.reuse] if settings.reuse else []), Phase.generate, Phase.shrink],
-        key=key_of(row, case_id, source) if settings.database else None,
+        key=key_of(check, row, source) if settings.database else None,
         first=first,
     )
     if slow:
@@ -152,25 +123,30 @@ def _smallest(
     return found or first
 
 
-def _subject(case: Case, row: Row, drawn: Drawn, evaluation: Evaluation, memory: Memory) -> Subject:
+def _subject(check: Check, row: Row, drawn: Drawn, evaluation: Evaluation) -> Subject:
     """What a finding is made of, and how to find out more."""
 
     def probe(other: Drawn) -> Evaluation | None:
-        return evaluate(case, row.mode, row.dtype, other, memory)
+        return evaluate(check.case, row.mode, row.dtype, other, check.memory)
 
     def again(other: Drawn) -> list[float]:
-        return numbers_again(case, row.mode, row.dtype, other, memory)
+        return numbers_again(check.case, row.mode, row.dtype, other, check.memory)
 
-    position = worst_number(evaluation)
-    return Subject(case, row.mode, row.dtype, drawn, evaluation, position, again, probe)
+    position = evaluation.judgement.worst_number
+    return Subject(check.case, row.mode, row.dtype, drawn, evaluation, position, again, probe)
 
 
 def _input_text(case: Case, row: Row, drawn: Drawn) -> str:
     return described(draw.tensors(drawn, case.arguments, DTYPES[row.dtype]))
 
 
-def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> str:
+def replay_command(check: Check, row: Row) -> str:
     """The command that draws the same inputs again, in the one mode and dtype."""
+    return command_line(check.location, row.mode, row.dtype, check.settings)
+
+
+def command_line(location: str, mode: str, dtype: str, settings: Settings) -> str:
+    """The command that checks again what is named there, in one mode and dtype; words instead, where a call does."""
     if not location:
         return f"the same call with seed={settings.seed}"
     parts = ["diffcheck run", location]
@@ -186,11 +162,11 @@ def replay_command(location: str, mode: str, dtype: str, settings: Settings) -> 
 
 
 def result_of(
-    case_id: str, row: Row, verdict: Verdict, reason: str = "", finding: Any = None, details: tuple[str, ...] = ()
+    check: Check, row: Row, verdict: Verdict, reason: str = "", finding: Any = None, details: tuple[str, ...] = ()
 ) -> Result:
     """What is known of a row, as a result."""
     return Result(
-        id=case_id,
+        id=check.case_id,
         mode=row.mode,
         dtype=row.dtype,
         verdict=verdict,

@@ -29,6 +29,7 @@ from diffcheck.modes import VALUE, under_vmap
 from diffcheck.prove.identity import Status
 from diffcheck.settings import Settings
 from diffcheck.trace.tracer import Trace
+from diffcheck.verdict import Verdict
 
 BLOCK: Final = 99
 """So many inputs are evaluated at once: with the first, alone, a run has a hundred."""
@@ -39,7 +40,36 @@ _GIVEN_AT_SCALE: Final = 3
 """Cotangents that are drawn for an input that is too large for a trace."""
 _BESIDE: Final = 0.25
 """How far, relatively, from a given input a rule is looked at."""
-_SEVERITY: Final[Mapping[Outcome | str, int]] = {Outcome.INACCURATE: 1, Outcome.UNDECIDED: 2, Outcome.WRONG: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check goes by, from its beginning to its end."""
+
+    case: Case
+    settings: Settings
+    memory: Memory
+    inputs: Inputs
+    """Where they are drawn from."""
+    case_id: str
+    """`cases/autograd.py::quadratic`, for the results."""
+    location: str
+    """What names the case on the command line; empty where a call does."""
+    deadline: float
+    """On the clock of `time.perf_counter`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An input that disagreed, or that could not be judged."""
+
+    how: Outcome | type[DiffcheckError]
+    drawn: Drawn
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the case, if nothing worse happens."""
+        return self.how.verdict
 
 
 @dataclass(slots=True)
@@ -69,13 +99,13 @@ class Row:
     """How far that formula was from the reference at the last input, in units of the bound."""
     at_scale: Comparison | DiffcheckError | None = None
     """The first disagreement at an input that is too large for a trace, or why there is no answer."""
-    broken: tuple[Outcome | str, Drawn] | None = None
-    """The first input that disagreed, or that could not be judged, and how."""
+    broken: Broken | None = None
+    """The first input that was worst."""
 
     @property
     def closed(self) -> bool:
         """Whether no other input could tell more."""
-        return self.broken is not None and self.broken[0] is not Outcome.INACCURATE
+        return self.broken is not None and self.broken.how is not Outcome.INACCURATE
 
 
 def special_values(
@@ -104,28 +134,28 @@ def special_values(
     return numbers_to_try([*trace.outputs, *trace.executed, *trace.reference, *conditions])
 
 
-def replay_known(case: Case, row: Row, inputs: Inputs, settings: Settings, memory: Memory, case_id: str) -> None:
+def replay_known(check: Check, row: Row) -> None:
     """Tries what disagreed in earlier runs first."""
+    settings = check.settings
     database = (settings.profile or hypothesis.settings()).database
     if database is None or not settings.database or not settings.reuse:
         return
 
     def disagrees(drawn: Drawn) -> bool:
-        how = how_broken(case, row, drawn, memory)
+        how = how_broken(check, row, drawn)
         if how is not None:
-            row.broken = (how, drawn)
+            row.broken = Broken(how, drawn)
         return how is not None
 
-    for source in inputs.sources:
-        key = key_of(row, case_id, source)
+    for source in check.inputs.sources:
+        key = key_of(check, row, source)
         if row.broken is None and any(True for _ in database.fetch(key)):
             find(source.strategy, disagrees, settings, phases=[Phase.reuse], examples=10, key=key)
 
 
-def drawn_for(
-    case: Case, rows: Sequence[Row], source: Source, settings: Settings, deadline: float, memory: Memory
-) -> list[Drawn]:
+def drawn_for(check: Check, rows: Sequence[Row], source: Source, deadline: float) -> list[Drawn]:
     """As many inputs as are asked for, each in the domain of some row; fewer if there is no time for more."""
+    case, memory = check.case, check.memory
     dtypes = list(dict.fromkeys(row.dtype for row in rows))
     # What is drawn is within the bounds; rounding to a narrower dtype may take it out of them.
     bounds_only = case.assume is None and not any(a.predicates for a in case.arguments) and "float64" in dtypes
@@ -138,7 +168,7 @@ def drawn_for(
         except DiffcheckError:
             return True  # it is raised again, and reported, when a row is visited
 
-    return gather(source, inside, settings, deadline) if rows else []
+    return gather(source, inside, check.settings, deadline) if rows else []
 
 
 def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
@@ -156,14 +186,14 @@ def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
             yield alike[start : start + size]
 
 
-def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline: float) -> None:
+def visit(check: Check, row: Row, block: Sequence[Drawn]) -> None:
     """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
     started = time.perf_counter()
-    for drawn, evaluation in evaluate_each(case, row.mode, row.dtype, block, memory):
-        if row.closed or time.perf_counter() > deadline:
+    for drawn, evaluation in evaluate_each(check.case, row.mode, row.dtype, block, check.memory):
+        if row.closed or time.perf_counter() > check.deadline:
             break
         if isinstance(evaluation, DiffcheckError):
-            row.broken = (type(evaluation).__name__, drawn)
+            row.broken = Broken(type(evaluation), drawn)
         elif evaluation is not None:
             note(row, evaluation)
             status = evaluation.path.proof.status
@@ -172,9 +202,9 @@ def visit(case: Case, row: Row, block: Sequence[Drawn], memory: Memory, deadline
                 row.refuted = status is Status.REFUTED
             if row.refuted:
                 row.gap = evaluation.path.certifier.discrepancy(evaluation.point)
-            worst = _worst(evaluation)
-            if worst is not None and (row.broken is None or _SEVERITY[worst] > _SEVERITY.get(row.broken[0], 0)):
-                row.broken = (worst, drawn)
+            worst = evaluation.judgement.worst
+            if worst and (row.broken is None or worst.verdict.severity > row.broken.verdict.severity):
+                row.broken = Broken(worst, drawn)
     row.seconds += time.perf_counter() - started
 
 
@@ -206,56 +236,52 @@ def note(row: Row, evaluation: Evaluation) -> None:
         row.largest = traced
 
 
-def _worst(evaluation: Evaluation) -> Outcome | None:
-    outcomes = [v.outcome for v in evaluation.judgement.failures.values()]
-    return max(outcomes, key=_SEVERITY.__getitem__, default=None)
-
-
-def how_broken(case: Case, row: Row, drawn: Drawn, memory: Memory) -> Outcome | str | None:
-    """The worst that comes of an input, or the name of the error that it raises; None if nothing is wrong."""
+def how_broken(check: Check, row: Row, drawn: Drawn) -> Outcome | type[DiffcheckError] | None:
+    """The worst that comes of an input, or the kind of error that it raises; None if nothing is wrong."""
     try:
-        evaluation = evaluate(case, row.mode, row.dtype, drawn, memory)
+        evaluation = evaluate(check.case, row.mode, row.dtype, drawn, check.memory)
     except DiffcheckError as error:
-        return type(error).__name__
-    return None if evaluation is None else _worst(evaluation)
+        return type(error)
+    return None if evaluation is None else evaluation.judgement.worst
 
 
-def key_of(row: Row, case_id: str, source: Source) -> bytes:
+def key_of(check: Check, row: Row, source: Source) -> bytes:
     """The database entry where a row's disagreements at inputs of one source are kept."""
-    return f"diffcheck {case_id} {row.mode} {row.dtype} {source.name}".encode()
+    return f"diffcheck {check.case_id} {row.mode} {row.dtype} {source.name}".encode()
 
 
-def hunt(case: Case, row: Row, inputs: Inputs, settings: Settings, memory: Memory, deadline: float) -> None:
+def hunt(check: Check, row: Row) -> None:
     """Looks for an input at which a formula that is another one shows, steering towards large differences."""
 
     def differs(drawn: Drawn) -> bool:
-        if time.perf_counter() > deadline:
+        if time.perf_counter() > check.deadline:
             return False
-        visit(case, row, [drawn], memory, deadline)
+        visit(check, row, [drawn])
         if row.broken is None and row.gap > 0:
             hypothesis.target(math.log2(row.gap), label="how far the formulas are apart, in bounds")
         return row.broken is not None
 
     # From another seed: the inputs of this one have been looked at.
-    other = replace(settings, seed=None if settings.seed is None else settings.seed + 1)
-    for source in inputs.ordinary:
+    seed = check.settings.seed
+    other = replace(check.settings, seed=None if seed is None else seed + 1)
+    for source in check.inputs.ordinary:
         if row.broken is None:
             find(source.strategy, differs, other, phases=[Phase.generate, Phase.target])
 
 
-def compare_at_scale(case: Case, row: Row, settings: Settings, deadline: float) -> None:
+def compare_at_scale(check: Check, row: Row) -> None:
     """Holds a kernel to its reference at the large inputs that were given, until one disagrees."""
-    started = time.perf_counter()
+    case, started = check.case, time.perf_counter()
     if under_vmap(row.mode):
         return  # at small sizes it was; at this one the other modes are
     turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
     for values, turn in turns:
-        if row.at_scale is not None or time.perf_counter() > deadline:
+        if row.at_scale is not None or time.perf_counter() > check.deadline:
             break
         converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
         try:
             with case_errors(case, row.mode, {}):
-                found = compare(case, row.mode, converted, random_seeds((settings.seed or 0) + turn))
+                found = compare(case, row.mode, converted, random_seeds((check.settings.seed or 0) + turn))
         except DiffcheckError as error:
             row.at_scale = error
             break
@@ -273,23 +299,23 @@ def _size(values: Mapping[str, Tensor]) -> str:
     return f"{sum(v.numel() for v in values.values()):,} elements"
 
 
-def vouch_nearby(case: Case, rows: Sequence[Row], memory: Memory) -> None:
+def vouch_nearby(check: Check, rows: Sequence[Row]) -> None:
     """Looks beside inputs that are the only ones, before derivatives at them are called other than they should be.
 
     At one input a wrong rule may have the right value, and another derivative.
     """
-    if not any(row.refuted or (row.broken is not None and row.broken[0] in _SEVERITY) for row in rows):
+    if not any(row.refuted or (row.broken is not None and isinstance(row.broken.how, Outcome)) for row in rows):
         return
     generator = torch.Generator().manual_seed(0)
-    for values in case.given:
+    for values in check.case.given:
         for row in (row for row in rows if row.mode == VALUE and row.broken is None):
             for by in (_BESIDE, _BESIDE, 0.0):
                 moved = {n: _moved(v, by, generator) if v.is_floating_point() else v for n, v in values.items()}
                 drawn = draw.at(moved, (1.0,))
                 try:
-                    evaluate(case, row.mode, row.dtype, drawn, memory)
+                    evaluate(check.case, row.mode, row.dtype, drawn, check.memory)
                 except WrongRule:
-                    row.broken = (WrongRule.__name__, drawn)
+                    row.broken = Broken(WrongRule, drawn)
                     return
                 except DiffcheckError:
                     pass  # nobody said that it is defined there

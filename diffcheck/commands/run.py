@@ -7,6 +7,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from diffcheck.checking import declared
 from diffcheck.declare.load import Broken, Loaded, importable
 from diffcheck.report.summary import INTERNAL, Run, passes
 from diffcheck.verdict import Result, Verdict
@@ -65,7 +66,7 @@ def results_of(item: Loaded | Broken, settings: Settings) -> Generator[Result]:
         return
     try:
         with importable(item.file.parent) if item.private else contextlib.nullcontext():
-            yield from item.case.run(settings, case_id=item.id, location=item.location)
+            yield from declared.run(item.case, settings, case_id=item.id, location=item.location)
     except SystemExit as error:
         yield error_result(item.id, f"it called sys.exit({error.code!r})")
     except Exception as error:  # noqa: BLE001 - a check reports a case's faults itself: this is ours

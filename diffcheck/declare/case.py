@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,6 @@ from diffcheck.errors import DeclarationError, DiffcheckError
 
 if TYPE_CHECKING:
     from diffcheck.declare.rule import OperationRule
-    from diffcheck.settings import Settings
-    from diffcheck.verdict import Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +82,6 @@ class Case:
     def differentiated(self) -> tuple[Argument, ...]:
         """The arguments with respect to which derivatives are taken."""
         return tuple(a for a in self.arguments if a.differentiated)
-
-    def rows(self, settings: Settings) -> tuple[tuple[str, str], ...]:
-        """The mode and dtype of each result that `run` gives."""
-        from diffcheck.checking.check import rows_of
-
-        return rows_of(self, settings)
-
-    def run(self, settings: Settings, *, case_id: str, location: str) -> Iterator[Result]:
-        """Checks the case; see `diffcheck.check`."""
-        from diffcheck.checking.check import check
-
-        return check(self, settings, case_id=case_id, location=location)
 
     def show(self, *, latex: bool = False) -> str:
         """The function, its derivative and what autograd executed, as text; see `diffcheck.checking.show`."""

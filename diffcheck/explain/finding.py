@@ -8,7 +8,7 @@ from itertools import groupby
 from torch import Tensor
 
 from diffcheck.certify.formats import format_of
-from diffcheck.certify.judgement import Outcome, Verdict
+from diffcheck.certify.judgement import Assessment, Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation
 from diffcheck.compare.scale import Comparison
 from diffcheck.declare.case import Case
@@ -23,12 +23,6 @@ from diffcheck.trace.tracer import Entry
 from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
-
-
-def worst_number(evaluation: Evaluation) -> int:
-    """The position of the number that a finding is about: the first that is wrong, or else inaccurate."""
-    failures = evaluation.judgement.failures
-    return max(failures, key=lambda p: (failures[p].outcome is Outcome.WRONG, -p))
 
 
 def finding_of(subject: Subject, replay: str, location: str) -> Finding:
@@ -76,7 +70,7 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
 
 def finding_at(case: Case, mode: str, dtype: str, drawn: Drawn, evaluation: Evaluation, replay: str) -> Finding:
     """The finding at an input that is the only one: the mistake is told from its formulas and numbers alone."""
-    position = worst_number(evaluation)
+    position = evaluation.judgement.worst_number
     subject = Subject(case, mode, dtype, drawn, evaluation, position, again=lambda _: (), probe=lambda _: None)
     return finding_of(subject, replay, "")
 
@@ -135,7 +129,7 @@ def _quantity(mode: str, place: str) -> str:
 _COUNTED = {1: "", 2: "second ", 3: "third "}
 
 
-def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
+def _headline(case: Case, mode: str, entry: Entry, verdict: Assessment) -> str:
     if mode == TEXTBOOK:
         return f"gradient= of case {case.name!r} is not the gradient, at {entry.place}"
     what = _quantity(mode, entry.place)
@@ -151,7 +145,7 @@ def _headline(case: Case, mode: str, entry: Entry, verdict: Verdict) -> str:
 
 
 def _notes(
-    case: Case, mode: str, verdict: Verdict, evaluation: Evaluation, number: float, certified: float
+    case: Case, mode: str, verdict: Assessment, evaluation: Evaluation, number: float, certified: float
 ) -> list[str]:
     notes = []
     by_hand = mode == TEXTBOOK

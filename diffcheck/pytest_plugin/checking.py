@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from diffcheck.checking import declared
 from diffcheck.declare.load import Loaded
 from diffcheck.pytest_plugin.asked import ASKED, Asked
 from diffcheck.report.summary import passes
@@ -65,7 +66,7 @@ def options_of(row: Row, asked: Asked) -> list[str]:
         options.append(f"--diffcheck-device={asked.device}")
     if asked.examples != asked.project.examples:
         options.append(f"--diffcheck-examples={asked.examples}")
-    if (row.mode, row.dtype) not in row.loaded.case.rows(usual):
+    if (row.mode, row.dtype) not in declared.rows(row.loaded.case, usual):
         options += [f"--diffcheck-mode={','.join(asked.modes)}", f"--diffcheck-dtype={','.join(asked.dtypes)}"]
     return options
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from diffcheck.checking import declared
 from diffcheck.declare.load import Broken, Loaded, case_in, cases_of, label, load
 from diffcheck.differentiate.device import why_absent
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT
@@ -52,7 +53,7 @@ def _items(
     if absent := why_absent(parent.config.stash[ASKED].device):
         raise parent.CollectError(f"diffcheck can't compute on {parent.config.stash[ASKED].device}: {absent}")
     marks = [*marks, *module_marks(getattr(loaded.case, "function", None))]
-    for mode, dtype in loaded.case.rows(settings_of(parent.config.stash[ASKED])):
+    for mode, dtype in declared.rows(loaded.case, settings_of(parent.config.stash[ASKED])):
         # The case's own `gradient=` is judged once, in float64.
         name = f"{loaded.name}[{mode}]" if mode == "gradient" else f"{loaded.name}[{mode}-{dtype}]"
         row = Row(loaded, mode, dtype, parent.nodeid)

@@ -13,8 +13,8 @@ import torch
 from flint import arb, arb_mat
 
 from diffcheck.certify.judgement import RADII
-from diffcheck.training import Regression, affine, bounds, pipeline, training
-from diffcheck.training.affine import precision
+from diffcheck.regression import Regression, affine, bounds, pipeline, training
+from diffcheck.regression.affine import precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ def test_right_runs_raise_no_alarm(declare: Callable[..., Regression], seed: Any
     _, _, _, known, judged = worked_out(declare, dtype, **changes)
     assert judged.first_failure is None
     assert known.unproved() == ""
-    assert max(j.max_bounds for j in judged.judgements) <= RADII
+    assert max(j.numbers.max_bounds for j in judged.judgements) <= RADII
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -15,10 +15,10 @@ import torch
 from flint import fmpq, fmpq_mat
 from torch import nn
 
-from diffcheck.training import Regression, closed_form, formulas, nist, pipeline, training
-from diffcheck.training.affine import precision
-from diffcheck.training.digits import digits_of
-from diffcheck.training.rational import NotRational, RationalProgram, exact
+from diffcheck.regression import Regression, closed_form, formulas, nist, pipeline, training
+from diffcheck.regression.affine import precision
+from diffcheck.regression.digits import digits_of
+from diffcheck.regression.rational import NotRational, RationalProgram, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

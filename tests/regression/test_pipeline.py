@@ -9,7 +9,7 @@ from torch import nn
 
 from diffcheck import DeclarationError, Verdict
 from diffcheck.declare.load import collect
-from diffcheck.training import Regression, regression
+from diffcheck.regression import Regression, regression
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from diffcheck import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diffcheck.training import Regression
+    from diffcheck.regression import Regression
     from diffcheck.verdict import Result
 
 

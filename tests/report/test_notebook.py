@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import Results, case
+from diffcheck.checking import declared
 from diffcheck.settings import Settings
 from diffcheck.verdict import Result, Value, Verdict
 from tests.report.conftest import FINDING, PROVED
@@ -151,7 +152,7 @@ def test_results_of_a_check():
         return x * x
 
     settings = Settings(examples=3, seed=1, database=False)
-    results = Results(tuple(square.run(settings, case_id="square", location="square")))
+    results = Results(tuple(declared.run(square, settings, case_id="square", location="square")))
     assert results.proved
     assert "square" in repr(results)
     assert "<math" in results._repr_html_()
