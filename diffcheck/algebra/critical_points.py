@@ -40,6 +40,8 @@ def _points(node: Expr) -> Iterator[float]:
         argument = node.args[-1]
     elif node.head == "div":
         argument = node.args[1]
+    elif node.head == "floor":
+        argument = node.args[0]
     else:
         return
     line = _affine(argument)
@@ -48,6 +50,8 @@ def _points(node: Expr) -> Iterator[float]:
         if len(slopes) == 1:
             (slope,) = slopes.values()
             yield float(-offset / slope)
+            if node.head == "floor":  # the jumps on both sides of that
+                yield from (float((jump - offset) / slope) for jump in (-1, 1))
             return
     if node.head in graph.SELECTORS:
         for part in argument.args:

@@ -56,11 +56,30 @@ class Guard:
     value: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where Python was told a number that depends on the inputs, whatever it made of it."""
+
+    operation: str
+    inside_function: bool
+    """Whether in a custom Function's forward: there, what comes back is no constant to differentiation."""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be said if the number comes back."""
+        where = "inside a Function's forward" if self.inside_function else "and come back as a constant"
+        return (
+            f"values leave PyTorch there, {where}, and no shadow can follow them; give reference=, a plain PyTorch "
+            "function that computes the same"
+        )
+
+
 @dataclass(slots=True)
 class _State:
     frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
+    left: list[Left] = field(default_factory=list)
     operations: int = 0
     phase: str = "forward"
     inside_decomposition: int = 0
@@ -153,14 +172,6 @@ class Shadows(TorchDispatchMode):
         if not graph.is_constant(selector) and not self._state.suspended:
             self._state.guards.append(Guard(selector, value))
 
-    def decide_scalar(self, tensor: Tensor, value: float) -> None:
-        """Records what Python learned when it asked for the value of a one-element tensor."""
-        (node,) = self.read(tensor).flat
-        if tensor.dtype == torch.bool:
-            self.record(node, bool(value))
-        else:
-            self.record(graph.equal(node, graph.constant(value)), True)  # noqa: FBT003 - see `record`
-
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
         return self._storages.is_live(tensor)
@@ -170,19 +181,16 @@ class Shadows(TorchDispatchMode):
         """Whether what happens now is not followed: a kernel's own work, or printing."""
         return bool(self._state.inside_kernel or self._state.suspended)
 
-    def left(self, tensor: Tensor, how: str) -> None:
-        """Relies on a tensor's values, which leave PyTorch: what comes back of them is constant to autograd.
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """Where Python was told a number that depends on the inputs."""
+        return tuple(self._state.left)
 
-        Raises:
-            Unsupported: They leave it where the constant would stand for more: inside a Function's forward or backward.
-        """
-        if not self.is_live(tensor):
-            return
-        if self._state.phase == "backward":
-            raise Unsupported(how, _LEFT_BACKWARD)
-        if inside_function():
-            raise Unsupported(how, _LEFT_FORWARD)
+    def tell(self, tensor: Tensor, how: str) -> None:
+        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant."""
         rely_on(tensor, self.read(tensor), self.record)
+        if not is_discrete(tensor) and self._state.phase == "forward":
+            self._state.left.append(Left(how, inside_function()))
 
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
@@ -233,7 +241,7 @@ class Shadows(TorchDispatchMode):
         elif not live:
             self._keep_constants(func, op, args, kwargs, pending if not tensors else None, result)
         elif op.to_python:
-            self.decide_scalar(args[0], result)
+            self.tell(args[0], "Tensor.item")
         elif outputs and not op.writes and are_views(tensors, outputs):
             if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
                 raise Unsupported("view(dtype)", "the same bytes are read as another type")
@@ -474,10 +482,6 @@ class Shadows(TorchDispatchMode):
         if kind is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, kind)
-
-
-_LEFT_FORWARD: Final = "the values leave PyTorch there, inside a Function's forward, and no shadow can follow them"
-_LEFT_BACKWARD: Final = "the values leave PyTorch there, and no shadow can follow them"
 
 
 __all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

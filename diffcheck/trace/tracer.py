@@ -33,7 +33,7 @@ from diffcheck.rules.complexes import Complex, parts_of
 from diffcheck.rules.registry import elements
 from diffcheck.trace.frames import Source
 from diffcheck.trace.seeding import Seed, Seeding, differ
-from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Shadows
+from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Left, Shadows
 from diffcheck.trace.stand_in import Applied
 from diffcheck.trace.storages import symbols_of
 
@@ -105,6 +105,8 @@ class Traced(NamedTuple):
     run: Run
     applied: tuple[Applied, ...]
     """What was followed in an operation's place."""
+    left: tuple[Left, ...] = ()
+    """Where Python was told a number that depends on the inputs."""
 
 
 def trace(
@@ -204,6 +206,7 @@ def trace(
         ),
         run,
         shadows.applied,
+        shadows.left,
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from diffcheck.errors import Unsupported
+
 if TYPE_CHECKING:
     from diffcheck.trace.shadow import Shadows
 
@@ -32,11 +34,14 @@ class PythonWatch(TorchFunctionMode):
                 return func(*args, **kwargs)
         if func is Tensor.__int__ and args[0].is_floating_point():
             return int(args[0].long())  # which is constant on a region, while the number itself is not
-        if func in _LEAVING and isinstance(args[0], Tensor):
-            shadows.left(args[0], f"Tensor.{func.__name__}")
+        if func in _TOLD and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
+            shadows.tell(args[0], f"Tensor.{func.__name__}")
+        if func in _LEAVING and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
+            raise Unsupported(f"Tensor.{func.__name__}", "the memory is read there, and no shadow can follow that")
         return func(*args, **kwargs)
 
 
 _DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
 _PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
-_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
+_TOLD: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+_LEAVING: Final = (Tensor.data_ptr, Tensor.__dlpack__)
