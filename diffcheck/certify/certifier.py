@@ -18,8 +18,9 @@ from flint import arb
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.elementary import Floats, size
+from diffcheck.certify.elementary import size
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.floats import Floats
 from diffcheck.certify.formats import Format
 from diffcheck.certify.judgement import RADII, Judgement
 from diffcheck.certify.settle import Formulas, Settler

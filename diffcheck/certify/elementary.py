@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from flint import arb, ctx
 
-Floats: TypeAlias = npt.NDArray[np.float64]
+from diffcheck.certify.floats import Floats
+
 Extended: TypeAlias = npt.NDArray[np.longdouble]
 
 UNIT: Final = 2.0**-64

@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.certify.elementary import FUNCTIONS, UNIT, Extended, Floats, Found, available, pi, size, sqrt
+from diffcheck.certify.elementary import FUNCTIONS, UNIT, Extended, Found, available, pi, size, sqrt
+from diffcheck.certify.floats import Floats
 from diffcheck.certify.table import Rows, Step, Table
 
 _Pair: TypeAlias = tuple[Extended, Floats | None]

@@ -331,7 +331,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["list", "--help"], ["show", "-h"], ["--version"]])
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     code = (
-        "import sys, diffcheck\nfrom diffcheck.cli import main\n"
+        "import sys, diffcheck\nfrom diffcheck.commands.cli import main\n"
         f"assert main({command!r}) == 0\n"
         "heavy = {'torch', 'sympy', 'hypothesis', 'flint', 'numpy', 'jaxtyping'} & set(sys.modules)\n"
         "assert not heavy, heavy"
