@@ -38,7 +38,7 @@ from diffcheck.trace.stand_in import Applied
 from diffcheck.trace.storages import symbols_of
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
-"""References, by the mode, the outputs, and the cotangents or tangents."""
+"""References, by the mode, the outputs, the inputs, and the cotangents or tangents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,8 @@ def trace(
     seeds = [seeding.symbols(step) for step in range(order(mode))]
     if mode == "accumulate":
         seeds[0] = seeds[0][-counted:]
-    key = (mode, *differentiated, *(e for own in seeds for e in own))
+    # With the inputs: a constant is the same at every size, and has another number of derivatives.
+    key = (mode, tuple(differentiated), tuple(flat_inputs), *map(tuple, seeds))
     derived = {} if derived is None else derived
     if key not in derived:
         reference = (
