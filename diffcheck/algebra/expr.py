@@ -312,7 +312,8 @@ def positive(a: Expr) -> Expr:
         return ONE if value > 0 else ZERO
     if a.head in _POSITIVE:
         return ONE
-    return _intern("positive", (a,))
+    # A whole number that is 0 is on no boundary: it is 0 on a region. Between 0 and 1 it never is.
+    return _intern("positive", (a - HALF if _is_whole(a) else a,))
 
 
 def vanishes(a: Expr) -> Expr:
@@ -322,7 +323,32 @@ def vanishes(a: Expr) -> Expr:
         return ONE if value == 0 else ZERO
     if a.head in _POSITIVE:
         return ZERO
+    if _is_whole(a):
+        return logical_and(logical_not(positive(a)), logical_not(positive(negate(a))))
     return _intern("vanishes", (a,))
+
+
+_MOST_PARTS: Final = 64
+
+
+def _is_whole(a: Expr) -> bool:
+    """Whether a node is seen to be made of whole numbers: floors and selectors, added and multiplied."""
+    stack, parts = [a], 0
+    while stack:
+        node = stack.pop()
+        parts += 1
+        match node.head:
+            case "floor" | "positive" | "vanishes" | "not":
+                continue
+            case "constant" if isinstance(node.payload, Fraction) and node.payload.denominator == 1:
+                continue
+            case "add" | "mul" | "neg" | "frozen" if parts < _MOST_PARTS:
+                stack.extend(node.args)
+            case "where" if parts < _MOST_PARTS:
+                stack.extend(node.args[1:])
+            case _:
+                return False
+    return True
 
 
 def _difference(a: Expr, b: Expr) -> Expr:

@@ -16,10 +16,9 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from diffcheck import torch_internals
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
 from diffcheck.declare.operation import Operation, decomposition_of, operation, targets, tensors_in
@@ -28,10 +27,12 @@ from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
 from diffcheck.trace.application import prepared
+from diffcheck.trace.deciding import Operands, is_discrete, rely_on
 from diffcheck.trace.frames import Source, users_line
-from diffcheck.trace.grad_mode import GradMode, Stop, is_from_function
+from diffcheck.trace.grad_mode import GradMode, Stop, inside_function, is_from_function
 from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
 from diffcheck.trace.storages import Storages, are_views, exact_constants
+from diffcheck.trace.watch import PythonWatch
 
 MANTISSA_BITS: Final = {
     torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
@@ -57,6 +58,24 @@ class Guard:
     value: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where Python was told a number that depends on the inputs, whatever it made of it."""
+
+    operation: str
+    inside_function: bool
+    """Whether in a custom Function's forward: there, what comes back is no constant to differentiation."""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be said if the number comes back."""
+        where = "inside a Function's forward" if self.inside_function else "and come back as a constant"
+        return (
+            f"values leave PyTorch there, {where}, and no shadow can follow them; give reference=, a plain PyTorch "
+            "function that computes the same"
+        )
+
+
 @dataclass(slots=True)
 class _State:
     frozen: dict[int, tuple[Tensor, Stop]] = field(default_factory=dict)
@@ -64,6 +83,7 @@ class _State:
     """Parts that are frozen unless they turn out to be a Function's."""
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
+    left: list[Left] = field(default_factory=list)
     operations: int = 0
     phase: str = "forward"
     inside_decomposition: int = 0
@@ -101,7 +121,7 @@ class Shadows(TorchDispatchMode):
         self._storages = Storages()
         self._stand_ins = StandIns(given or {}, self._storages.window)
         self._deadline = time.monotonic() + self._budget.seconds
-        self._watch = _PythonWatch(self)
+        self._watch = PythonWatch(self)
         self._grad_mode = GradMode()
 
     @classmethod
@@ -157,17 +177,30 @@ class Shadows(TorchDispatchMode):
         if not graph.is_constant(selector) and not self._state.suspended:
             self._state.guards.append(Guard(selector, value))
 
-    def decide_scalar(self, tensor: Tensor, value: float) -> None:
-        """Records what Python learned when it asked for the value of a one-element tensor."""
-        (node,) = self.read(tensor).flat
-        if tensor.dtype == torch.bool:
-            self.record(node, bool(value))
-        else:
-            self.record(graph.equal(node, graph.constant(value)), True)  # noqa: FBT003 - see `record`
-
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
         return self._storages.is_live(tensor)
+
+    @property
+    def looks_away(self) -> bool:
+        """Whether what happens now is not followed: a kernel's own work, or printing."""
+        return bool(self._state.inside_kernel or self._state.suspended)
+
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """Where Python was told a number that depends on the inputs."""
+        return tuple(self._state.left)
+
+    def tell(self, tensor: Tensor, how: str) -> None:
+        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant."""
+        rely_on(tensor, self.read(tensor), self.record)
+        if not is_discrete(tensor) and self._state.phase == "forward":
+            self._state.left.append(Left(how, inside_function()))
+
+    def about_to_switch(self, enabled: bool) -> None:  # noqa: FBT001 - as PyTorch is told
+        """Python is about to switch reverse mode on or off; in a decomposition that is none of the user's doing."""
+        if not self._state.inside_decomposition:
+            self._grad_mode.about_to_switch(enabled)
 
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
@@ -208,7 +241,7 @@ class Shadows(TorchDispatchMode):
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         stand_in = self._stand_ins.of(func) if live else None
         before = self._copies(func, args, kwargs) if stand_in is not None else []
-        pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
+        pending = self._prepare(func, op, args, kwargs) if stand_in is None and (live or not tensors) else None
         result = self._computed(func, args, kwargs)
         outputs = tensors_in(result)
         if any(t.is_meta for t in outputs):
@@ -219,7 +252,7 @@ class Shadows(TorchDispatchMode):
         elif not live:
             self._keep_constants(func, op, args, kwargs, pending if not tensors else None, result)
         elif op.to_python:
-            self.decide_scalar(args[0], result)
+            self.tell(args[0], "Tensor.item")
         elif outputs and not op.writes and are_views(tensors, outputs):
             if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
                 raise Unsupported("view(dtype)", "the same bytes are read as another type")
@@ -231,8 +264,15 @@ class Shadows(TorchDispatchMode):
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
         elif result is not None:
-            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+            self._answer(op, pending, result)
         return result
+
+    def _answer(self, op: Operation, pending: Callable[[Any], Any] | None, result: Any) -> None:
+        """Python was told a truth value or a number: what it rests on goes on the record."""
+        if pending is None:
+            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+        for node in pending(result).flat:
+            self.record(node if isinstance(result, bool) else graph.equal(node, graph.constant(result)), bool(result))
 
     def _keep_constants(
         self,
@@ -273,14 +313,30 @@ class Shadows(TorchDispatchMode):
                     f"a trace follows up to {self._budget.elements:,}"
                 )
 
-    def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+    def _prepare(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
         rule = self._rule(op, args, kwargs)
-        if rule is None:
+        if rule is None and not self._is_settled_by_values(func, args, kwargs):
             return None
         shadows = [self._read_all(a) for a in args]
-        options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
-        return prepared(rule, args, shadows, options, self.record)
+        meant = {k: v for k, v in kwargs.items() if k not in op.without_meaning}
+        operands = Operands.of(args, shadows, meant, {k: self._read_all(v) for k, v in meant.items()})
+        if rule is not None:
+            return prepared(rule, args, operands, self.record)
+
+        def settled(result: Any) -> list[Array | None]:
+            operands.decided(self.record)
+            places = targets(op, args, kwargs, result)
+            return [None if t is None else exact_constants(t) for t in places]
+
+        return settled
+
+    def _is_settled_by_values(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether an operation without a rule depends on the inputs through discrete values alone."""
+        live = [t for t in tensors_in((args, kwargs)) if self.is_live(t)]
+        return bool(live) and all(map(is_discrete, live)) and decomposition_of(func) is None
 
     def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
         wanted = kwargs.get("dtype")
@@ -458,43 +514,6 @@ class Shadows(TorchDispatchMode):
             moving = by_parts(lambda e: graph.thawed([e], state.presumed)[0], shadow)
             if any(a != b for a, b in zip(moving.flat, shadow.flat, strict=True)):
                 self._storages.write(tensor, moving)
-
-
-class _PythonWatch(TorchFunctionMode):
-    """Sees what Python does to a tensor without an ATen operation: reading its memory, printing it, `.data`."""
-
-    def __init__(self, shadows: Shadows) -> None:
-        super().__init__()
-        self._shadows = shadows
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        shadows = self._shadows
-        if shadows._state.inside_kernel:
-            return func(*args, **kwargs)
-        if func is torch_internals.get("torch._C._set_grad_enabled") and not shadows._state.inside_decomposition:
-            shadows._grad_mode.about_to_switch(*args)
-        if func is _DATA_GETTER:
-            return args[0].detach()
-        if func in _PRINTING:
-            with shadows.suspended():
-                return func(*args, **kwargs)
-        if func in _LEAVING and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
-            if func is Tensor.tolist:
-                for element in args[0].reshape(-1):
-                    element.item()
-            elif not shadows._state.suspended:
-                raise Unsupported(
-                    f"Tensor.{func.__name__}", "the values leave PyTorch there, and no shadow can follow them"
-                )
-        return func(*args, **kwargs)
-
-
-_DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
-_PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
-_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
 
 
 __all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

@@ -286,4 +286,4 @@ def test_functions_in_cpp(in_cpp: Any):
     assert verdicts(under_no_grad(in_cpp.guarded)) == {Verdict.PROVED}
     assert verdicts(in_cpp.guarded, ["reverse", "forward"]) == {Verdict.PROVED}
     (refused,) = check(in_cpp.cube, X, modes="forward", dtypes=["float64"])
-    assert refused.verdict is Verdict.UNSUPPORTED
+    assert refused.verdict is Verdict.NOT_AVAILABLE
