@@ -215,7 +215,7 @@ def test_the_version_stands_in_one_place():
     source = texts()[project["tool"]["hatch"]["version"]["path"]]
     assert re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE) == [diffcheck.__version__]
     assert [f for f, text in texts().items() if re.search(r"^__version__ =", text, re.MULTILINE)] == [
-        "diffcheck/version.py"
+        "diffcheck/versions.py"
     ]
 
 

@@ -19,7 +19,7 @@ from diffcheck.compare.evaluate import DTYPES
 from diffcheck.modes import CPU
 from diffcheck.processes import start_method
 from diffcheck.verdict import Result
-from diffcheck.version import __version__
+from diffcheck.versions import __version__
 
 _MEMORY: Final = 3 * 2**30
 """What one entry may take, beyond what is shared with all."""

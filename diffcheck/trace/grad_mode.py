@@ -8,7 +8,6 @@ they run, so that what is computed there is presumed constant, until a tensor tu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,8 +60,7 @@ class GradMode:
 
 def inside_function() -> bool:
     """Whether the forward, the setup_context or the jvp of a custom Function is running."""
-    enabled: Callable[[], bool] = torch_internals.get("torch._C._is_fwd_grad_enabled")
-    return not enabled() and not torch.is_inference_mode_enabled()
+    return not torch_internals.forward_mode_is_on() and not torch.is_inference_mode_enabled()
 
 
 def is_from_function(tensor: Tensor) -> bool:

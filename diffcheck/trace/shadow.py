@@ -16,16 +16,16 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
+from diffcheck import torch_internals
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.declare.operation import Operation, decomposition_of, operation, targets, tensors_in
+from diffcheck.declare.operation import Operation, operation, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, how_to_give
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
+from diffcheck.torch_internals import DispatchMode, decomposition_of
 from diffcheck.trace.application import prepared
 from diffcheck.trace.deciding import Operands, is_discrete, rely_on
 from diffcheck.trace.frames import Source, users_line
@@ -91,7 +91,7 @@ class _State:
     suspended: int = 0
 
 
-class Shadows(TorchDispatchMode):
+class Shadows(DispatchMode):
     """Runs PyTorch operations and, beside them, their rules on shadows.
 
     Args:
@@ -204,9 +204,9 @@ class Shadows(TorchDispatchMode):
 
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
-        if self._watch in _get_current_function_mode_stack():
+        if self._watch in torch_internals.function_modes():
             self._watch.__exit__(None, None, None)
-        while any(mode is self for mode in _get_current_dispatch_mode_stack()):
+        while any(mode is self for mode in torch_internals.dispatch_modes()):
             super().__exit__(None, None, None)
 
     @contextlib.contextmanager
@@ -447,9 +447,12 @@ class Shadows(TorchDispatchMode):
 
     def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
-        if func._overloadname == "Scalar":
+        if torch_internals.overload_name(func) == "Scalar":
             # Of a zero tangent, which has no memory, these call themselves under a dispatch mode until the stack ends.
-            args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) and a._is_zerotensor() else a for a in args)
+            args = tuple(
+                torch.zeros_like(a) if isinstance(a, Tensor) and torch_internals.is_without_memory(a) else a
+                for a in args
+            )
         self._state.inside_kernel += 1
         try:
             return func(*args, **kwargs)
@@ -462,7 +465,7 @@ class Shadows(TorchDispatchMode):
     def _watched(self) -> Iterator[None]:
         """Follows a function, and watches Python: PyTorch takes the watch off while it runs what that has seen."""
         with self._followed():
-            if self._watch in _get_current_function_mode_stack():
+            if self._watch in torch_internals.function_modes():
                 yield
                 return
             with self._watch:

@@ -46,7 +46,7 @@ class PythonWatch(TorchFunctionMode):
         shadows = self._shadows
         if shadows.looks_away:
             return func(*args, **kwargs)
-        if func is torch_internals.get("torch._C._set_grad_enabled"):
+        if torch_internals.switches_reverse_mode(func):
             shadows.about_to_switch(*args)
         if func is _DATA_GETTER:
             return args[0].detach()

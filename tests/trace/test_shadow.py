@@ -33,8 +33,7 @@ def traced(function: Callable[[Tensor], Any], mode: str = "reverse", x: Tensor =
     """A function of one tensor, traced at given values."""
     axes = " ".join(str(n) for n in x.shape)
     it: Case = case(function, inputs={"x": real(axes)}, name="it")
-    found = trace(it, mode, {"x": x}, lambda like: [torch.ones_like(t) for t in like], Budget(**budget)).trace
-    return found
+    return trace(it, mode, {"x": x}, lambda like: [torch.ones_like(t) for t in like], Budget(**budget)).trace
 
 
 def value(node: Expr, x: Tensor = VALUES) -> float:
