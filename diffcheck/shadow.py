@@ -7,6 +7,7 @@ shadow of its storage), writes, which parts are frozen, which conditions Python 
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from diffcheck import expr as graph
+from diffcheck import torch_internals
 from diffcheck.application import prepared
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
-from diffcheck.frames import Source, inside_function, users_line
+from diffcheck.frames import Source, users_line
+from diffcheck.grad_mode import GradMode, Stop, is_from_function
 from diffcheck.operation import Operation, decomposition_of, operation, targets, tensors_in
 from diffcheck.rule import OperationRule, arguments_in_full, how_to_give
 from diffcheck.rules.complexes import by_parts
@@ -56,7 +59,9 @@ class Guard:
 
 @dataclass(slots=True)
 class _State:
-    frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    frozen: dict[int, tuple[Tensor, Stop]] = field(default_factory=dict)
+    presumed: set[Expr] = field(default_factory=set)
+    """Parts that are frozen unless they turn out to be a Function's."""
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
     operations: int = 0
@@ -97,6 +102,7 @@ class Shadows(TorchDispatchMode):
         self._stand_ins = StandIns(given or {}, self._storages.window)
         self._deadline = time.monotonic() + self._budget.seconds
         self._watch = _PythonWatch(self)
+        self._grad_mode = GradMode()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -139,12 +145,12 @@ class Shadows(TorchDispatchMode):
 
     def read(self, tensor: Tensor) -> Array:
         """The tensor's shadow, shaped like it."""
+        if self._state.phase != "forward":
+            return self._storages.window(tensor)
+        self._settle(tensor)
         shadow = self._storages.window(tensor)
-        if self._state.phase == "forward":
-            mark = self._state.frozen.get(id(tensor))
-            if mark is not None:
-                return by_parts(lambda e: graph.frozen(e, mark[1]), shadow)
-        return shadow
+        mark = self._state.frozen.get(id(tensor))
+        return shadow if mark is None else self._frozen(shadow, mark[1])
 
     def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
         """Records a condition that the path depended on."""
@@ -195,6 +201,7 @@ class Shadows(TorchDispatchMode):
         tensors = positional + tensors_in(kwargs) if kwargs else positional
         if any(t.is_meta for t in tensors):
             return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
+        self._settle(*tensors)
         live = any(map(self.is_live, tensors))
         if op.random:
             self._state.random.add(op.text)
@@ -335,18 +342,16 @@ class Shadows(TorchDispatchMode):
         if bits < self._bits:
             shadow = by_parts(lambda e: graph.rounded(e, bits), shadow)
         state = self._state
-        if (
-            state.phase == "forward"
-            and not torch.is_grad_enabled()
-            and not state.inside_decomposition
-            and not inside_function()
-        ):
-            if op.writes and target in self._storages:
-                # Autograd does not see the write: to it the tensor still is what it was.
-                before = self._storages.window(target)
-                return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
-            return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
-        return shadow
+        if state.phase != "forward" or state.inside_decomposition:
+            return shadow
+        stop = self._grad_mode.stop(detaches=False)
+        if stop is None:
+            return shadow
+        if op.writes and target in self._storages:
+            # Autograd does not see the write: to it the tensor still is what it was.
+            before = self._storages.window(target)
+            return elementwise(operator.add, before, self._frozen(elementwise(operator.sub, shadow, before), stop))
+        return self._frozen(shadow, stop)
 
     def _decompose(
         self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -420,16 +425,39 @@ class Shadows(TorchDispatchMode):
             return
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
         inherited = state.frozen.get(id(source))
-        kind = inherited[1] if inherited is not None else None
-        if op.detaches:
-            fresh: str | None = "detach"
-        else:
-            fresh = "no_grad" if kind is None and not torch.is_grad_enabled() else None
-        if fresh is not None and not inside_function():
-            kind = fresh
-        if kind is not None:
+        stop = inherited[1] if inherited is not None else None
+        if stop is None or op.detaches:
+            stop = self._grad_mode.stop(detaches=op.detaches) or stop
+        if stop is not None:
             for tensor in outputs:
-                state.frozen[id(tensor)] = (tensor, kind)
+                state.frozen[id(tensor)] = (tensor, stop)
+
+    def _frozen(self, shadow: Array, stop: Stop) -> Array:
+        """A shadow that is constant to differentiation, or presumed to be."""
+
+        def freeze(e: Expr) -> Expr:
+            node = graph.frozen(e, stop.by)
+            if stop.presumed and node is not e:
+                self._state.presumed.add(node)
+            return node
+
+        return by_parts(freeze, shadow)
+
+    def _settle(self, *tensors: Tensor) -> None:
+        """Takes back what was presumed of tensors that turn out to be what a Function has returned."""
+        state = self._state
+        if state.phase != "forward" or not (state.frozen or state.presumed):
+            return
+        for tensor in filter(is_from_function, tensors):
+            mark = state.frozen.get(id(tensor))
+            if mark is not None and mark[1].presumed:
+                del state.frozen[id(tensor)]
+            if not state.presumed:
+                continue
+            shadow = self._storages.window(tensor)
+            moving = by_parts(lambda e: graph.thawed([e], state.presumed)[0], shadow)
+            if any(a != b for a, b in zip(moving.flat, shadow.flat, strict=True)):
+                self._storages.write(tensor, moving)
 
 
 class _PythonWatch(TorchFunctionMode):
@@ -446,6 +474,8 @@ class _PythonWatch(TorchFunctionMode):
         shadows = self._shadows
         if shadows._state.inside_kernel:
             return func(*args, **kwargs)
+        if func is torch_internals.get("torch._C._set_grad_enabled") and not shadows._state.inside_decomposition:
+            shadows._grad_mode.about_to_switch(*args)
         if func is _DATA_GETTER:
             return args[0].detach()
         if func in _PRINTING:
