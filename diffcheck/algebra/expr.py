@@ -312,7 +312,8 @@ def positive(a: Expr) -> Expr:
         return ONE if value > 0 else ZERO
     if a.head in _POSITIVE:
         return ONE
-    return _intern("positive", (a,))
+    # A whole number that is 0 is on no boundary: it is 0 on a region. Between 0 and 1 it never is.
+    return _intern("positive", (a - HALF if _is_whole(a) else a,))
 
 
 def vanishes(a: Expr) -> Expr:
@@ -322,7 +323,32 @@ def vanishes(a: Expr) -> Expr:
         return ONE if value == 0 else ZERO
     if a.head in _POSITIVE:
         return ZERO
+    if _is_whole(a):
+        return logical_and(logical_not(positive(a)), logical_not(positive(negate(a))))
     return _intern("vanishes", (a,))
+
+
+_MOST_PARTS: Final = 64
+
+
+def _is_whole(a: Expr) -> bool:
+    """Whether a node is seen to be made of whole numbers: floors and selectors, added and multiplied."""
+    stack, parts = [a], 0
+    while stack:
+        node = stack.pop()
+        parts += 1
+        match node.head:
+            case "floor" | "positive" | "vanishes" | "not":
+                continue
+            case "constant" if isinstance(node.payload, Fraction) and node.payload.denominator == 1:
+                continue
+            case "add" | "mul" | "neg" | "frozen" if parts < _MOST_PARTS:
+                stack.extend(node.args)
+            case "where" if parts < _MOST_PARTS:
+                stack.extend(node.args[1:])
+            case _:
+                return False
+    return True
 
 
 def _difference(a: Expr, b: Expr) -> Expr:
@@ -394,6 +420,14 @@ def frozen(a: Expr, by: str) -> Expr:
     return a if is_constant(a) else _intern("frozen", (a,), by)
 
 
+def unfolded(a: Expr) -> Expr:
+    """A constant that nothing is folded with: a kernel computes with it, and rounds where exact fractions would not.
+
+    1/3 + 1 - 4/3 is 0, and what is computed for it is not.
+    """
+    return _intern("frozen", (a,), "constant") if is_constant(a) else a
+
+
 def rounded(a: Expr, bits: int) -> Expr:
     """The same value; what was executed rounded it to so many bits, fewer than the case's own."""
     return a if is_constant(a) else _intern("rounded", (a,), bits)
@@ -409,12 +443,12 @@ def as_values(outputs: Sequence[Expr]) -> list[Expr]:
     return _chosen(outputs, 0)
 
 
-def thawed(outputs: Sequence[Expr]) -> list[Expr]:
-    """The outputs with nothing frozen: everything moves with the inputs."""
+def thawed(outputs: Sequence[Expr], only: Container[Expr] | None = None) -> list[Expr]:
+    """The outputs with nothing frozen, or nothing by certain nodes: everything moves with the inputs."""
     done: dict[Expr, Expr] = {}
     for node in topological(outputs):
         args = [done[a] for a in node.args]
-        if node.head == "frozen":
+        if node.head == "frozen" and not is_constant(node.args[0]) and (only is None or node in only):
             done[node] = args[0]
         else:
             done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)

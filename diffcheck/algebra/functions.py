@@ -29,7 +29,7 @@ class Function:
     """Where its value is a whole number or a limit: what constants are folded to."""
     parity: Literal["odd", "even", "neither"]
     singular: tuple[float, ...]
-    """Where it, or its derivative, has a pole or a branch point: inputs there and beside are worth a look."""
+    """Where it, or its derivative, has a pole, a branch point or a jump: inputs there and beside are worth a look."""
     ulps: int = 1
     """The error of PyTorch's kernel, in units in the last place; 0 if it is correctly rounded."""
     measured_ulps: int = 0
@@ -88,5 +88,5 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "polygamma": Function(
         "polygamma(u, v)", "polygamma({0}, {1})", "", {}, "neither", (0,), ulps=16, measured_ulps=2**24
     ),
-    "floor": Function("floor(u)", "{0}.floor()", "np.floor({0})", {}, "neither", (), ulps=0, step=True),
+    "floor": Function("floor(u)", "{0}.floor()", "np.floor({0})", {}, "neither", (-1, 0, 1), ulps=0, step=True),
 }
