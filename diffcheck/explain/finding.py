@@ -95,7 +95,7 @@ def finding_about(
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
         bounds=_ratio(verdict.error, verdict.bound),
-        **known,
+        **{"cotangents": (), "replay": "", **known},
     )
 
 

@@ -64,24 +64,23 @@ def norm_bound(matrix: arb_mat) -> arb:
     return arb(size.root(16).upper()) if not size.is_zero() else arb(0)
 
 
-def extreme_eigenvalues(matrices: Sequence[arb_mat]) -> list[tuple[arb, arb]]:
-    """Enclosures of the smallest and the largest eigenvalue of symmetric matrices.
+def extreme_eigenvalues(matrices: Sequence[arb_mat]) -> tuple[arb, arb]:
+    """Enclosures of the smallest and the largest eigenvalue of some symmetric matrices.
 
     NumPy finds approximate V and Λ; their defects are enclosed. For A = VΛVᵀ + E and VᵀV = I + F, Ostrowski's theorem
     (Horn & Johnson, Matrix Analysis, 4.5.9) puts the eigenvalues of VΛVᵀ within max|Λ|·‖F‖ of Λ, and Weyl's those of A
     within ‖E‖ of those.
     """
-    rough = np.array([[[float(a.mid()) for a in row] for row in m.tolist()] for m in matrices])
-    found = []
-    values, vectors = np.linalg.eigh(rough)
+    values, vectors = np.linalg.eigh([[[float(a.mid()) for a in row] for row in m.tolist()] for m in matrices])
+    lowest, highest = arb.pos_inf(), arb.neg_inf()
     for matrix, eigenvalues, basis in zip(matrices, values, vectors, strict=True):
-        size = len(eigenvalues)
         v, diagonal = arb_mat(basis.tolist()), arb_mat(np.diag(eigenvalues).tolist())
         defect = length(matrix - v * diagonal * v.transpose())
-        skew = length(v.transpose() * v - identity(size))
-        radius = (defect + skew * float(np.abs(eigenvalues).max())).upper()
-        found.append((arb(float(eigenvalues[0]), float(radius)), arb(float(eigenvalues[-1]), float(radius))))
-    return found
+        skew = length(v.transpose() * v - identity(len(eigenvalues)))
+        radius = upper(defect + skew * float(np.abs(eigenvalues).max()))
+        lowest = lowest.min(arb(float(eigenvalues[0]), radius))
+        highest = highest.max(arb(float(eigenvalues[-1]), radius))
+    return lowest, highest
 
 
 def spectral_radius_exceeds_one(matrix: arb_mat) -> bool | None:
@@ -104,8 +103,3 @@ def spectral_radius_exceeds_one(matrix: arb_mat) -> bool | None:
 def upper(ball: arb) -> float:
     """A float at or above everything in the ball."""
     return math.nextafter(float(ball.upper()), math.inf) if ball.is_finite() else math.inf
-
-
-def lower(ball: arb) -> float:
-    """A float at or below everything in the ball."""
-    return math.nextafter(float(ball.lower()), -math.inf) if ball.is_finite() else -math.inf

@@ -19,7 +19,6 @@ from diffcheck.regression.affine import (
     extreme_eigenvalues,
     identity,
     length,
-    lower,
     norm_bound,
     precision,
     spectral_radius_exceeds_one,
@@ -59,17 +58,15 @@ class Updates:
         """The first so many."""
         return Updates(self.maps[:count], self.learning_rate, self.bits)
 
+    @property
+    def bits_needed(self) -> int:
+        """The precision at which the product of the maps is still known far better than float64 knows its result.
 
-def bits_needed(maps: Sequence[Update]) -> int:
-    """The precision at which a product of maps is still known far better than float64 knows its result.
-
-    Balls grow with the entries' absolute values: by Π ‖|M|‖∞ at most, and what they enclose may be as much smaller.
-    """
-    growth = 0.0
-    for update in maps:
-        widest = max(sum(upper(abs(a)) for a in row) for row in update.matrix.tolist())
-        growth += math.log2(max(1.0, widest))
-    return MAP_BITS + 64 * math.ceil(2 * growth / 64) if growth > 1 else MAP_BITS
+        Balls grow with the entries' absolute values: by Π ‖|M|‖∞ at most, and what they enclose may be as much smaller.
+        """
+        widest = [max(sum(upper(abs(a)) for a in row) for row in update.matrix.tolist()) for update in self.maps]
+        growth = sum(math.log2(max(1.0, wide)) for wide in widest)
+        return MAP_BITS + 64 * math.ceil(2 * growth / 64) if growth > 1 else MAP_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +161,8 @@ def end_point(
             size, loss = length(gradient), length(update.rounding)
             norms = norms + norm_bound(suffix) * (rate * size + loss)
             noise, rho = noise.max(size), rho.max(loss)
-        spectra = extreme_eigenvalues([u.hessian for u in updates.maps])
-        smallest = min((low for low, _ in spectra), key=lambda b: float(b.mid()))
-        largest = max((high for _, high in spectra), key=lambda b: float(b.mid()))
-        lowest, highest = arb(min(lower(low) for low, _ in spectra)), arb(max(upper(high) for _, high in spectra))
-        contraction = abs(1 - rate * lowest).max(abs(1 - rate * highest))
+        smallest, largest = extreme_eigenvalues([u.hessian for u in updates.maps])
+        contraction = abs(1 - rate * smallest).max(abs(1 - rate * largest))
         q = arb(contraction.upper())
         geometric, power = arb(0), arb(1)
         for _ in updates.maps:
@@ -218,7 +212,7 @@ def stability(hessian: arb_mat, epoch: Updates) -> Stability:
         epoch: The updates of one epoch. If it is one, the limit is 2/λ_max exactly.
     """
     with precision(epoch.bits):
-        ((_, largest),) = extreme_eigenvalues([hessian])
+        _, largest = extreme_eigenvalues([hessian])
         limit = 2 / largest if largest > 0 else arb.pos_inf()
         if len(epoch) == 1:
             rate = arb(epoch.learning_rate)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from diffcheck.regression import findings, report
+from diffcheck.regression import findings, show
 from diffcheck.regression.affine import error
 from diffcheck.regression.bounds import end_point, follow
 from diffcheck.regression.pipeline import Training
+from diffcheck.settings import Settings
 from diffcheck.verdict import Result, Verdict
 
 
-def closed_form(training: Training, blank: Result) -> Result:
+def closed_form(training: Training, blank: Result, _: Settings) -> Result:
     """∇L = 0, set up and solved by SymPy; solved on the data exactly."""
     pipeline, solution = training.pipeline, training.solution
     equations = pipeline.equations
@@ -19,7 +20,7 @@ def closed_form(training: Training, blank: Result) -> Result:
         blank,
         inputs=len(training.features),
         gradient=f"∇L = 0 is {'the linear system H·θ = b' if equations.scale is None else 'XᵀX·θ = Xᵀy'}",
-        details=(*report.equations(pipeline), *report.solution(training)),
+        details=(*show.equations(pipeline), *show.solution(training)),
     )
     if solution.balls is None:
         rank = "could not be decided" if solution.rank is None else f"is {solution.rank}"
@@ -32,7 +33,7 @@ def closed_form(training: Training, blank: Result) -> Result:
     return found
 
 
-def steps(training: Training, blank: Result) -> Result:
+def steps(training: Training, blank: Result, _: Settings) -> Result:
     """Every step against θ - lr·∇L(θ), from the same parameters and batch."""
     judgements, failed = training.judgements, training.failed
     found = replace(
@@ -43,7 +44,7 @@ def steps(training: Training, blank: Result) -> Result:
         max_error_ulps=max((j.max_ulps for j in judgements), default=0.0),
     )
     if failed is None:
-        return _as_steps(training, found)
+        return proved(training, found)
     worst = judgements[failed].worst
     assert worst is not None
     bad = sum(bool(j.failures) for j in judgements)
@@ -51,7 +52,7 @@ def steps(training: Training, blank: Result) -> Result:
     return replace(found, verdict=worst.verdict, reason=reason, finding=findings.of_step(training, failed))
 
 
-def _as_steps(training: Training, found: Result) -> Result:
+def proved(training: Training, found: Result) -> Result:
     """Proved, if every step's identity is and every step was what it should be."""
     reason = training.pipeline.unproved()
     if training.failed is not None:
@@ -59,16 +60,11 @@ def _as_steps(training: Training, found: Result) -> Result:
     return replace(found, verdict=Verdict.AGREES if reason else Verdict.PROVED, reason=reason)
 
 
-def trajectory(training: Training, blank: Result) -> Result:
+def trajectory(training: Training, blank: Result, _: Settings) -> Result:
     """The parameters after every step against the product of the steps' affine maps; the loss after each epoch."""
     record, updates, fmt = training.record, training.updates, training.pipeline.format
-    count = report.subscript(len(updates))
-    found = replace(
-        blank,
-        gradient=f"θ{count} = M{count}⋯M₁·θ₀ + c",
-        inputs=len(updates),
-        details=report.losses(record),
-    )
+    count = show.subscript(len(updates))
+    found = replace(blank, gradient=f"θ{count} = M{count}⋯M₁·θ₀ + c", inputs=len(updates), details=show.losses(record))
     places = list(enumerate(follow(record.start, updates), start=1))
     if places:
         places.append((len(updates), training.product.end))
@@ -95,12 +91,12 @@ def trajectory(training: Training, blank: Result) -> Result:
             reason = f"the loss after epoch {epoch} is not what the rows' losses come to"
             return replace(found, verdict=Verdict.WRONG, reason=reason, finding=finding)
     if training.leaves_range:
-        last = f"step {len(updates) + 1} leaves the range of {training.dtype}"
+        last = f"step {len(updates) + 1} leaves the range of {training.pipeline.dtype_name}"
         found = replace(found, details=(*found.details, last))
-    return _as_steps(training, found)
+    return proved(training, found)
 
 
-def end(training: Training, blank: Result) -> Result:
+def end(training: Training, blank: Result, _: Settings) -> Result:
     """The distance of the last parameters to the least-squares solution against a bound."""
     solution, record, stable = training.solution, training.record, training.stability
     missing = replace(blank, verdict=Verdict.UNDEFINED, undefined=1)
@@ -108,18 +104,18 @@ def end(training: Training, blank: Result) -> Result:
         rank = f"rank {solution.rank} of {len(training.pipeline.names)}"
         return replace(missing, reason=f"no unique solution to compare with: {rank}")
     if stable.diverges or training.leaves_range:
-        return replace(missing, reason=f"divergence: {stable}", details=report.losses(record))
+        return replace(missing, reason=f"divergence: {stable}", details=show.losses(record))
     bound = end_point(record.start, record.steps[-1].after, solution.balls, training.updates, training.product)
-    distance, last = bound.distance, report.subscript(len(record.steps))
+    distance, last = bound.distance, show.subscript(len(record.steps))
     found = replace(
         blank,
         gradient=f"‖θ{last} - θ*‖ = {distance:.3g} <= {bound.from_norms:.3g}",
         inputs=1,
-        details=report.end_point(bound, stable),
+        details=show.end_point(bound, stable),
         max_error_bounds=distance / bound.from_norms if bound.from_norms else 0.0,
     )
     if distance <= bound.bound:
-        return _as_steps(training, found)
+        return proved(training, found)
     reason = "the last parameters are farther from the least-squares solution than any right run can be"
     finding = findings.of_end_point(training, solution.balls, bound.bound)
     return replace(found, verdict=Verdict.WRONG, reason=reason, finding=finding)

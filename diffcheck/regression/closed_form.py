@@ -6,27 +6,32 @@ SymPy solves the symbolic gradient; on data the same system is solved exactly or
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import add
 from typing import Any, Final
 
 import sympy
+import torch
 from flint import arb, arb_mat, fmpq, fmpq_mat
 from sympy.polys.matrices import DomainMatrix
+from sympy.printing.pycode import PythonCodePrinter
+from torch import Tensor
 
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.compiler import Program
 from diffcheck.derive.symbolic import to_sympy, variable
 from diffcheck.regression.affine import precision
 from diffcheck.regression.formulas import BatchFormulas
-from diffcheck.regression.rational import NotRational, RationalProgram, exact
 
 _SOLVED_SYMBOLICALLY: Final = 3
 """Up to so many unknowns the system is also solved in symbols; its determinants grow like factorials."""
 _EXACT_ENTRIES: Final = 300_000
 """Up to so many numbers of data the system is set up exactly, beyond that in balls."""
 _BALL_BITS: Final = 512
+_MOST_DIGITS: Final = 16.0
+"""A float64 has no more than so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +115,50 @@ def solve(hessian: Any, right: Any) -> Solution:
         return Solution(rank, arb_mat(hessian), found if exactly else None, balls)
 
 
-def minimiser(row: BatchFormulas, data: Sequence[Sequence[float]], how: str) -> Solution:
-    """The minimiser of the loss over a whole data set.
+class _Exactly(PythonCodePrinter):  # type: ignore[misc]
+    """Writes a fraction as what it is: Python's 1/3 is a float."""
+
+    def _print_Rational(self, number: Any) -> str:  # noqa: N802 - SymPy's name for it
+        return f"fmpq({number.p}, {number.q})"
+
+
+def over_rationals(formulas: Sequence[Any], variables: Sequence[Any]) -> Callable[[Sequence[fmpq]], list[fmpq]] | None:
+    """SymPy's formulas as a function over the rationals; None if they are not rational functions."""
+    if not all(formula.is_rational_function(*variables) for formula in formulas):
+        return None
+    program = sympy.lambdify(variables, list(formulas), [{"fmpq": fmpq}], printer=_Exactly, cse=True)
+    return lambda values: [fmpq(value) for value in program(*values)]
+
+
+def exact(value: float) -> fmpq:
+    """A float as the binary fraction that it is."""
+    return fmpq(*float(value).as_integer_ratio())
+
+
+class Minimiser:
+    """The minimiser of a loss over a whole data set.
 
     Args:
         row: The loss of one example.
-        data: Features and labels of each example.
         how: Whether the whole loss is the "mean" or the "sum" of the examples'.
     """
-    size, divisor = len(row.theta), len(data) if how == "mean" else 1
-    if len(data) * len(data[0]) <= _EXACT_ENTRIES:
-        with contextlib.suppress(NotRational, ZeroDivisionError):
-            program = RationalProgram(row.system, row.data)
-            sums = [s / divisor for s in _column_sums([program(list(map(exact, values))) for values in data])]
-            return solve(fmpq_mat(size, size, sums[: size**2]), fmpq_mat(size, 1, sums[size**2 :]))
-    compiled = Program(row.system, row.data)
-    table = [compiled(list(map(arb, values)), _BALL_BITS, Selections()) for values in data]
-    with precision(_BALL_BITS):
-        sums = [s / divisor for s in _column_sums(table)]
-    return solve(arb_mat(size, size, sums[: size**2]), arb_mat(size, 1, sums[size**2 :]))
+
+    def __init__(self, row: BatchFormulas, how: str) -> None:
+        self._size, self._how = len(row.theta), how
+        self._exact = over_rationals(to_sympy(row.system), list(map(variable, row.data)))
+        self._enclosed = Program(row.system, row.data)
+
+    def __call__(self, data: Sequence[Sequence[float]]) -> Solution:
+        """On features and labels of each example."""
+        size, divisor = self._size, len(data) if self._how == "mean" else 1
+        if self._exact is not None and len(data) * len(data[0]) <= _EXACT_ENTRIES:
+            with contextlib.suppress(ZeroDivisionError):
+                sums = [s / divisor for s in _column_sums([self._exact(list(map(exact, row))) for row in data])]
+                return solve(fmpq_mat(size, size, sums[: size**2]), fmpq_mat(size, 1, sums[size**2 :]))
+        table = [self._enclosed(list(map(arb, row)), _BALL_BITS, Selections()) for row in data]
+        with precision(_BALL_BITS):
+            sums = [s / divisor for s in _column_sums(table)]
+            return solve(arb_mat(size, size, sums[: size**2]), arb_mat(size, 1, sums[size**2 :]))
 
 
 def _column_sums(table: list[list[Any]]) -> list[Any]:
@@ -137,3 +167,31 @@ def _column_sums(table: list[list[Any]]) -> list[Any]:
         paired = [list(map(add, u, v)) for u, v in zip(table[::2], table[1::2], strict=False)]
         table = paired + table[len(table) - len(table) % 2 :]
     return table[0]
+
+
+def digits_of(estimate: Sequence[float], solution: Sequence[arb]) -> float:
+    """The digits that the worst coefficient keeps: min of -log₁₀ of the relative error, from 0 to `_MOST_DIGITS`.
+
+    NIST's log relative error (McCullough, The American Statistician 52 (1998) 358); a coefficient that is 0 is
+    judged by its absolute error.
+    """
+    kept = _MOST_DIGITS
+    for number, true in zip(estimate, solution, strict=True):
+        if not math.isfinite(number):
+            return 0.0
+        error = float(abs(true - number).upper())
+        size = float(abs(true).lower())
+        relative = error / size if size else error
+        if relative:
+            kept = min(kept, -math.log10(relative))
+    return max(kept, 0.0)
+
+
+def solve_in_floats(design: Tensor, target: Tensor) -> list[float]:
+    """The solution of XᵀXθ = Xᵀy as floats find it; NaN where they find the matrix singular."""
+    transposed = design.T
+    try:
+        found = torch.linalg.solve(transposed @ design, transposed @ target)
+    except RuntimeError:  # torch.linalg.LinAlgError, which has no type
+        return [math.nan] * design.shape[1]
+    return [float(v) for v in found.reshape(-1)]

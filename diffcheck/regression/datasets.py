@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -15,16 +16,16 @@ from torch import Tensor
 from diffcheck.draw.search import find
 from diffcheck.regression import checks
 from diffcheck.regression.pipeline import Training, work_out
+from diffcheck.settings import Settings
 from diffcheck.verdict import PASSING, Result, Verdict
 
 _MOST_ROWS: Final = 6
 _RATES: Final = (0.03, 0.003, 0.1, 0.3, 1.0, 3.0)
-_DEFICIENT: Final = "without a unique solution"
-_DIVERGENT: Final = "divergent"
 _KINDS: Final = (
-    "data sets", "converging, within the bound of the end point", _DEFICIENT, _DIVERGENT,
+    "data sets", "converging, within the bound of the end point", "without a unique solution", "divergent",
     "too near to the limit of stability to tell", "leaving the range of the dtype",
 )  # fmt: skip
+"""What a data set turns out to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,84 +42,70 @@ class DataSet:
         return f"X = {x}, y = {y}, batches of {self.batch_size}, learning rate {self.learning_rate:g}"
 
 
-@dataclass(slots=True)
-class _Met:
-    """What the drawn data sets turned out to be."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """By kind."""
-    first: dict[str, str] = field(default_factory=dict)
-    """The first of a kind, and why it is of it."""
-    max_bounds: float = 0.0
-    max_ulps: float = 0.0
-
-    def note(self, drawn: DataSet, training: Training, steps: Result) -> None:
-        """Counts one that nothing is wrong with."""
-        solution, stable = training.solution, training.stability
-        told = solution.balls is not None and stable.diverges is not None
-        is_of = (
-            True, told and not stable.diverges and not training.leaves_range, solution.balls is None, stable.diverges,
-            solution.balls is not None and stable.diverges is None, training.leaves_range,
-        )  # fmt: skip
-        self.counts.update(kind for kind, holds in zip(_KINDS, is_of, strict=True) if holds)
-        if stable.diverges:
-            self.first.setdefault(_DIVERGENT, f"{stable}, on {drawn}")
-        if solution.balls is None:
-            rank = f"rank {solution.rank} of {len(training.pipeline.names)}"
-            self.first.setdefault(_DEFICIENT, f"{rank}, on {drawn}")
-        self.max_bounds = max(self.max_bounds, steps.max_error_bounds)
-        self.max_ulps = max(self.max_ulps, steps.max_error_ulps)
-
-    def lines(self) -> tuple[str, ...]:
-        """As a table."""
-        width = max(map(len, _KINDS))
-        counted = [f"{kind:<{width}}  {self.counts[kind]:>5}" for kind in _KINDS if self.counts[kind]]
-        return (*counted, *(f"first {kind}: {self.first[kind]}" for kind in _KINDS if kind in self.first))
-
-
 def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
     """A few rows: small numbers, now and then repeated rows and columns that are equal."""
     width = features + labels
 
-    def built(count: int, kind: str, numbers: list[int], rate: float, batch: int) -> DataSet:
+    def built(kind: str, numbers: list[int], rate: float, batch: int) -> DataSet:
         entries = [k / 8 if abs(k) <= 32 else k / 1024 + 0.001 for k in numbers]
-        rows = [tuple(entries[i * width : (i + 1) * width]) for i in range(count)]
+        rows = [tuple(entries[start : start + width]) for start in range(0, len(entries), width)]
         x, y = [row[:features] for row in rows], tuple(row[features:] for row in rows)
         if kind == "repeated":
-            x = [x[0]] * count
+            x = [x[0]] * len(rows)
         elif kind == "tied":
             x = [(row[0],) * features for row in x]
-        return DataSet(tuple(x), y, rate, 1 + batch % count)
+        return DataSet(tuple(x), y, rate, 1 + batch % len(rows))
 
-    kind = st.sampled_from(("any",) * 8 + ("repeated", "tied"))
-    rate = st.sampled_from(_RATES) | st.integers(1, 4000).map(lambda k: k / 1000)
     # Made once: Hypothesis validates a strategy anew for every object.
-    by_count = {
-        count: st.builds(
-            built,
-            st.just(count),
-            kind,
-            st.lists(st.integers(-4000, 4000), min_size=count * width, max_size=count * width),
-            rate,
-            st.integers(0, _MOST_ROWS - 1),
-        )
-        for count in range(2, _MOST_ROWS + 1)
-    }
-    return st.integers(2, _MOST_ROWS).flatmap(by_count.__getitem__)
+    sizes = [count * width for count in range(2, _MOST_ROWS + 1)]
+    numbers = {size: st.lists(st.integers(-4000, 4000), min_size=size, max_size=size) for size in sizes}
+    return st.builds(
+        built,
+        st.sampled_from(("any",) * 8 + ("repeated", "tied")),
+        st.sampled_from(sizes).flatmap(numbers.__getitem__),
+        st.sampled_from(_RATES) | st.integers(1, 4000).map(lambda k: k / 1000),
+        st.integers(0, _MOST_ROWS - 1),
+    )
 
 
-def over_data_sets(training: Training, blank: Result) -> Result:
+def _kinds(training: Training) -> Iterator[tuple[str, str]]:
+    """What the data set of a training is, and why."""
+    every, converging, deficient, divergent, near, leaving = _KINDS
+    stable, unique = training.stability, training.solution.balls is not None
+    yield every, ""
+    if not unique:
+        yield deficient, f"rank {training.solution.rank} of {len(training.pipeline.names)}"
+    elif stable.diverges is None:
+        yield near, ""
+    elif not stable.diverges and not training.leaves_range:
+        yield converging, ""
+    if stable.diverges:
+        yield divergent, str(stable)
+    if training.leaves_range:
+        yield leaving, ""
+
+
+def _table(met: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """How many there were of each kind, and the first ones; of the kinds met, each with the reason."""
+    counts, width = Counter(kind for kind, _ in met), max(map(len, _KINDS))
+    first = {kind: why for kind, why in reversed(met) if why}
+    counted = [f"{kind:<{width}}  {counts[kind]:>5}" for kind in _KINDS if counts[kind]]
+    return (*counted, *(f"first {kind}: {first[kind]}" for kind in _KINDS if kind in first))
+
+
+def over_data_sets(training: Training, blank: Result, settings: Settings) -> Result:
     """Trains for an epoch on every drawn data set, and asks the same of its steps, its trajectory and its end."""
-    settings = training.settings
-    met = _Met()
     deadline = time.perf_counter() + settings.seconds
-    known: dict[DataSet, bool] = {}
+    results: dict[DataSet, Result] = {}
+    met: list[tuple[str, str]] = []
 
     def disagrees(drawn: DataSet) -> bool:
         # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest data set once more at the end.
-        if drawn not in known:
-            known[drawn] = time.perf_counter() < deadline and _problem(training, drawn, blank, met) is not None
-        return known[drawn]
+        if drawn not in results and time.perf_counter() < deadline:
+            other = _trained(training, drawn)
+            results[drawn] = _judged(other, blank, settings)
+            met.extend((kind, why and f"{why}, on {drawn}") for kind, why in _kinds(other))
+        return drawn in results and results[drawn].verdict not in PASSING
 
     smallest = find(
         data_sets(training.features[0].numel(), training.labels[0].numel()),
@@ -130,14 +117,14 @@ def over_data_sets(training: Training, blank: Result) -> Result:
     found = replace(
         blank,
         gradient="θ ← (I - lr·H)·θ + lr·b, on any data",
-        inputs=len(known),
-        max_error_bounds=met.max_bounds,
-        max_error_ulps=met.max_ulps,
-        details=met.lines(),
+        inputs=len(results),
+        max_error_bounds=max((r.max_error_bounds for r in results.values()), default=0.0),
+        max_error_ulps=max((r.max_error_ulps for r in results.values()), default=0.0),
+        details=_table(met),
     )
     if smallest is not None:
-        problem = _problem(training, smallest, blank, _Met())
-        if problem is None:
+        problem = _judged(_trained(training, smallest), blank, settings)
+        if problem.verdict in PASSING:
             reason = "a disagreement did not happen again on the same data set"
             return replace(found, verdict=Verdict.ERROR, reason=reason)
         reason = f"{problem.reason}; the smallest data set: {smallest}"
@@ -145,31 +132,28 @@ def over_data_sets(training: Training, blank: Result) -> Result:
     if time.perf_counter() > deadline:
         reason = f"the case ran for more than {settings.seconds:g} seconds"
         return replace(found, verdict=Verdict.UNDECIDED, reason=reason)
-    reason = training.pipeline.unproved()
-    return replace(found, verdict=Verdict.AGREES if reason else Verdict.PROVED, reason=reason)
+    return checks.proved(training, found)
 
 
-def _problem(training: Training, drawn: DataSet, blank: Result, met: _Met) -> Result | None:
-    """What is wrong with training on a data set, if anything is; what the data set is goes into `met`."""
+def _trained(training: Training, drawn: DataSet) -> Training:
+    """The same pipeline on another data set."""
     pipeline = training.pipeline
 
     def data() -> tuple[Tensor, Tensor]:
-        features, labels = (torch.tensor(rows, dtype=pipeline.dtype) for rows in (drawn.features, drawn.labels))
-        return (
-            features.reshape(-1, *pipeline.shapes.features),
-            labels.reshape(-1, *pipeline.shapes.labels),
-        )
+        both = zip(("X", "y"), (drawn.features, drawn.labels), strict=True)
+        x, y = (torch.tensor(v, dtype=pipeline.dtype).reshape(-1, *pipeline.row.shapes[name][1:]) for name, v in both)
+        return x, y
 
-    declared = replace(
-        training.declared, data=data, learning_rate=drawn.learning_rate, batch_size=drawn.batch_size, epochs=1
+    rate, batch_size = drawn.learning_rate, drawn.batch_size
+    declared = replace(training.declared, data=data, learning_rate=rate, batch_size=batch_size, epochs=1)
+    return work_out(declared, pipeline)
+
+
+def _judged(training: Training, blank: Result, settings: Settings) -> Result:
+    """What its steps come to, or its trajectory or its end if they fail."""
+    steps = checks.steps(training, blank, settings)
+    results = (
+        steps,
+        *(check(training, blank, settings) for check in (checks.trajectory, checks.end) if steps.verdict in PASSING),
     )
-    other = work_out(declared, pipeline, training.settings, training.location)
-    steps = checks.steps(other, blank)
-    if steps.verdict not in PASSING:
-        return steps
-    met.note(drawn, other, steps)
-    for check in (checks.trajectory, checks.end):
-        result = check(other, blank)
-        if result.verdict not in PASSING and result.verdict is not Verdict.UNDEFINED:
-            return result
-    return None
+    return next((r for r in results if r.verdict not in {*PASSING, Verdict.UNDEFINED}), steps)

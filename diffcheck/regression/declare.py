@@ -115,5 +115,5 @@ class Regression:
         return shown if shown.startswith(r"\begin") else None
 
 
-regression = Regression
+regression = linear_regression = Regression
 """What is written in a file of cases."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 from typing import Any, Final
 
 import numpy as np
 import torch
+from flint import arb, arb_mat
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
@@ -21,14 +23,21 @@ from torch.overrides import TorchFunctionMode
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import ONE, ZERO, Expr
+from diffcheck.certify.balls import Selections
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.formats import Format, format_of
+from diffcheck.certify.judgement import Judgement
 from diffcheck.declare.case import Case, case
 from diffcheck.derive import chain_rule
 from diffcheck.differentiate.faults import case_errors
 from diffcheck.errors import CaseFailure, DeclarationError, Unsupported
 from diffcheck.modes import VALUE
 from diffcheck.prove.identity import Proof, Status, prove
+from diffcheck.regression.affine import column, error, identity, precision
+from diffcheck.regression.bounds import MAP_BITS, Update
 from diffcheck.regression.declare import Regression
-from diffcheck.regression.training import make_data, make_model, make_optimizer, trained
+from diffcheck.regression.training import Step, make_data, make_model, make_optimizer, trained
 from diffcheck.rules import table
 from diffcheck.rules.registry import elements
 from diffcheck.trace.shadow import MANTISSA_BITS, Shadows
@@ -45,41 +54,12 @@ _MODERATE: Final = 16.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shapes:
-    """What a batch's loss depends on: the parameters by name, and one row of the data."""
-
-    parameters: Mapping[str, tuple[int, ...]]
-    features: tuple[int, ...]
-    labels: tuple[int, ...]
-
-    def of(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """By name, for so many rows."""
-        return {**self.parameters, "X": (rows, *self.features), "y": (rows, *self.labels)}
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Of the parameters, in the order in which they are flattened."""
-        return tuple(Entry(name, index) for name, shape in self.parameters.items() for index in np.ndindex(shape))
-
-
-def shapes_of(declared: Regression, dtype: torch.dtype) -> Shapes:
-    """What a pipeline's data and network have."""
-    features, labels = make_data(declared, dtype)
-    parameters = {name: tuple(p.shape) for name, p in trained(make_model(declared, dtype)).items()}
-    return Shapes(parameters, tuple(features.shape[1:]), tuple(labels.shape[1:]))
-
-
-def values_of(shapes: Mapping[str, tuple[int, ...]], numbers: Sequence[float], dtype: str) -> list[Value]:
-    """Flattened tensors, one after the other, as values."""
-    left = iter(numbers)
-    return [Value(name, shape, dtype, tuple(next(left) for _ in range(prod(shape)))) for name, shape in shapes.items()]
-
-
-@dataclass(frozen=True, slots=True)
 class BatchFormulas:
     """The loss of a batch of some size, as a function of parameters θ, features X and labels y."""
 
     rows: int
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of all of these by name, in this order."""
     theta: tuple[Expr, ...]
     features: tuple[Expr, ...]
     labels: tuple[Expr, ...]
@@ -94,6 +74,21 @@ class BatchFormulas:
     """The network's derivative in θ, a row per output."""
     resting: tuple[Expr, ...]
     """What the network returns for θ = 0."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Of θ."""
+        parameters = list(self.shapes.items())[:-2]
+        return tuple(Entry(name, index) for name, shape in parameters for index in np.ndindex(shape))
+
+    def values(self, numbers: Sequence[float], dtype: str) -> list[Value]:
+        """θ, or θ, X and y, as they are shown."""
+        values, left = [], list(numbers)
+        for name, shape in self.shapes.items():
+            if left:
+                own, left = left[: prod(shape)], left[prod(shape) :]
+                values.append(Value(name, shape, dtype, tuple(own)))
+        return values
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -111,31 +106,20 @@ class BatchFormulas:
         return (*(e for row in self.hessian for e in row), *self.right)
 
 
-@dataclass(frozen=True, slots=True)
-class StepFormulas:
-    """One step of training: what it should write to the parameters, and what it wrote."""
-
-    batch: BatchFormulas
-    variables: tuple[str, ...]
-    """θ, X, y, the learning rate, what `.grad` held before."""
-    reference: tuple[Expr, ...]
-    """θ - lr·∇L."""
-    executed: tuple[Expr, ...]
-    proof: Proof
-
-
-def loss_case(declared: Regression, shapes: Shapes, *, outputs: bool = False) -> Case:
-    """The loss as an ordinary case: a function of parameters, features and labels.
+def loss_case(declared: Regression, *, outputs: bool = False) -> Case:
+    """The loss as an ordinary case: a function of parameters, features X and labels y.
 
     Args:
         declared: The pipeline.
-        shapes: Of these.
         outputs: Whether it also returns what the network does.
     """
     nets = {dtype: make_model(declared, dtype) for dtype in (torch.float64, torch.float32)}
     # Not every network can be made in a half precision; each can be converted to it.
     nets |= {dtype: make_model(declared, torch.float32).to(dtype) for dtype in (torch.float16, torch.bfloat16)}
     full = [name for name, p in nets[torch.float64].named_parameters() if p.requires_grad]
+    axes = {name: list(map(str, p.shape)) for name, p in trained(nets[torch.float64]).items()}
+    data = zip(("X", "y"), make_data(declared, torch.float64), strict=True)
+    axes |= {name: ["rows", *map(str, tensor.shape[1:])] for name, tensor in data}
 
     def loss(*args: Any) -> Any:
         x, y = args[len(full) :]
@@ -145,32 +129,29 @@ def loss_case(declared: Regression, shapes: Shapes, *, outputs: bool = False) ->
             raise CaseFailure(f"the loss of {declared.name!r} is no single number, but {value!r}")
         return (value, output) if outputs else value
 
-    axes = {name: list(map(str, shape)) for name, shape in shapes.of(1).items()}
-    axes["X"][0] = axes["y"][0] = "rows"
     made = case(loss, inputs={name: Float[Tensor, " ".join(own)] for name, own in axes.items()}, name=declared.name)
     return replace(made, arguments=tuple(replace(a, lower=-_MODERATE, upper=_MODERATE) for a in made.arguments))
 
 
-def batch_formulas(loss: Case, shapes: Shapes, rows: int, dtype: torch.dtype) -> BatchFormulas:
-    """Traces the loss of a batch.
+def _numbers(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Any numbers for a trace: all entries differ, none is 0 or 1."""
+    return (torch.arange(prod(shape), dtype=torch.float64) * 0.37 % 1.9 - 0.93).to(dtype).reshape(shape)
 
-    Args:
-        loss: With the network's outputs.
-        shapes: Of what it depends on.
-        rows: Of the batch.
-        dtype: In which it is traced.
+
+def batch_formulas(loss: Case, rows: int, dtype: torch.dtype) -> BatchFormulas:
+    """Traces the loss of a batch of so many rows, by a case that returns the network's outputs, too.
 
     Raises:
         DeclarationError: The model is not linear in its parameters, or the loss is not quadratic.
         Unsupported: An operation has no rule, or the loss depends on the data by more than arithmetic.
     """
-    values = {name: _numbers(shape, dtype) for name, shape in shapes.of(rows).items()}
-    traced = trace(loss, VALUE, values, lambda _: (), twice=False).trace
+    shapes = {a.name: tuple(rows if x.text == "rows" else int(x.text) for x in a.axes) for a in loss.arguments}
+    traced = trace(loss, VALUE, {n: _numbers(s, dtype) for n, s in shapes.items()}, lambda _: (), twice=False).trace
     if traced.guards:
-        raise Unsupported(
-            "a condition on values", f"the loss of {loss.name!r} takes different paths for different data"
-        )
-    size, wide = len(shapes.entries), rows * prod(shapes.features)
+        reason = f"the loss of {loss.name!r} takes different paths for different data"
+        raise Unsupported("a condition on values", reason)
+    depth, wide = prod(shapes["y"]), prod(shapes["X"])
+    size = len(traced.inputs) - wide - depth
     theta, features, labels = traced.inputs[:size], traced.inputs[size : size + wide], traced.inputs[size + wide :]
     value, *outputs = traced.outputs
     slopes = [chain_rule.pull_back([o], [ONE], theta) for o in outputs]
@@ -186,6 +167,7 @@ def batch_formulas(loss: Case, shapes: Shapes, rows: int, dtype: torch.dtype) ->
     upper = [graph.substitute(row, at_zero) for row in hessian]
     return BatchFormulas(
         rows=rows,
+        shapes=shapes,
         theta=theta,
         features=features,
         labels=labels,
@@ -200,24 +182,87 @@ def batch_formulas(loss: Case, shapes: Shapes, rows: int, dtype: torch.dtype) ->
 
 def _refuse_unless_free(derivatives: Sequence[Sequence[Expr]], theta: Sequence[Expr], what: str, which: str) -> None:
     """Refuses derivatives that depend on the parameters: their own derivatives must vanish identically."""
-    names = [str(e.payload) for e in theta]
-    for row in derivatives:
-        for name, entry in zip(names, row, strict=True):
-            if graph.symbols([entry]).isdisjoint(names):
-                continue
-            proof = prove(chain_rule.pull_back([entry], [ONE], theta), [ZERO] * len(theta))
-            if proof.status is Status.PROVED:
-                continue
-            how = "still depends on" if proof.status is Status.REFUTED else "could not be shown to be free of"
-            raise DeclarationError(
-                f"{what}: {which.format(name=name)} {how} {names[proof.position or 0]}. There is no closed form to "
-                "check training against; use a model such as nn.Linear on any features, with nn.MSELoss()"
-            )
+    slopes = [s for row in derivatives for entry in row for s in chain_rule.pull_back([entry], [ONE], theta)]
+    proof = prove(slopes, [ZERO] * len(slopes))
+    if proof.status is Status.PROVED:
+        return
+    entry, by = divmod(proof.position or 0, len(theta))
+    how = "still depends on" if proof.status is Status.REFUTED else "could not be shown to be free of"
+    raise DeclarationError(
+        f"{what}: {which.format(name=theta[entry % len(theta)].payload)} {how} {theta[by].payload}. There is no closed "
+        "form to check training against; use a model such as nn.Linear on any features, with nn.MSELoss()"
+    )
 
 
-def step_formulas(
-    declared: Regression, loss: Case, shapes: Shapes, batch: BatchFormulas, dtype: torch.dtype
-) -> StepFormulas:
+def additivity(batch: BatchFormulas, row: BatchFormulas) -> str | None:
+    """How the loss of a batch is made of its rows' losses, for all data: "mean", "sum", or None if by neither."""
+    width, depth = len(row.features), len(row.labels)
+    terms = []
+    for i in range(batch.rows):
+        swap = dict(zip(row.features, batch.features[i * width : (i + 1) * width], strict=True))
+        swap |= dict(zip(row.labels, batch.labels[i * depth : (i + 1) * depth], strict=True))
+        terms.extend(graph.substitute([row.loss], swap))
+    total = graph.total(terms)
+    if prove([batch.loss], [total / graph.constant(batch.rows)]).status is Status.PROVED:
+        return "mean"
+    return "sum" if prove([batch.loss], [total]).status is Status.PROVED else None
+
+
+@dataclass(frozen=True)
+class StepFormulas:
+    """One step of training, for batches of one size."""
+
+    batch: BatchFormulas
+    fmt: Format
+    """In which PyTorch computes."""
+    variables: tuple[str, ...]
+    """θ, X, y, the learning rate, what `.grad` held before."""
+    reference: tuple[Expr, ...]
+    """θ - lr·∇L."""
+    executed: tuple[Expr, ...]
+    proof: Proof
+
+    @cached_property
+    def _update(self) -> Certifier:
+        return Certifier(self.variables, self.reference, self.executed, self.fmt)
+
+    @cached_property
+    def _gradient(self) -> Certifier:
+        return Certifier(self.variables, self.batch.gradient, self.batch.gradient, self.fmt)
+
+    @cached_property
+    def _map(self) -> Program:
+        return Program(self.batch.system, self.batch.data)
+
+    def judge(self, step: Step) -> Judgement:
+        """Judges what a step wrote, as any case's numbers are judged."""
+        return self._update.judge(step.point, step.after)
+
+    def gradient(self, step: Step) -> tuple[list[arb], list[float]]:
+        """∇L at the step's parameters and batch, enclosed; and how far rounding can take autograd from it."""
+        slack = self._gradient.tolerances(step.point)
+        return self._gradient.enclose(step.point, MAP_BITS), slack  # last: its precision is that of what follows
+
+    def rounding(self, step: Step, judgement: Judgement) -> list[float]:
+        """ρ: per parameter, how far from the closed form a step was held to be.
+
+        What the executed formula's own rounding explains counts as rounding; what nothing explains does not.
+        """
+        true, bounds = self._update.enclose(step.point), self._update.tolerances(step.point)
+        found = list(map(max, bounds, map(error, step.after, true)))
+        return [bounds[i] if i in judgement.failures else rho for i, rho in enumerate(found)]
+
+    def map(self, step: Step, rounding: list[float], bits: int) -> Update:
+        """A step as an affine map, enclosed with so many bits."""
+        size = len(rounding)
+        found = self._map([arb(v) for v in (*step.features, *step.labels)], bits, Selections())
+        with precision(bits):
+            hessian, right = arb_mat(size, size, found[: size**2]), column(found[size**2 :])
+            rate = arb(step.learning_rate)
+            return Update(hessian, right, identity(size) - hessian * rate, right * rate, column(rounding))
+
+
+def step_formulas(declared: Regression, loss: Case, batch: BatchFormulas, dtype: torch.dtype) -> StepFormulas:
     """Traces a whole step, the optimizer's update included. It is not the first one: `.grad` may hold something.
 
     Raises:
@@ -227,8 +272,8 @@ def step_formulas(
     optimizer = make_optimizer(declared, net, _TRACED_RATE)
     parameters, bits = trained(net), MANTISSA_BITS[dtype]
     shadows = Shadows(table(), bits)
-    data = {name: _numbers(shapes.of(batch.rows)[name], dtype) for name in ("X", "y")}
-    stale = {name: symbols_for(f"{name}.grad", shape) for name, shape in shapes.parameters.items()}
+    data = {name: _numbers(batch.shapes[name], dtype) for name in ("X", "y")}
+    stale = {name: symbols_for(f"{name}.grad", tuple(p.shape)) for name, p in parameters.items()}
     with case_errors(loss, VALUE, data):
         declared.step(net, declared.loss, optimizer, *data.values())
         for name, tensor in (data | parameters).items():
@@ -250,26 +295,7 @@ def step_formulas(
         proof = Proof(Status.UNDECIDED, 0, "the step takes different paths for different data")
     held = [e for cells in stale.values() for e in cells.flat]
     variables = [str(e.payload) for e in (*batch.theta, *batch.features, *batch.labels, _RATE, *held)]
-    return StepFormulas(batch, tuple(variables), tuple(reference), tuple(executed), proof)
-
-
-def additivity(batch: BatchFormulas, row: BatchFormulas) -> str | None:
-    """How the loss of a batch is made of its rows' losses, for all data: "mean", "sum", or None if by neither."""
-    width, depth = len(row.features), len(row.labels)
-    terms = []
-    for i in range(batch.rows):
-        swap = dict(zip(row.features, batch.features[i * width : (i + 1) * width], strict=True))
-        swap |= dict(zip(row.labels, batch.labels[i * depth : (i + 1) * depth], strict=True))
-        terms.extend(graph.substitute([row.loss], swap))
-    total = graph.total(terms)
-    if prove([batch.loss], [total / graph.constant(batch.rows)]).status is Status.PROVED:
-        return "mean"
-    return "sum" if prove([batch.loss], [total]).status is Status.PROVED else None
-
-
-def _numbers(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Any numbers for a trace: all entries differ, none is 0 or 1."""
-    return (torch.arange(prod(shape), dtype=torch.float64) * 0.37 % 1.9 - 0.93).to(dtype).reshape(shape)
+    return StepFormulas(batch, format_of(dtype, bits), tuple(variables), tuple(reference), tuple(executed), proof)
 
 
 class _Phases(TorchFunctionMode):

@@ -21,11 +21,7 @@ import sympy
 import torch
 from flint import fmpq
 
-from diffcheck.algebra import expr as graph
-from diffcheck.derive.symbolic import from_sympy
-from diffcheck.regression.closed_form import least_squares
-from diffcheck.regression.digits import digits_of, normal_equations_in_floats
-from diffcheck.regression.rational import RationalProgram
+from diffcheck.regression.closed_form import digits_of, least_squares, over_rationals, solve_in_floats
 
 DRIVERS: Final = ("gelsy", "gelsd", "gelss", "gels")
 """LAPACK's drivers behind `torch.linalg.lstsq`; the first is its default on the CPU."""
@@ -55,13 +51,12 @@ def _exact(number: Decimal) -> fmpq:
 
 def _data_set(entry: dict[str, Any]) -> DataSet:
     names = ["x"] if int(entry["predictors"]) == 1 else [f"x{i + 1}" for i in range(int(entry["predictors"]))]
-    symbols = {sympy.Symbol(n): graph.symbol(n) for n in names}
     known = {n: sympy.Symbol(n) for n in names}
-    columns = [from_sympy(sympy.sympify(text, locals=known), symbols) for text in entry["design"]]
-    program = RationalProgram(columns, names)
+    columns = over_rationals([sympy.sympify(text, locals=known) for text in entry["design"]], list(known.values()))
+    assert columns is not None
     return DataSet(
         entry["name"],
-        tuple(tuple(program([_exact(v) for v in row])) for row in entry["x"]),
+        tuple(tuple(columns([_exact(v) for v in row])) for row in entry["x"]),
         tuple(_exact(v) for v in entry["y"]),
         tuple(entry["certified_text"]),
     )
@@ -90,7 +85,7 @@ def _row(data: DataSet) -> tuple[str, ...]:
     design, target = torch.tensor(rows, dtype=torch.float64).split([len(solution.exact), 1], dim=1)
     design, target = design.contiguous(), target.contiguous()
     found = [torch.linalg.lstsq(design, target, driver=driver).solution.reshape(-1).tolist() for driver in DRIVERS]
-    kept = [digits_of(estimate, solution.balls) for estimate in (*found, normal_equations_in_floats(design, target))]
+    kept = [digits_of(estimate, solution.balls) for estimate in (*found, solve_in_floats(design, target))]
     certified = min(agreeing_digits(v, text) for v, text in zip(solution.exact, data.certified, strict=True))
     return data.name, f"{len(rows)} × {len(solution.exact)}", str(certified), *(f"{digits:.1f}" for digits in kept)
 

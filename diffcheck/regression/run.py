@@ -10,22 +10,26 @@ from typing import Final, TypeVar
 
 import torch
 
+from diffcheck.checking import declared as declarations
 from diffcheck.checking.check import check
+from diffcheck.checking.conclude import command_line
 from diffcheck.differentiate.faults import time_limit
 from diffcheck.errors import DiffcheckError
 from diffcheck.modes import dtypes_for
 from diffcheck.regression import checks
 from diffcheck.regression.datasets import over_data_sets
-from diffcheck.regression.declare import Regression
-from diffcheck.regression.formulas import loss_case, shapes_of
+from diffcheck.regression.declare import Regression, linear_regression, regression, training_step
+from diffcheck.regression.formulas import loss_case
 from diffcheck.regression.pipeline import Training, prepare, work_out
 from diffcheck.settings import Settings
 from diffcheck.verdict import Result, Verdict
 
+__all__ = ["Regression", "linear_regression", "regression", "training_step"]
+
 _T = TypeVar("_T")
 
 _DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
-_MODES: Final[dict[str, Callable[[Training, Result], Result]]] = {
+_MODES: Final[dict[str, Callable[[Training, Result, Settings], Result]]] = {
     "closed-form": checks.closed_form,
     "sgd-step": checks.steps,
     "trajectory": checks.trajectory,
@@ -58,12 +62,12 @@ def run(declared: Regression, settings: Settings, *, case_id: str, location: str
     for dtype in dict.fromkeys(dtype for mode, dtype in rows if mode in _MODES):
         blank = Result(case_id, "training", dtype, Verdict.PROVED)
         started = time.perf_counter()
-        training = _guarded(blank, settings.seconds, partial(_trained, declared, dtype, settings, location))
+        training = _guarded(blank, settings.seconds, partial(_trained, declared, _DTYPES[dtype]))
         if isinstance(training, Training):
             trainings[dtype] = training
-            continue
-        broken |= training.verdict is Verdict.ERROR
-        yield replace(training, seconds=time.perf_counter() - started)
+        else:
+            broken |= training.verdict is Verdict.ERROR
+            yield replace(training, seconds=time.perf_counter() - started)
     if broken:
         return
     if any(mode == "reverse" for mode, _ in rows):
@@ -73,13 +77,15 @@ def run(declared: Regression, settings: Settings, *, case_id: str, location: str
             if (mode, dtype) in rows:
                 started = time.perf_counter()
                 blank = Result(case_id, mode, dtype, Verdict.PROVED, paths=1)
-                result = _guarded(blank, settings.seconds + 5, partial(answer, training, blank))
+                result = _guarded(blank, settings.seconds + 5, partial(answer, training, blank, settings))
                 seconds = time.perf_counter() - started + (training.judging if mode == "sgd-step" else 0.0)
-                yield replace(result, seconds=seconds)
+                replay = command_line(location, "reverse", dtype, settings)
+                finding = result.finding and replace(result.finding, replay=replay)
+                yield replace(result, seconds=seconds, finding=finding)
 
 
-def _trained(declared: Regression, dtype: str, settings: Settings, location: str) -> Training:
-    return work_out(declared, prepare(declared, _DTYPES[dtype]), settings, location)
+def _trained(declared: Regression, dtype: torch.dtype) -> Training:
+    return work_out(declared, prepare(declared, dtype))
 
 
 def _guarded(blank: Result, seconds: float, work: Callable[[], _T]) -> _T | Result:
@@ -98,7 +104,7 @@ def _guarded(blank: Result, seconds: float, work: Callable[[], _T]) -> _T | Resu
 def _gradient(declared: Regression, settings: Settings, case_id: str, location: str) -> Iterator[Result]:
     """The gradient of the loss in parameters, features and labels, on data that Hypothesis draws."""
     blank = Result(case_id, "reverse", "float64", Verdict.PROVED)
-    case = _guarded(blank, settings.seconds, lambda: loss_case(declared, shapes_of(declared, torch.float64)))
+    case = _guarded(blank, settings.seconds, partial(loss_case, declared))
     if isinstance(case, Result):
         yield case
         return
@@ -107,3 +113,7 @@ def _gradient(declared: Regression, settings: Settings, case_id: str, location: 
     modes = tuple(mode for mode in settings.modes if mode == "reverse")
     fewer = replace(settings, examples=max(1, settings.examples // 4), modes=modes)
     yield from check(case, fewer, case_id=case_id, location=location)
+
+
+declarations.rows.register(Regression, rows_of)
+declarations.run.register(Regression, run)

@@ -25,11 +25,17 @@ class Step:
     features: Numbers
     labels: Numbers
     rows: int
+    learning_rate: float
     stale: Numbers
     """What `.grad` held before the step; zeros for None."""
     gradient: Numbers | None
     """What `.grad` held after the step; None if some parameter had none."""
     after: Numbers
+
+    @property
+    def point(self) -> Numbers:
+        """What it was done with: the parameters, the batch, the learning rate, what `.grad` held."""
+        return (*self.before, *self.features, *self.labels, self.learning_rate, *self.stale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +134,17 @@ def train(declared: Regression, features: Tensor, labels: Tensor) -> Record:
     losses: list[float] = []
     ends: list[Numbers] = []
     start = _flat(parameters)
+    if not finite(start):
+        raise CaseFailure(f"model= of {declared.name!r} returns a network with parameters that are not finite")
     with seeded(declared.seed + 2, features.dtype):
         loader = DataLoader(TensorDataset(features, labels), declared.batch_size, shuffle=declared.shuffle)
         for _ in range(declared.epochs):
             for x, y in loader:
-                before, stale = _flat(parameters), _gradients(parameters) or (0.0,) * len(start)
+                stale = _gradients(parameters) or (0.0,) * len(start)
+                point = _flat(parameters), _flat([x]), _flat([y]), len(x), declared.learning_rate, stale
                 declared.step(net, declared.loss, optimizer, x, y)
                 after = _flat(parameters)
-                steps.append(Step(before, _flat([x]), _flat([y]), len(x), stale, _gradients(parameters), after))
+                steps.append(Step(*point, _gradients(parameters), after))
                 if not finite(after):
                     return Record(start, tuple(steps), tuple(losses), tuple(ends))
             with torch.no_grad():

@@ -15,7 +15,6 @@ from flint import arb, arb_mat
 from diffcheck.certify.judgement import RADII
 from diffcheck.regression import Regression, affine, bounds, pipeline
 from diffcheck.regression.affine import precision
-from diffcheck.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +46,7 @@ def test_extreme_eigenvalues_are_enclosed(seed: Any) -> None:
     if seed % 3 == 0:
         entries = np.eye(size) * 0.7  # an eigenvalue several times
     with precision(200):
-        ((low, high),) = affine.extreme_eigenvalues([arb_mat(entries.tolist())])
+        low, high = affine.extreme_eigenvalues([arb_mat(entries.tolist())])
     with mpmath.workdps(50):
         values = sorted(mpmath.eigsy(mpmath.matrix(entries.tolist()), eigvals_only=True))
     for ball, value in ((low, values[0]), (high, values[-1])):
@@ -73,7 +72,7 @@ def test_the_spectral_radius_is_told_from_one(entries: Any, exceeds: Any) -> Non
 
 def worked_out(declare: Callable[..., Regression], dtype: Any = torch.float64, **changes) -> pipeline.Training:
     declared = declare(**changes)
-    return pipeline.work_out(declared, pipeline.prepare(declared, dtype), Settings(), "")
+    return pipeline.work_out(declared, pipeline.prepare(declared, dtype))
 
 
 def exact_step(theta: Any, step: Any, rate: Any) -> Any:

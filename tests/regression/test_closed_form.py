@@ -18,9 +18,7 @@ from torch import nn
 from diffcheck.derive.symbolic import to_sympy
 from diffcheck.regression import Regression, closed_form, formulas, nist, pipeline, training
 from diffcheck.regression.affine import precision
-from diffcheck.regression.digits import digits_of
-from diffcheck.regression.rational import NotRational, RationalProgram, exact
-from diffcheck.settings import Settings
+from diffcheck.regression.closed_form import digits_of, exact, over_rationals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +47,11 @@ def solve_by_fractions(design: Any, target: Any) -> Any:
 
 
 def solved(declared: Regression, dtype: Any = torch.float64) -> closed_form.Solution:
-    return pipeline.work_out(declared, pipeline.prepare(declared, dtype), Settings(), "").solution
+    return pipeline.work_out(declared, pipeline.prepare(declared, dtype)).solution
 
 
 def four_rows(declared: Regression) -> formulas.BatchFormulas:
-    shapes = formulas.shapes_of(declared, torch.float64)
-    return formulas.batch_formulas(formulas.loss_case(declared, shapes, outputs=True), shapes, 4, torch.float64)
+    return formulas.batch_formulas(formulas.loss_case(declared, outputs=True), 4, torch.float64)
 
 
 def fraction(value: fmpq) -> Fraction:
@@ -165,16 +162,14 @@ def test_a_weighted_loss_has_its_own_system(declare: Callable[..., Regression]) 
     assert len(known.numerators) == 3
 
 
-def test_a_rational_program_is_exact() -> None:
-    from diffcheck.algebra import expr as graph
-
-    x, y = graph.symbol("x"), graph.symbol("y")
-    program = RationalProgram([x * y + 1, (x - y) / 3, x**3, -y], ["x", "y"])
+def test_a_function_over_the_rationals_is_exact() -> None:
+    x, y = sympy.symbols("x y")
+    function = over_rationals([x * y + 1, (x - y) / 3, x**3, -y, 2 / (3 * x), sympy.Rational(1, 3)], [x, y])
     a, b = 0.1, -7.25
     fa, fb = Fraction(a), Fraction(b)
-    assert [fraction(v) for v in program([exact(a), exact(b)])] == [fa * fb + 1, (fa - fb) / 3, fa**3, -fb]
-    with pytest.raises(NotRational, match="sin"):
-        RationalProgram([graph.call("sin", x)], ["x"])
+    expected = [fa * fb + 1, (fa - fb) / 3, fa**3, -fb, 2 / (3 * fa), Fraction(1, 3)]
+    assert [fraction(v) for v in function([exact(a), exact(b)])] == expected
+    assert over_rationals([x, sympy.sin(x)], [x]) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
