@@ -44,6 +44,15 @@ def free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line), None)
 
 
+def worked(process: int) -> float | None:
+    """Seconds of processor time that a process has used; None where the system does not say."""
+    try:
+        fields = (_PROC / str(process) / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
+
+
 def limit_memory(more: int) -> tuple[int, int] | None:
     """Lets an allocation of so many bytes beyond what this process has fail, before the system kills somebody.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import Phase
 
+from diffcheck.alarm import processor_time
 from diffcheck.checking.visit import Broken, Check, Row, how_broken, key_of, note, vouch_nearby
 from diffcheck.compare.evaluate import DTYPES, Evaluation, evaluate, numbers_again
 from diffcheck.compare.scale import Comparison
@@ -37,7 +38,7 @@ def conclude(check: Check, row: Row) -> Result:
         )
     if row.at_scale is not None:
         return _of_error(check, row, row.at_scale)
-    if row.late or time.perf_counter() > check.deadline:
+    if row.late or processor_time() > check.deadline:
         return result_of(
             check, row, Verdict.UNDECIDED, f"the case ran for more than {check.settings.seconds:g} seconds"
         )
@@ -107,14 +108,14 @@ def _smallest(check: Check, row: Row, broken: Broken) -> Drawn:
     slow = broken.how is BudgetExceeded
     if slow and memory.smallest_exhausted is not None:
         return memory.smallest_exhausted
-    stop = min(check.deadline, time.perf_counter() + (4.0 if slow else 20.0))
+    stop = min(check.deadline, processor_time() + (4.0 if slow else 20.0))
     known: dict[str, bool] = {repr(first): True}
 
     def same(drawn: Drawn) -> bool:
         # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest input once more at the end.
         key = repr(drawn)
         if key not in known:
-            known[key] = time.perf_counter() < stop and how_broken(check, row, drawn) is broken.how
+            known[key] = processor_time() < stop and how_broken(check, row, drawn) is broken.how
         return known[key]
 
     source = check.inputs.like(first)

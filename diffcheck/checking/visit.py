@@ -14,6 +14,7 @@ import torch
 from hypothesis import Phase
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
 from diffcheck.algebra.critical_points import numbers_to_try
 from diffcheck.certify.judgement import Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate, evaluate_each, input_of
@@ -57,7 +58,7 @@ class Check:
     location: str
     """What names the case on the command line; empty where a call does."""
     deadline: float
-    """On the clock of `time.perf_counter`."""
+    """By `processor_time`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +178,9 @@ def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
 
     Those have a time limit together, and other rows wait for them: where one takes long, or is large, there are fewer.
     """
-    started = time.perf_counter()
+    started = processor_time()
     yield drawn[:1]
-    quick = time.perf_counter() - started < _QUICK
+    quick = processor_time() - started < _QUICK
     for large, group in groupby(drawn[1:], key=lambda one: one.large):
         alike = list(group)
         size = BLOCK if quick and not large else _SLOW_BLOCK
@@ -191,7 +192,7 @@ def visit(check: Check, row: Row, block: Sequence[Drawn]) -> None:
     """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
     started = time.perf_counter()
     for drawn, evaluation in evaluate_each(check.case, row.mode, row.dtype, block, check.memory):
-        if row.closed or time.perf_counter() > check.deadline:
+        if row.closed or processor_time() > check.deadline:
             break
         if isinstance(evaluation, DiffcheckError):
             row.broken = Broken(type(evaluation), drawn)
@@ -257,7 +258,7 @@ def hunt(check: Check, row: Row) -> None:
     """Looks for an input at which a formula that is another one shows, steering towards large differences."""
 
     def differs(drawn: Drawn) -> bool:
-        if time.perf_counter() > check.deadline:
+        if processor_time() > check.deadline:
             return False
         visit(check, row, [drawn])
         if row.broken is None and row.gap > 0:
@@ -279,7 +280,7 @@ def compare_at_scale(check: Check, row: Row) -> None:
         return  # at small sizes it was; at this one the other modes are
     turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
     for values, turn in turns:
-        if row.at_scale is not None or time.perf_counter() > check.deadline:
+        if row.at_scale is not None or processor_time() > check.deadline:
             break
         converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
         try:

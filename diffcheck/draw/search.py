@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +18,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
 from diffcheck.declare.case import Case
 from diffcheck.declare.domain import Shapes, large_assignments
 from diffcheck.draw import inputs as draw
@@ -121,7 +121,7 @@ def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, d
 
     def collect(drawn: list[Drawn]) -> bool:
         for one in drawn:
-            if time.perf_counter() > deadline:
+            if processor_time() > deadline:
                 return True  # the search ends
             if len(found) < most and one.choices not in found and accepted(one):
                 found[one.choices] = one
@@ -132,7 +132,7 @@ def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, d
         examples = math.ceil((most - len(found)) / together) + _SIMPLE
         seed = None if asked.seed is None else asked.seed + turn * 2**32
         _found(strategy, collect, replace(asked, seed=seed), phases=[Phase.generate], examples=examples)
-        if len(found) == most or time.perf_counter() > deadline:
+        if len(found) == most or processor_time() > deadline:
             break
     return list(found.values())
 
