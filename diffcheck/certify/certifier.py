@@ -17,11 +17,14 @@ from flint import arb
 
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import Selections
+from diffcheck.certify.cells import Function, Neighbourhood
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.elementary import Floats, size
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.existence import Blocks
 from diffcheck.certify.formats import Format
 from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.kinks import KinkJudge, judge_higher
 from diffcheck.certify.settle import Formulas, Settler
 
 _MOST_ROWS: Final = 2**19
@@ -42,6 +45,8 @@ class Certifier:
             looks on (prod's double backward divides, or it does not), so that a right executed formula is right
             whatever its own rounding.
         seeds: How many of the variables, the last ones, are cotangents or tangents.
+        function: What is differentiated. It is asked what the derivative is where the reference does not say; without
+            it there is none there.
     """
 
     def __init__(
@@ -53,11 +58,16 @@ class Certifier:
         *,
         higher_order: bool = False,
         seeds: int = 0,
+        function: Function | None = None,
     ) -> None:
         self._reference = Reference(reference, variables)
         self._executed = Executed(executed, variables)
         self._format = fmt
         self._formulas = Formulas(self._reference, self._executed, fmt, higher_order, len(variables) - seeds)
+        if function is not None:
+            around = Neighbourhood(function, variables)
+            blocks = Blocks(reference, variables, function.inputs)
+            self._formulas = replace(self._formulas, around=around, blocks=blocks)
         self._settler: Settler | None = None
         """Of the input that was judged last."""
 
@@ -151,13 +161,17 @@ class Certifier:
             computed: What PyTorch returned, per number.
         """
         settler = self._settler_at(values)
-        selections = Selections()
-        true = self._reference.exact(values, self._formulas.first_precision, selections)
+        true, selections = self._decided(values)
         judgement = Judgement()
-        if selections.boundary or selections.undecided:
-            settler.judge_kink(computed, selections.boundary | selections.undecided, judgement)
-            return judgement
         slots = self._reference.slots
+        at_boundary = bool(selections.boundary or selections.undecided)
+        if at_boundary or not all(ball.is_finite() for ball in true):
+            if self._formulas.higher_order and at_boundary:
+                judge_higher(settler, computed, judgement)
+                return judgement
+            if settler.surroundings is not None:
+                KinkJudge(settler, settler.surroundings, computed, judgement).judge()
+                return judgement
         errors = self._errors(true, computed)
         radii = [float(ball.rad()) for ball in self._reference.bounded(values, self._format, Selections())]
         bounds = radii if self._reference.all_distinct else [radii[slot] for slot in slots]
@@ -172,6 +186,15 @@ class Certifier:
             settler.settle(position, computed[position], true[slots[position]], bounds[position], judgement)
         self._measure(computed, errors, bounds, judgement)
         return judgement
+
+    def _decided(self, values: Sequence[float]) -> tuple[list[arb], Selections]:
+        """The reference, to as many digits as it takes to tell its selectors from those at their boundaries."""
+        for precision in (self._formulas.first_precision, EXECUTED_BITS):
+            selections = Selections()
+            true = self._reference.exact(values, precision, selections)
+            if not selections.undecided:
+                break
+        return true, selections
 
     def _measure(
         self,

@@ -226,7 +226,7 @@ def note(row: Row, evaluation: Evaluation) -> None:
     row.paths.add(evaluation.path.expected)
     row.kinks += judgement.kink
     row.undefined += judgement.undefined > 0
-    row.compared += not judgement.kink and judgement.undefined < len(evaluation.computed)
+    row.compared += not judgement.kink and judgement.left_out < len(evaluation.computed)
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace

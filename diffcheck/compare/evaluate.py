@@ -309,7 +309,8 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     traced = ran.trace
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, traced.seed_variables, memory)
-    programs = (traced.variables, *formulas, order(mode) > 1)
+    function = traced.function
+    programs = (traced.variables, *formulas, *(() if function is None else (function.steps, function.outputs)))
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
@@ -319,6 +320,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             fmt,
             higher_order=order(mode) > 1,
             seeds=len(traced.seed_variables),
+            function=function,
         )
     inputs = traced.variables[: len(given.entries)]
     guards = Program([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)

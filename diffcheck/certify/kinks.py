@@ -1,0 +1,309 @@
+"""The judgement where the reference does not say what the derivative is: kinks, quotients 0/0, masked branches.
+
+PyTorch's numbers are held to what the cells around the input give (`existence`): to the derivative if there is one, and
+at a kink to the convex hull of the cells' gradients. The hull is one of vectors. A gradient of which each part lies
+between the parts of one-sided gradients need not be one of them, or between them: (1, 1) for a maximum at a tie.
+
+Cells are found by directions, which need not find all. Before a gradient is called wrong, more are looked for: towards
+it, towards where it lies from the hull, along each variable, and across each variable from the best cell so far. Where
+more selectors meet than that is sure to find, only what no choice of selectors explains is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from flint import arb
+
+from diffcheck.certify.cells import Direction, Sample, directions
+from diffcheck.certify.existence import Block, Status, Surroundings
+from diffcheck.certify.hull import Nearest, nearest
+from diffcheck.certify.judgement import RADII, Assessment, Judgement, Outcome
+
+if TYPE_CHECKING:
+    from diffcheck.certify.settle import Settler
+
+_PAIRS: Final = 4
+"""Pairs of opposite directions that are looked in, where the first does not explain the numbers."""
+_MOST_SELECTORS: Final = 6
+"""Where more selectors meet, not all cells are looked for."""
+_MOST_LOOKS: Final = 160
+"""Cells that are looked for around one input."""
+_MOST_ROUNDS: Final = 12
+_UNCERTAIN: Final = 2.0**-64
+"""A vertex of a hull is known to so many digits, far more than a format has."""
+
+
+class KinkJudge:
+    """Judges the numbers of one input at which the reference has no value, or stands at the boundary of a selector.
+
+    Args:
+        settler: Of that input.
+        surroundings: Its cells.
+        computed: What PyTorch returned.
+        judgement: Of the input; what comes of it is written down there.
+    """
+
+    def __init__(
+        self, settler: Settler, surroundings: Surroundings, computed: Sequence[float], judgement: Judgement
+    ) -> None:
+        self._settler = settler
+        self._around = surroundings
+        self._computed = computed
+        self._judgement = judgement
+        self._moving = settler.moving
+        self._looks = 0
+
+    def judge(self) -> None:
+        """Judges all numbers."""
+        for direction in directions(self._moving):
+            self._look(direction)
+        if self._explained_by_one():
+            return
+        for seed in range(1, _PAIRS):
+            for direction in directions(self._moving, seed):
+                self._look(direction)
+        for block in self._settler.blocks(self._judged()):
+            self._judge_block(block)
+
+    def _look(self, direction: Direction) -> Sample:
+        self._looks += 1
+        return self._around.look(direction)
+
+    def _judged(self) -> list[int]:
+        """The numbers that there is something to compare with; the others are counted."""
+        found = []
+        for number in range(len(self._computed)):
+            match self._around.status(number):
+                case Status.NONE:
+                    self._judgement.undefined += 1
+                case Status.OUT_OF_RANGE:
+                    self._judgement.out_of_range += 1
+                case Status.KINK:
+                    self._judgement.kink = True
+                    found.append(number)
+                case Status.EXISTS:
+                    found.append(number)
+        return found
+
+    def _explained_by_one(self) -> bool:
+        """Whether all numbers are those of one cell; mostly they are."""
+        statuses = [self._around.status(i) for i in range(len(self._computed))]
+        judged = [i for i, s in enumerate(statuses) if s in (Status.EXISTS, Status.KINK)]
+        for sample in self._around.samples:
+            if all(self._is_within(i, sample.numbers[i]) for i in judged):
+                self._judged()
+                return True
+        return False
+
+    def _is_within(self, number: int, limit: arb | None) -> bool:
+        computed = self._computed[number]
+        if limit is None or math.isnan(computed):
+            return False
+        if math.isinf(computed):  # it is what rounds to an infinity
+            return bool(abs(limit) >= self._settler.fmt.largest and (limit > 0) == (computed > 0))
+        return bool(float((limit - computed).abs_upper()) <= self._slack(number))
+
+    def _slack(self, number: int) -> float:
+        settler = self._settler
+        ulp = settler.fmt.ulp(self._computed[number])
+        return RADII * max(settler.radius(number, self._around.samples[:2]), ulp) + settler.fmt.smallest
+
+    def _slacks(self, block: Block, samples: Sequence[Sample]) -> list[float]:
+        sizes = [max(float(abs(_middle(s.numbers[i]))) for s in samples) for i in block.numbers]
+        return [max(self._slack(i), _UNCERTAIN * size) for i, size in zip(block.numbers, sizes, strict=True)]
+
+    # -- one block -------------------------------------------------------------------------------------------------
+
+    def _judge_block(self, block: Block) -> None:
+        samples = self._complete(block, self._around.samples)
+        point = [self._computed[i] for i in block.numbers]
+        if self._all_same(block, samples):
+            if all(self._is_within(i, samples[0].numbers[i]) for i in block.numbers):
+                return
+            self._explore(block, point, samples)
+            if self._all_same(block, samples):
+                if not self._leaves_open(block, point):
+                    for i in block.numbers:
+                        self._settle(i, samples[0])
+                return
+            self._judgement.kink = True
+        found = self._explore(block, point, samples)
+        slack = self._slacks(block, samples)
+        if (found is not None and found.within(slack)) or self._leaves_open(block, point):
+            return
+        self._outside(block, samples, found, slack)
+
+    def _complete(self, block: Block, samples: Sequence[Sample]) -> list[Sample]:
+        """Those that say something about each of its numbers."""
+        valid = [set(map(id, self._around.sides(i))) for i in block.numbers]
+        return [
+            s
+            for s in samples
+            if all(id(s) in v for v in valid) and all(s.numbers[i] is not None for i in block.numbers)
+        ]
+
+    def _all_same(self, block: Block, samples: Sequence[Sample]) -> bool:
+        return all(samples[0].numbers[i].overlaps(s.numbers[i]) for s in samples for i in block.numbers)  # type: ignore[union-attr]
+
+    def _settle(self, number: int, sample: Sample) -> None:
+        """Judges a number of which the derivative exists."""
+        true = sample.numbers[number]
+        assert true is not None
+        sharper = partial(self._sharper, number, sample.direction, true)
+        radius = self._settler.radius(number, self._around.samples[:2])
+        self._settler.settle(number, self._computed[number], true, radius, self._judgement, sharper)
+
+    def _sharper(self, number: int, direction: Direction, true: arb, precision: int) -> arb:
+        """The derivative to more digits; a limit has as many as it has."""
+        found = self._settler.in_cell(direction, precision)[number]
+        return found if found.is_finite() else true
+
+    def _explore(self, block: Block, point: Sequence[float], samples: list[Sample]) -> Nearest | None:
+        """Looks for cells until the point lies in their hull, or no more of them come nearer to it."""
+        if not all(map(math.isfinite, point)):
+            return None
+        target = [Fraction(p) for p in point]
+        slack = self._slacks(block, samples)
+        found = nearest(_vertices(block, samples), target)
+        if block.selectors > _MOST_SELECTORS:
+            return found
+        for turn in range(_MOST_ROUNDS):
+            if found.within(slack) or self._looks >= _MOST_LOOKS:
+                break
+            before = len(samples)
+            for direction in self._candidates(block, target, found, samples, first=turn == 0):
+                if self._looks >= _MOST_LOOKS:
+                    break
+                fresh = self._complete(block, [self._look(direction)])
+                if fresh and not any(_equal(block, fresh[0], s) for s in samples):
+                    samples += fresh
+            if len(samples) == before:
+                break
+            found = nearest(_vertices(block, samples), target)
+        return found
+
+    def _candidates(
+        self, block: Block, point: Sequence[Fraction], found: Nearest, samples: Sequence[Sample], *, first: bool
+    ) -> Iterator[Direction]:
+        """Directions in which a cell may lie whose gradient is nearer to the point."""
+        noise = directions(self._moving, 100 + self._looks)[0]
+        if self._settler.is_gradient:  # a convex function's gradient is farthest along w in the direction of w
+            for vector in (found.residual, point) if first else (found.residual,):
+                largest = max(map(abs, vector))
+                if largest:
+                    towards = list(noise)
+                    for number, x in zip(block.numbers, vector, strict=True):
+                        towards[number] = float(x / largest) + noise[number] * 2.0**-30
+                    yield tuple(towards)
+                    yield tuple(-v for v in towards)
+        if first:
+            for variable in block.moving:
+                small = [v * 2.0**-10 for v in noise]
+                for sign in (1.0, -1.0):
+                    yield tuple(sign if i == variable else v for i, v in enumerate(small))
+        best = max(samples, key=lambda s: _along(block, s, found.residual))
+        for variable in block.moving:
+            yield tuple(-4.0 * v if i == variable else v for i, v in enumerate(best.direction))
+
+    def _leaves_open(self, block: Block, point: Sequence[float]) -> bool:
+        """Whether more selectors meet than were looked at, and some choice of them may explain each number."""
+        if block.selectors <= _MOST_SELECTORS and self._looks < _MOST_LOOKS:
+            return False
+        for number, computed in zip(block.numbers, point, strict=True):
+            either = self._settler.either_way[number]
+            if not math.isfinite(computed):
+                return False
+            if either.is_finite() and float((either - computed).abs_lower()) > self._slack(number):
+                return False
+        self._judgement.kink = True
+        return True
+
+    def _outside(self, block: Block, samples: Sequence[Sample], found: Nearest | None, slack: Sequence[float]) -> None:
+        """Writes down what lies outside of the hull, unless the executed formula lies inside and lost its digits."""
+        executed = self._settler.executed_at(block.numbers)
+        if executed is not None:
+            inside = nearest(_vertices(block, samples), [Fraction(e) for e in executed])
+            explained = inside.within([s + RADII * self._settler.fmt.ulp(e) for s, e in zip(slack, executed, strict=True)])
+        else:
+            explained = False
+        for position, number in enumerate(block.numbers):
+            sides = [s.numbers[number] for s in samples]
+            hull = _hull(sides)
+            computed = self._computed[number]
+            off = math.inf if found is None else float(abs(found.residual[position]))
+            if found is None and math.isfinite(computed):
+                off = max(0.0, float((hull - computed).abs_lower()))
+            if off <= slack[position]:
+                continue
+            executed_bound = self._settler.executed_radius(number)
+            if explained and (off <= RADII * executed_bound if math.isfinite(computed) else math.isinf(executed_bound)):
+                if math.isfinite(computed):
+                    continue
+                outcome = Outcome.INACCURATE
+            else:
+                outcome = Outcome.WRONG
+            self._judgement.failures[number] = Assessment(
+                outcome, hull, off, slack[position] / RADII, executed_bound, at_kink=True
+            )
+
+
+def judge_higher(settler: Settler, computed: Sequence[float], judgement: Judgement) -> None:
+    """Judges derivatives of higher order at selectors' boundaries.
+
+    Where a derivative of lower order jumps there is none of the next one. PyTorch gives a number all the same, of which
+    each term may stand on a side of its own: it is held to all of them together. What has no value on any side is
+    judged by the cells around, if lower orders do not jump.
+    """
+    around = settler.surroundings
+    judgement.kink = True
+    samples: list[Sample] = []
+    for number, (value, either) in enumerate(zip(computed, settler.either_way, strict=True)):
+        slack = RADII * max(settler.radius_either_way(number), settler.fmt.ulp(value)) + settler.fmt.smallest
+        if either.is_finite() and math.isfinite(value) and float((either - value).abs_lower()) <= slack:
+            continue
+        if around is None:
+            judgement.undefined += 1
+            continue
+        if not samples:
+            samples = [around.look(direction) for direction in directions(settler.moving)]
+        status = around.status(number)
+        limit = samples[0].numbers[number]
+        if status is Status.OUT_OF_RANGE:
+            judgement.out_of_range += 1
+        elif status is Status.EXISTS and limit is not None:
+            settler.settle(number, value, limit, 0.0, judgement, lambda _, limit=limit: limit)
+        elif not either.is_finite() or not math.isfinite(value):
+            judgement.undefined += 1
+        else:
+            off = float((either - value).abs_lower())
+            judgement.failures[number] = Assessment(Outcome.WRONG, either, off, slack / RADII, at_kink=True)
+
+
+def _vertices(block: Block, samples: Sequence[Sample]) -> list[list[Fraction]]:
+    found = dict.fromkeys(tuple(_middle(s.numbers[i]) for i in block.numbers) for s in samples)
+    return [list(vertex) for vertex in found]
+
+
+def _middle(ball: arb | None) -> Fraction:
+    assert ball is not None
+    mantissa, exponent = ball.mid().man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def _equal(block: Block, a: Sample, b: Sample) -> bool:
+    return all(a.numbers[i].overlaps(b.numbers[i]) for i in block.numbers)  # type: ignore[union-attr]
+
+
+def _along(block: Block, sample: Sample, vector: Sequence[Fraction]) -> Fraction:
+    return sum((_middle(sample.numbers[i]) * x for i, x in zip(block.numbers, vector, strict=True)), Fraction(0))
+
+
+def _hull(sides: Sequence[arb | None]) -> arb:
+    known = [s for s in sides if s is not None]
+    lowest, highest = min(s.lower() for s in known), max(s.upper() for s in known)
+    return lowest.union(highest)
