@@ -48,15 +48,24 @@ class Surroundings:
         around: Of the function.
         reference: Its derivative.
         values: Of the variables.
+        seeds: How many of them, the last ones, are cotangents or tangents.
         largest: The largest number of the format.
     """
 
-    def __init__(self, around: Neighbourhood, reference: Reference, values: Sequence[float], largest: float) -> None:
+    def __init__(
+        self, around: Neighbourhood, reference: Reference, values: Sequence[float], seeds: int, largest: float
+    ) -> None:
         self._around = around
         self._reference = reference
         self._values = tuple(values)
         self._largest = arb(largest)
         self.samples: list[Sample] = []
+        self._for_any_seed = self
+        """A cotangent or tangent of 0 hides what the function has, and has not: 0 times no derivative is none."""
+        inputs = len(values) - seeds
+        if 0.0 in values[inputs:]:
+            others = (*values[:inputs], *(v or 1.0 + i / 8 for i, v in enumerate(values[inputs:])))
+            self._for_any_seed = Surroundings(around, reference, others, seeds, largest)
 
     @cached_property
     def _outputs(self) -> list[arb]:
@@ -74,6 +83,8 @@ class Surroundings:
         entered = self._around.enter(self._values, direction)
         found = self._by_reference(entered) or entered.sample()
         self.samples.append(found)
+        if self._for_any_seed is not self:
+            self._for_any_seed.look(direction)
         return found
 
     def _by_reference(self, entered: Entered) -> Sample | None:
@@ -88,12 +99,14 @@ class Surroundings:
         return Sample(entered.direction, entered.selected, entered.inside, (outputs, numbers))
 
     def sides(self, number: int) -> list[Sample]:
-        """The cells in which the function has a value."""
+        """The cells in which the function that a number is a derivative of has a value."""
         outputs = self._around.function.outputs_of(number)
         return [sample for sample in self.samples if all(sample.inside[k] for k in outputs)]
 
     def status(self, number: int) -> Status:
         """What there is to compare a number with, as far as has been looked."""
+        if self._for_any_seed is not self:
+            return self._for_any_seed.status(number)
         if self.is_out_of_range(number):
             return Status.OUT_OF_RANGE
         sides = self.sides(number)

@@ -252,8 +252,8 @@ class KinkJudge:
             )
 
 
-def judge_higher(settler: Settler, computed: Sequence[float], judgement: Judgement) -> None:
-    """Judges derivatives of higher order at selectors' boundaries.
+def judge_by_term(settler: Settler, computed: Sequence[float], judgement: Judgement) -> None:
+    """Judges derivatives of higher order at selectors' boundaries, and those of a function that is not known.
 
     Where a derivative of lower order jumps there is none of the next one. PyTorch gives a number all the same, of which
     each term may stand on a side of its own: it is held to all of them together. What has no value on any side is

@@ -253,7 +253,8 @@ class Settler:
         around = self._formulas.around
         if around is None:
             return None
-        return Surroundings(around, self._reference, self.values, self._format.largest)
+        seeds = len(self.values) - self._formulas.inputs
+        return Surroundings(around, self._reference, self.values, seeds, self._format.largest)
 
     @property
     def moving(self) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from diffcheck.declare.load import Broken, Loaded
 from diffcheck.verdict import Result
-from diffcheck.version import __version__
+from diffcheck.versions import __version__
 
 
 class Format(StrEnum):
@@ -234,6 +234,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         dtypes=tuple(dtype or project.dtypes),
         seconds=project.seconds,
         device=device,
+        by_name=project.by_name | frozenset(mode or ()) | frozenset(dtype or ()),
     )
     title = header(
         version=__version__,

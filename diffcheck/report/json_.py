@@ -157,6 +157,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "seconds": _number(result.seconds),
         "gradient": result.gradient,
         "reason": result.reason,
+        "by_name": result.by_name,
         "details": list(result.details),
         "finding": None if result.finding is None else _finding(result.finding),
     }
@@ -179,6 +180,7 @@ def from_data(data: dict[str, Any]) -> Result:
         seconds=float(data["seconds"]),
         gradient=data["gradient"],
         reason=data["reason"],
+        by_name=data.get("by_name", False),  # older reports do not say
         details=tuple(data["details"]),
         finding=None if data["finding"] is None else _to_finding(data["finding"]),
     )
