@@ -147,14 +147,14 @@ class Neighbourhood:
         )
         self._stops = Program([node.args[0] for node in stops], variables, EXACT)
         """What is detached keeps the value that it has at the input."""
-        self._variables = (*variables, *names)
+        self.variables = (*variables, *names)
         self._moving = {name: i for i, name in enumerate(variables) if name in set(function.inputs)}
         self._programs: dict[tuple[Expr, ...], tuple[list[Expr], Program]] = {}
         self._cells: dict[tuple[object, ...], Cell] = {}
 
     @cached_property
     def _values(self) -> Program:
-        return Program(self.outputs, self._variables, EXACT)
+        return Program(self.outputs, self.variables, EXACT)
 
     def values_at(self, values: Sequence[float], precision: int = _AT_INPUT) -> list[arb]:
         """The outputs at an input, their selectors as they are there."""
@@ -166,17 +166,24 @@ class Neighbourhood:
         given = self.with_stops(list(map(arb, values)), _AT_INPUT)
         return self._values(given, _AT_INPUT, Selections(forced_by(self._values, selected)))
 
+    def at_boundaries(self, values: Sequence[float]) -> list[Expr]:
+        """The function's selectors that are at their boundaries at an input, or not told from it."""
+        _, program = self.program(self.outputs)
+        selections = Selections()
+        program(self.with_stops(list(map(arb, values)), _AT_INPUT), _AT_INPUT, selections)
+        return [program.selectors[i] for i in sorted(selections.boundary | selections.undecided)]
+
     def with_stops(self, values: list[arb], precision: int) -> list[arb]:
         """Values of the variables, and of what is detached."""
         return values + self._stops(values, precision, Selections(_at_zero(self._stops)))
 
     def enter(self, values: Sequence[float], direction: Direction) -> Entered:
         """The cell that a direction leads into."""
-        near, precision = self.near(values, direction, _NEAR)
-        return Entered(self, tuple(values), direction, tuple(near), precision)
+        near, step, precision = self.near(values, direction, _NEAR)
+        return Entered(self, tuple(values), direction, tuple(near), step, precision)
 
-    def near(self, values: Sequence[float], direction: Direction, exponent: int) -> tuple[list[arb], int]:
-        """The point x + t·v, and the precision at which it is looked at."""
+    def near(self, values: Sequence[float], direction: Direction, exponent: int) -> tuple[list[arb], arb, int]:
+        """The point x + t·v, t, and the precision at which it is looked at."""
         sizes = [math.frexp(values[i])[1] for i in self._moving.values() if values[i]]
         smallest = min(0, min(sizes, default=0))
         precision = _DIGITS + _NEAR - smallest + max(0, max(sizes, default=0))
@@ -186,20 +193,20 @@ class Neighbourhood:
         ctx.prec = precision
         for i, v in zip(self._moving.values(), direction, strict=True):
             exact[i] += v * step
-        return exact + held, precision
+        return exact + held, step, precision
 
     def program(self, outputs: tuple[Expr, ...]) -> tuple[list[Expr], Program]:
         """The operations of formulas, and a program for the values of all of them."""
         if outputs not in self._programs:
             nodes = [node for node in graph.topological(outputs) if node.args]
-            self._programs[outputs] = nodes, Program(nodes, self._variables, EXACT)
+            self._programs[outputs] = nodes, Program(nodes, self.variables, EXACT)
         return self._programs[outputs]
 
     def cell(self, outputs: tuple[Expr, ...]) -> Cell:
         """The cell in which the function is given by these formulas."""
         if outputs not in self._cells:
             levels = tuple(tuple(level) for level in self.function.levels(outputs))
-            self._cells[outputs] = Cell(levels, self._variables)
+            self._cells[outputs] = Cell(levels, self.variables)
         return self._cells[outputs]
 
 
@@ -211,6 +218,8 @@ class Entered:
     values: tuple[float, ...]
     direction: Direction
     near: tuple[arb, ...]
+    step: arb
+    """t: `near` is x + t·v."""
     precision: int
 
     @cached_property
@@ -222,6 +231,12 @@ class Entered:
     def selected(self) -> dict[Expr, arb]:
         """The selectors of the function, in this cell."""
         return {n: ball for n, ball in zip(*self._first, strict=True) if n.head in graph.SELECTORS}
+
+    def arguments(self, selectors: Sequence[Expr]) -> list[arb]:
+        """What is compared with 0 by some of the selectors."""
+        ball_of = dict(zip(*self._first, strict=True))
+        leaves = dict(zip(self.around.variables, self.near, strict=True))
+        return [ball_of.get(s.args[0], leaves.get(str(s.args[0].payload), ZERO)) for s in selectors]
 
     @property
     def inside(self) -> tuple[bool, ...]:
@@ -266,7 +281,7 @@ class Entered:
         near = cell.at(self.near, self.precision)
         inside = tuple(ball.is_finite() for ball in near[0])
         if any(ball is not None and not ball.is_finite() for level in limits for ball in level):
-            farther, precision = self.around.near(self.values, self.direction, _LESS_NEAR)
+            farther, _, precision = self.around.near(self.values, self.direction, _LESS_NEAR)
             beside = cell.at(farther, precision)
             for level, close, far in zip(limits, near, beside, strict=True):
                 for i, ball in enumerate(level):

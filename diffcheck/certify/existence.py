@@ -14,7 +14,7 @@ must not jump either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from flint import arb
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
+from diffcheck.certify.arrangement import across
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.cells import Direction, Entered, Neighbourhood, Sample
 from diffcheck.certify.compiler import Program
@@ -77,6 +78,10 @@ class Surroundings:
             self._outputs[k].is_finite() and abs(self._outputs[k]) <= self._largest
             for k in self._around.function.outputs_of(number)
         )
+
+    def beyond(self, sample: Sample, moving: Sequence[int]) -> Iterator[Direction]:
+        """Directions into the cells that are next to one."""
+        return across(self._around, self._around.enter(self._values, sample.direction), moving)
 
     def look(self, direction: Direction) -> Sample:
         """Looks at the cell in a direction."""

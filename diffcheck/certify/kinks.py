@@ -4,9 +4,10 @@ PyTorch's numbers are held to what the cells around the input give (`existence`)
 at a kink to the convex hull of the cells' gradients. The hull is one of vectors. A gradient of which each part lies
 between the parts of one-sided gradients need not be one of them, or between them: (1, 1) for a maximum at a tie.
 
-Cells are found by directions, which need not find all. Before a gradient is called wrong, more are looked for: towards
-it, towards where it lies from the hull, along each variable, and across each variable from the best cell so far. Where
-more selectors meet than that is sure to find, only what no choice of selectors explains is wrong.
+Cells are found by random directions, and from there by crossing walls (`arrangement`) before a gradient is called wrong.
+What is no polyhedron (the gradients of a norm at 0) is looked at towards the gradient too, and towards where it lies
+from the hull. Where many selectors meet there are too many cells: there only what no choice of selectors explains, number
+by number, is wrong.
 """
 
 from __future__ import annotations
@@ -121,22 +122,37 @@ class KinkJudge:
 
     def _judge_block(self, block: Block) -> None:
         samples = self._complete(block, self._around.samples)
+        if self._all_same(block, samples) and all(self._is_within(i, samples[0].numbers[i]) for i in block.numbers):
+            return
+        if block.selectors <= _MOST_SELECTORS:
+            self._walk(block, samples)
         point = [self._computed[i] for i in block.numbers]
         if self._all_same(block, samples):
-            if all(self._is_within(i, samples[0].numbers[i]) for i in block.numbers):
-                return
-            self._explore(block, point, samples)
-            if self._all_same(block, samples):
-                if not self._leaves_open(block, point):
-                    for i in block.numbers:
-                        self._settle(i, samples[0])
-                return
-            self._judgement.kink = True
+            if not self._leaves_open(block, point):
+                for i in block.numbers:
+                    self._settle(i, samples[0])
+            return
+        self._judgement.kink = True
         found = self._explore(block, point, samples)
         slack = self._slacks(block, samples)
         if (found is not None and found.within(slack)) or self._leaves_open(block, point):
             return
         self._outside(block, samples, found, slack)
+
+    def _walk(self, block: Block, samples: list[Sample]) -> None:
+        """Adds the cells that are reached from those that are known, wall by wall."""
+        moving = block.moving
+        seen = {_pattern(sample) for sample in samples}
+        waiting = list({_pattern(sample): sample for sample in samples}.values())
+        while waiting and self._looks < _MOST_LOOKS:
+            for direction in self._around.beyond(waiting.pop(), moving):
+                if self._looks >= _MOST_LOOKS:
+                    return
+                sample = self._look(direction)
+                if _pattern(sample) not in seen:
+                    seen.add(_pattern(sample))
+                    waiting.append(sample)
+                    samples += self._complete(block, [sample])
 
     def _complete(self, block: Block, samples: Sequence[Sample]) -> list[Sample]:
         """Those that say something about each of its numbers."""
@@ -170,15 +186,13 @@ class KinkJudge:
         target = [Fraction(p) for p in point]
         slack = self._slacks(block, samples)
         found = nearest(_vertices(block, samples), target)
-        if block.selectors > _MOST_SELECTORS:
+        if not self._settler.is_gradient:
             return found
         for turn in range(_MOST_ROUNDS):
-            if found.within(slack) or self._looks >= _MOST_LOOKS:
+            if found.within(slack):
                 break
             before = len(samples)
-            for direction in self._candidates(block, target, found, samples, first=turn == 0):
-                if self._looks >= _MOST_LOOKS:
-                    break
+            for direction in self._towards(block, [target, found.residual] if turn == 0 else [found.residual]):
                 fresh = self._complete(block, [self._look(direction)])
                 if fresh and not any(_equal(block, fresh[0], s) for s in samples):
                     samples += fresh
@@ -187,28 +201,17 @@ class KinkJudge:
             found = nearest(_vertices(block, samples), target)
         return found
 
-    def _candidates(
-        self, block: Block, point: Sequence[Fraction], found: Nearest, samples: Sequence[Sample], *, first: bool
-    ) -> Iterator[Direction]:
-        """Directions in which a cell may lie whose gradient is nearer to the point."""
+    def _towards(self, block: Block, vectors: Sequence[Sequence[Fraction]]) -> Iterator[Direction]:
+        """Directions along vectors and against them: a convex function's gradient is farthest along w in that of w."""
         noise = directions(self._moving, 100 + self._looks)[0]
-        if self._settler.is_gradient:  # a convex function's gradient is farthest along w in the direction of w
-            for vector in (found.residual, point) if first else (found.residual,):
-                largest = max(map(abs, vector))
-                if largest:
-                    towards = list(noise)
-                    for number, x in zip(block.numbers, vector, strict=True):
-                        towards[number] = float(x / largest) + noise[number] * 2.0**-30
-                    yield tuple(towards)
-                    yield tuple(-v for v in towards)
-        if first:
-            for variable in block.moving:
-                small = [v * 2.0**-10 for v in noise]
-                for sign in (1.0, -1.0):
-                    yield tuple(sign if i == variable else v for i, v in enumerate(small))
-        best = max(samples, key=lambda s: _along(block, s, found.residual))
-        for variable in block.moving:
-            yield tuple(-4.0 * v if i == variable else v for i, v in enumerate(best.direction))
+        for vector in vectors:
+            largest = max(map(abs, vector))
+            if largest:
+                direction = list(noise)
+                for number, x in zip(block.numbers, vector, strict=True):
+                    direction[number] = float(x / largest) + noise[number] * 2.0**-30
+                yield tuple(direction)
+                yield tuple(-v for v in direction)
 
     def _leaves_open(self, block: Block, point: Sequence[float]) -> bool:
         """Whether more selectors meet than were looked at, and some choice of them may explain each number."""
@@ -299,8 +302,8 @@ def _equal(block: Block, a: Sample, b: Sample) -> bool:
     return all(a.numbers[i].overlaps(b.numbers[i]) for i in block.numbers)  # type: ignore[union-attr]
 
 
-def _along(block: Block, sample: Sample, vector: Sequence[Fraction]) -> Fraction:
-    return sum((_middle(sample.numbers[i]) * x for i, x in zip(block.numbers, vector, strict=True)), Fraction(0))
+def _pattern(sample: Sample) -> tuple[bool, ...]:
+    return tuple(bool(value == 1) for value in sample.selected.values())
 
 
 def _hull(sides: Sequence[arb | None]) -> arb:
