@@ -420,6 +420,14 @@ def frozen(a: Expr, by: str) -> Expr:
     return a if is_constant(a) else _intern("frozen", (a,), by)
 
 
+def unfolded(a: Expr) -> Expr:
+    """A constant that nothing is folded with: a kernel computes with it, and rounds where exact fractions would not.
+
+    1/3 + 1 - 4/3 is 0, and what is computed for it is not.
+    """
+    return _intern("frozen", (a,), "constant") if is_constant(a) else a
+
+
 def rounded(a: Expr, bits: int) -> Expr:
     """The same value; what was executed rounded it to so many bits, fewer than the case's own."""
     return a if is_constant(a) else _intern("rounded", (a,), bits)
@@ -440,7 +448,7 @@ def thawed(outputs: Sequence[Expr], only: Container[Expr] | None = None) -> list
     done: dict[Expr, Expr] = {}
     for node in topological(outputs):
         args = [done[a] for a in node.args]
-        if node.head == "frozen" and (only is None or node in only):
+        if node.head == "frozen" and not is_constant(node.args[0]) and (only is None or node in only):
             done[node] = args[0]
         else:
             done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)

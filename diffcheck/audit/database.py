@@ -73,10 +73,15 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64, de
         if info.supports_autograd
         and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes(device)
     ]
-    found = [e for e in known if not patterns or any(fnmatchcase(e.name, p) for p in patterns)]
+    found = [e for e in known if matches(e.name, patterns)]
     if not found:
         raise LoadError(f"no differentiable operator of the database is named {' or '.join(patterns)}")
     return found
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether an entry is among those asked for: all are, where no pattern is given."""
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def samples(entry: Entry, dtype: torch.dtype, count: int, device: str = CPU) -> list[Sample]:

@@ -60,7 +60,7 @@ def audit(
     Raises:
         LoadError: The journal stands for another audit.
     """
-    kept = Journal(journal, _identity(plan)) if journal is not None else None
+    kept = Journal(journal, asked(plan)) if journal is not None else None
     known = kept.read() if kept is not None else {}
     for entry in entries:
         if entry.name in known:
@@ -113,7 +113,7 @@ def _completed(entry: Entry, plan: Plan, done: Done) -> tuple[Result, ...]:
     )
 
 
-def _identity(plan: Plan) -> dict[str, Any]:
+def asked(plan: Plan) -> dict[str, Any]:
     """What results must have in common to stand in one journal; which entries were asked for is no part of it."""
     return {
         "diffcheck": __version__,

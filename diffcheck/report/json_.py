@@ -12,14 +12,16 @@ from diffcheck.report.text import nested
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from diffcheck.report.summary import Run
 
 VERSION: Final = 1
 """Of the format; new keys may come without a new version."""
 
 
-def dumps(run: Run) -> str:
-    """Write a run as JSON."""
+def dumps(run: Run, about: Mapping[str, Any] | None = None) -> str:
+    """Write a run as JSON, with what else is known about it under further keys."""
     document = {
         "version": VERSION,
         "results": [as_data(result) for result in run.results],
@@ -30,6 +32,7 @@ def dumps(run: Run) -> str:
         "stopped": run.stopped,
         "not_run": list(run.not_run),
         "deselected": run.deselected,
+        **(about or {}),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
