@@ -120,10 +120,17 @@ class Certifier:
             ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
             uncancelled = radii < np.abs(computed) * self._formulas.most_cancelled
             ulps = np.where(uncancelled & plain, gaps / fmt.ulps(computed), 0.0).max(axis=1).tolist()
-        return [
-            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i].tolist(), computed[i].tolist())
-            for i in range(len(points))
-        ]
+            sizes = np.abs(computed)
+            scales = np.maximum(sizes, np.abs(points[:, self._formulas.inputs :]).max(axis=1, initial=0.0)[:, None])
+            floors = self._formulas.most_cancelled * scales.max(axis=1, keepdims=True)
+            blind = (RADII * radii >= sizes) & (RADII * radii > floors)
+        found = []
+        for i in range(len(points)):
+            if settled[i]:
+                found.append(Judgement(ulps[i], ratios[i], blind=set(np.flatnonzero(blind[i]).tolist())))
+            else:
+                found.append(self.judge(points[i].tolist(), computed[i].tolist()))
+        return found
 
     def _errors_of_all(self, inputs: Floats, computed: Floats, radii: Floats) -> tuple[Floats, Floats]:
         """The distances to the middles of enclosures, and what `_errors` gives; NaN at inputs that are left to balls.
@@ -183,7 +190,7 @@ class Certifier:
         ]
         for position in beyond:
             settler.settle(position, computed[position], true[slots[position]], bounds[position], judgement)
-        self._measure(computed, errors, bounds, judgement)
+        self._measure(computed, errors, bounds, settler.scale, judgement)
         return judgement
 
     def _decided(self, values: Sequence[float]) -> tuple[list[arb], Selections]:
@@ -200,6 +207,7 @@ class Certifier:
         computed: Sequence[float],
         errors: Sequence[float],
         bounds: Sequence[float],
+        scale: float,
         judgement: Judgement,
     ) -> None:
         """The largest error of the numbers that are plainly within the bound."""
@@ -213,6 +221,10 @@ class Certifier:
             size = abs(computed[i])
             if error > relative * size and bound < size * self._formulas.most_cancelled:
                 relative, worst = error / size, i
+        scale = max(scale, max((abs(c) for c in computed if math.isfinite(c)), default=0.0))
+        for i, (error, bound, number) in enumerate(zip(errors, bounds, computed, strict=True)):
+            if error <= RADII * bound < math.inf and self._formulas.is_blind(bound, abs(number), scale):
+                judgement.blind.add(i)
         judgement.max_bounds = max(judgement.max_bounds, ratio)
         if relative:
             judgement.max_ulps = max(judgement.max_ulps, errors[worst] / self._format.ulp(computed[worst]))

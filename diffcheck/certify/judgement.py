@@ -61,6 +61,8 @@ class Judgement:
     """How many numbers had no derivative to be compared with."""
     out_of_range: int = 0
     """How many numbers were derivatives of a value that is infinite, undefined, or beyond the format."""
+    blind: set[int] = field(default_factory=set)
+    """The positions of numbers that are within a bound which is wider than the number: nothing was compared."""
     failures: dict[int, Assessment] = field(default_factory=dict)
     """By position: what is inaccurate, wrong or undecided."""
 

@@ -55,6 +55,10 @@ class Formulas:
         """A sum that cancels more digits is counted in units of its bound only: its own ulps say nothing."""
         return 2.0 ** (-self.fmt.bits // 2)
 
+    def is_blind(self, bound: float, size: float, scale: float) -> bool:
+        """Whether a bound judges nothing: it is wider than the number, and no rounding of what is as large as others."""
+        return RADII * bound >= size and RADII * bound > self.most_cancelled * scale
+
     @property
     def first_precision(self) -> int:
         """The precision at which the reference is evaluated first."""
@@ -75,6 +79,8 @@ class Settler:
         self._slots = formulas.reference.slots
         self._format = self.fmt = formulas.fmt
         self.values = tuple(values)
+        self.scale = max(map(abs, self.values[formulas.inputs :]), default=0.0)
+        """Of the numbers: that of the cotangents or tangents, at least."""
         self._known: dict[int, list[arb]] = {}
         """The reference, by precision."""
 
@@ -106,6 +112,8 @@ class Settler:
             return
         if verdict.outcome is not Outcome.WITHIN:
             judgement.failures[position] = verdict
+        elif self._formulas.is_blind(verdict.bound, float(abs(verdict.certified).mid()), self.scale):
+            judgement.blind.add(position)
         if verdict.bound > 0 and math.isfinite(verdict.error):
             judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
         certified = abs(float(verdict.certified.mid()))
