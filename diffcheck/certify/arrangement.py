@@ -25,9 +25,7 @@ _FLAT: Final = 2.0**-60
 """A nearest point of so little length, relatively, is 0."""
 
 
-def walls(
-    around: Neighbourhood, entered: Entered, moving: Sequence[int]
-) -> list[tuple[tuple[Fraction, ...], int]]:
+def walls(around: Neighbourhood, entered: Entered, moving: Sequence[int]) -> list[tuple[tuple[Fraction, ...], int]]:
     """The slopes of the arguments that are 0 at the input, along some variables, and their signs in a cell."""
     open_ones = around.at_boundaries(entered.values)
     here = entered.arguments(open_ones)
@@ -48,15 +46,11 @@ def walls(
     return list(dict.fromkeys(found))
 
 
-def across(
-    around: Neighbourhood, entered: Entered, moving: Sequence[int]
-) -> Iterator[Direction]:
+def across(around: Neighbourhood, entered: Entered, moving: Sequence[int]) -> Iterator[Direction]:
     """A direction into what lies behind each wall of a cell."""
     found = walls(around, entered, moving)
     for crossed in range(len(found)):
-        inward = [
-            [x * (-sign if i == crossed else sign) for x in row] for i, (row, sign) in enumerate(found)
-        ]
+        inward = [[x * (-sign if i == crossed else sign) for x in row] for i, (row, sign) in enumerate(found)]
         point = nearest(inward, [Fraction(0)] * len(moving))
         towards = [-float(r) for r in point.residual]
         if max(map(abs, towards)) <= _FLAT:

@@ -7,7 +7,7 @@ rounding of what was executed (`settle`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Final
@@ -17,7 +17,7 @@ from flint import arb
 
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import Selections
-from diffcheck.certify.cells import Function, Neighbourhood
+from diffcheck.certify.cells import Direction, Function, Neighbourhood
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.certify.existence import Blocks
@@ -193,6 +193,38 @@ class Certifier:
         self._measure(computed, errors, bounds, settler.scale, judgement)
         return judgement
 
+    def near(self, values: Sequence[float], direction: Direction) -> tuple[Sequence[arb], int]:
+        """A point beside an input, nearer than any format tells, and the precision at which it is looked at."""
+        assert self._formulas.around is not None
+        entered = self._formulas.around.enter(values, direction)
+        return entered.near, entered.precision
+
+    def judge_at_tie(
+        self,
+        values: Sequence[float],
+        computed: Sequence[float],
+        towards: Callable[[Direction], Certifier | None],
+    ) -> Judgement:
+        """Judges computed numbers at an input at which paths end, by the derivatives on all of them.
+
+        Args:
+            values: Of the variables.
+            computed: What PyTorch returned, per number.
+            towards: From a direction to the certifier of the path that lies there, if it is known.
+        """
+
+        def other(direction: Direction) -> tuple[Neighbourhood, Reference] | None:
+            found = towards(direction)
+            if found is None or found._formulas.around is None:
+                return None
+            return found._formulas.around, found._reference
+
+        settler = Settler(self._formulas, values)
+        assert settler.surroundings is not None
+        judgement = Judgement()
+        KinkJudge(settler, settler.surroundings.with_paths(other), computed, judgement).judge_tie()
+        return judgement
+
     def _decided(self, values: Sequence[float]) -> tuple[list[arb], Selections]:
         """The reference, to as many digits as it takes to tell its selectors from those at their boundaries."""
         for precision in (self._formulas.first_precision, EXECUTED_BITS):
@@ -264,8 +296,13 @@ class Certifier:
 
 def holds(guards: Program, expected: Sequence[bool], values: Sequence[float], precision: int) -> bool:
     """Whether an input certainly takes the path that these guards describe."""
+    return holds_near(guards, expected, [arb(v) for v in values], precision)
+
+
+def holds_near(guards: Program, expected: Sequence[bool], values: Sequence[arb], precision: int) -> bool:
+    """The same of a point that no format has."""
     selections = Selections()
-    found = guards([arb(v) for v in values], precision, selections)
+    found = guards(values, precision, selections)
     if selections.undecided:
         return False
     return all(value == (1 if want else 0) for value, want in zip(found, expected, strict=True))

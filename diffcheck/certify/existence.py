@@ -14,7 +14,7 @@ must not jump either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import cached_property
 
@@ -61,6 +61,7 @@ class Surroundings:
         self._values = tuple(values)
         self._largest = arb(largest)
         self.samples: list[Sample] = []
+        self._path: Callable[[Direction], tuple[Neighbourhood, Reference] | None] | None = None
         self._for_any_seed = self
         """A cotangent or tangent of 0 hides what the function has, and has not: 0 times no derivative is none."""
         inputs = len(values) - seeds
@@ -83,22 +84,41 @@ class Surroundings:
         """Directions into the cells that are next to one."""
         return across(self._around, self._around.enter(self._values, sample.direction), moving)
 
+    def with_paths(self, path: Callable[[Direction], tuple[Neighbourhood, Reference] | None]) -> Surroundings:
+        """The same around an input at which paths end: what is in a direction is the formulas of the path there."""
+        self._path = path
+        self._for_any_seed._path = path  # noqa: SLF001 - of the same class
+        return self
+
     def look(self, direction: Direction) -> Sample:
         """Looks at the cell in a direction."""
-        entered = self._around.enter(self._values, direction)
-        found = self._by_reference(entered) or entered.sample()
-        self.samples.append(found)
-        if self._for_any_seed is not self:
-            self._for_any_seed.look(direction)
+        found = self._seen(direction)
+        assert found is not None
         return found
 
-    def _by_reference(self, entered: Entered) -> Sample | None:
+    def look_if_known(self, direction: Direction) -> Sample | None:
+        """The same; None where the path in that direction is not known."""
+        return self._seen(direction)
+
+    def _seen(self, direction: Direction) -> Sample | None:
+        there = (self._around, self._reference) if self._path is None else self._path(direction)
+        if there is None:
+            return None
+        around, reference = there
+        entered = around.enter(self._values, direction)
+        found = self._by_reference(entered, reference) or entered.sample()
+        self.samples.append(found)
+        if self._for_any_seed is not self:
+            self._for_any_seed.look_if_known(direction)
+        return found
+
+    def _by_reference(self, entered: Entered, reference: Reference) -> Sample | None:
         """From the reference, with its selectors as they are in the cell: if it has a value it is the cell's."""
         if len(self._around.function.steps) != 1 or not all(entered.inside):
             return None
-        balls = self._reference.in_cell(self._values, entered.selected)
-        numbers = tuple(balls[slot] for slot in self._reference.slots)
-        outputs = tuple(self._around.values_towards(self._values, entered.selected))
+        balls = reference.in_cell(self._values, entered.selected)
+        numbers = tuple(balls[slot] for slot in reference.slots)
+        outputs = tuple(entered.around.values_towards(self._values, entered.selected))
         if not all(ball.is_finite() for ball in (*numbers, *outputs)):
             return None
         return Sample(entered.direction, entered.selected, entered.inside, (outputs, numbers))

@@ -35,6 +35,10 @@ _MOST_SELECTORS: Final = 6
 _MOST_LOOKS: Final = 160
 """Cells that are looked for around one input."""
 _MOST_ROUNDS: Final = 12
+_MOST_TIED: Final = 40
+"""Pairs of directions in which paths are looked for at a tie."""
+_UNSEEN: Final = 24
+"""After so many directions in a row that showed nothing new, all paths have been met."""
 _UNCERTAIN: Final = 2.0**-64
 """A vertex of a hull is known to so many digits, far more than a format has."""
 
@@ -70,6 +74,53 @@ class KinkJudge:
                 self._look(direction)
         for block in self._settler.blocks(self._judged()):
             self._judge_block(block)
+
+    def judge_tie(self) -> None:
+        """Judges all numbers where paths end: by the paths that lie in random directions, until no more are met."""
+        unseen = 0
+        statuses: list[Status] = []
+        for seed in range(_MOST_TIED):
+            for direction in directions(self._moving, seed):
+                before = len(self._around.samples)
+                sample = self._around.look_if_known(direction)
+                if sample is None:
+                    continue
+                unseen += 1
+                others = self._around.samples[:before]
+                if not any(_equal(range(len(self._computed)), sample, s) for s in others):
+                    unseen = 0
+            statuses = [self._around.status(i) for i in range(len(self._computed))]
+            numbers = [i for i, s in enumerate(statuses) if s in (Status.EXISTS, Status.KINK)]
+            block = Block(tuple(numbers), 0, 0)
+            samples = self._complete(block, self._around.samples)
+            if not numbers or not samples:
+                break
+            point = [self._computed[i] for i in numbers]
+            if all(map(math.isfinite, point)):
+                found = nearest(_vertices(block, samples), [Fraction(p) for p in point])
+                if found.within(self._slacks(block, samples)):
+                    self._judged()
+                    return
+            if unseen >= _UNSEEN:
+                break
+        self._judge_tied(statuses, complete=unseen >= _UNSEEN)
+
+    def _judge_tied(self, statuses: Sequence[Status], *, complete: bool) -> None:
+        numbers = self._judged()
+        block = Block(tuple(numbers), 0, 0)
+        samples = self._complete(block, self._around.samples)
+        if not numbers or not samples:
+            return
+        if Status.KINK not in statuses:
+            for i in numbers:
+                if not self._is_within(i, samples[0].numbers[i]):
+                    self._settle(i, samples[0])
+            return
+        point = [self._computed[i] for i in numbers]
+        finite = all(map(math.isfinite, point))
+        if not finite or complete:
+            found = nearest(_vertices(block, samples), [Fraction(p) for p in point]) if finite else None
+            self._outside(block, samples, found, self._slacks(block, samples))
 
     def _look(self, direction: Direction) -> Sample:
         self._looks += 1
@@ -164,7 +215,7 @@ class KinkJudge:
         ]
 
     def _all_same(self, block: Block, samples: Sequence[Sample]) -> bool:
-        return all(samples[0].numbers[i].overlaps(s.numbers[i]) for s in samples for i in block.numbers)  # type: ignore[union-attr]
+        return all(_equal(block.numbers, samples[0], s) for s in samples)
 
     def _settle(self, number: int, sample: Sample) -> None:
         """Judges a number of which the derivative exists."""
@@ -194,7 +245,7 @@ class KinkJudge:
             before = len(samples)
             for direction in self._towards(block, [target, found.residual] if turn == 0 else [found.residual]):
                 fresh = self._complete(block, [self._look(direction)])
-                if fresh and not any(_equal(block, fresh[0], s) for s in samples):
+                if fresh and not any(_equal(block.numbers, fresh[0], s) for s in samples):
                     samples += fresh
             if len(samples) == before:
                 break
@@ -231,7 +282,9 @@ class KinkJudge:
         executed = self._settler.executed_at(block.numbers)
         if executed is not None:
             inside = nearest(_vertices(block, samples), [Fraction(e) for e in executed])
-            explained = inside.within([s + RADII * self._settler.fmt.ulp(e) for s, e in zip(slack, executed, strict=True)])
+            explained = inside.within(
+                [s + RADII * self._settler.fmt.ulp(e) for s, e in zip(slack, executed, strict=True)]
+            )
         else:
             explained = False
         for position, number in enumerate(block.numbers):
@@ -298,8 +351,10 @@ def _middle(ball: arb | None) -> Fraction:
     return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
 
 
-def _equal(block: Block, a: Sample, b: Sample) -> bool:
-    return all(a.numbers[i].overlaps(b.numbers[i]) for i in block.numbers)  # type: ignore[union-attr]
+def _equal(numbers: Sequence[int], a: Sample, b: Sample) -> bool:
+    """Whether two cells say the same of some numbers."""
+    pairs = [(a.numbers[i], b.numbers[i]) for i in numbers]
+    return all((x is None and y is None) or (x is not None and y is not None and x.overlaps(y)) for x, y in pairs)
 
 
 def _pattern(sample: Sample) -> tuple[bool, ...]:

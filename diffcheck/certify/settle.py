@@ -201,9 +201,7 @@ class Settler:
         found: list[float] = running(point, self._format.bits)[0].tolist()
         return found
 
-    def sharpened(
-        self, position: int, true: arb, bound: float, sharper: Sharper | None = None
-    ) -> tuple[arb, bool]:
+    def sharpened(self, position: int, true: arb, bound: float, sharper: Sharper | None = None) -> tuple[arb, bool]:
         """The enclosure at rising precision, until it is far narrower than the bound and than an ulp."""
         fmt = self._format
         sharper = sharper or self._by_reference(position)
