@@ -185,6 +185,8 @@ class Result:
     """How many inputs were kinks, and judged by the adjacent branches."""
     undefined: int = 0
     """How many inputs had no derivative, and were left out."""
+    out_of_range: int = 0
+    """How many were left out since the function's own value is infinite there, undefined, or beyond the dtype."""
     max_error_ulps: float = 0.0
     max_error_bounds: float = 0.0
     seconds: float = 0.0

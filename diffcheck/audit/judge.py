@@ -168,6 +168,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         fmt,
         higher_order=order(mode) > 1,
         seeds=len(traced.seed_variables),
+        function=traced.function,
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, Program([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
@@ -215,7 +216,7 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         return _Judged(verdict, failed=(item, evaluation), **facts)
-    if evaluation.computed and judgement.undefined == len(evaluation.computed):
+    if evaluation.computed and judgement.left_out == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
     if known is None:
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)

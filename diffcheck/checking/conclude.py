@@ -44,11 +44,27 @@ def conclude(check: Check, row: Row) -> Result:
         )
     if row.inputs == 0:
         return result_of(check, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
+    never = sorted(row.blind - row.judged)
+    if never:
+        return result_of(
+            check,
+            row,
+            Verdict.UNDECIDED,
+            f"nothing was compared of the derivative {'of' if 'forward' in row.mode else 'by'} {', '.join(never)}: at "
+            "every input rounding can do more to it than it is large. Where what is computed is not what is meant (a "
+            "search, a table), say by reference= what is",
+        )
     if row.compared == 0:
-        return result_of(check, row, Verdict.UNDEFINED, "every input drawn was a kink or had no derivative")
+        return result_of(check, row, Verdict.UNDEFINED, _nothing_compared(row))
     if row.undecided:
         return result_of(check, row, Verdict.AGREES, row.undecided)
     return result_of(check, row, Verdict.PROVED)
+
+
+def _nothing_compared(row: Row) -> str:
+    if row.out_of_range == row.inputs:
+        return "the function's own value was infinite, undefined or beyond the dtype's range at every input drawn"
+    return "every input drawn was a kink or had no derivative"
 
 
 def _broken(check: Check, row: Row, broken: Broken) -> Result:
@@ -183,6 +199,7 @@ def result_of(
         paths=len(row.paths),
         kinks=row.kinks,
         undefined=row.undefined,
+        out_of_range=row.out_of_range,
         max_error_ulps=row.max_ulps,
         max_error_bounds=row.max_bounds,
         seconds=row.seconds,

@@ -85,6 +85,11 @@ class Row:
     """Inputs at which some number was compared away from kinks."""
     kinks: int = 0
     undefined: int = 0
+    out_of_range: int = 0
+    judged: set[str] = field(default_factory=set)
+    """Whose derivatives were compared: of which arguments, in forward mode of which outputs."""
+    blind: set[str] = field(default_factory=set)
+    """Whose were within a bound that is wider than they are."""
     max_ulps: float = 0.0
     max_bounds: float = 0.0
     seconds: float = 0.0
@@ -230,7 +235,11 @@ def note(row: Row, evaluation: Evaluation) -> None:
     row.paths.add(evaluation.path.trace.guards)
     row.kinks += judgement.kink
     row.undefined += judgement.undefined > 0
-    row.compared += not judgement.kink and judgement.undefined < len(evaluation.computed)
+    row.out_of_range += judgement.out_of_range > 0
+    row.compared += not judgement.kink and judgement.left_out + len(judgement.blind) < len(evaluation.computed)
+    entries = evaluation.path.trace.entries
+    row.judged |= {entry.owner for i, entry in enumerate(entries) if i not in judgement.blind}
+    row.blind |= {entries[i].owner for i in judgement.blind}
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
     traced = evaluation.path.trace

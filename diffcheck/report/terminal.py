@@ -156,6 +156,7 @@ class Terminal:
             concerned = [Row(tuple(r for r in row.results if r.reason == reason)) for row in rows]
             where = ", ".join(f"{row.first.mode} {row.dtypes}" for row in concerned if row.results)
             yield reason if concerned == list(rows) else f"{where}: {reason}"
+        yield from dict.fromkeys(filter(None, map(_left_out, rows)))
         if self.verbosity > 0 and rows[0].first.gradient:
             yield f"gradient: {rows[0].first.gradient}"
 
@@ -178,6 +179,15 @@ class Terminal:
                 if result.mode:
                     yield f"{result.mode} {result.dtype}".rstrip()
                 yield from (f"  {detail}" for detail in result.details)
+
+
+def _left_out(row: Row) -> str:
+    """Say at how many inputs there was nothing to compare with, the most of what the row merges."""
+    undefined = max(result.undefined for result in row.results)
+    beyond = max(result.out_of_range for result in row.results)
+    parts = [f"{undefined} without a derivative"] * (undefined > 0)
+    parts += [f"{beyond} where the value itself is infinite, undefined or beyond the dtype"] * (beyond > 0)
+    return f"left out, of {max(r.inputs for r in row.results)} inputs: {', '.join(parts)}" if parts else ""
 
 
 def summary_line(run: Run) -> Text:
