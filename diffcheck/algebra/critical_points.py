@@ -10,13 +10,13 @@ from typing import Final
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
+from diffcheck.algebra.functions import FUNCTIONS
 
 _MOST_POINTS: Final = 8
 """Boundaries that are looked at; there may be one for every element."""
 _BESIDE: Final = 2.0**-9
 """How far beside a boundary, relative to its size."""
 _LARGEST: Final = 2.0**20
-_SINGULAR_AT_ZERO: Final = frozenset({"log", "sqrt", "polygamma", "lgamma", "gamma"})
 
 
 def numbers_to_try(formulas: Sequence[Expr]) -> tuple[float, ...]:
@@ -36,18 +36,17 @@ def numbers_to_try(formulas: Sequence[Expr]) -> tuple[float, ...]:
 
 def _points(node: Expr) -> Iterator[float]:
     """Where an operation changes its branch or has a pole, if that is a matter of one variable."""
-    if node.head in graph.SELECTORS or node.head in _SINGULAR_AT_ZERO:
-        argument = node.args[-1]
-    elif node.head == "div":
-        argument = node.args[1]
-    else:
+    known = FUNCTIONS.get(node.head)
+    levels = known.singular if known else (0,) if node.head in graph.SELECTORS or node.head == "div" else ()
+    if not levels:
         return
+    argument = node.args[-1]
     line = _affine(argument)
     if line is not None:
         slopes, offset = line
         if len(slopes) == 1:
             (slope,) = slopes.values()
-            yield float(-offset / slope)
+            yield from (float((Fraction(level) - offset) / slope) for level in levels)
             return
     if node.head in graph.SELECTORS:
         for part in argument.args:

@@ -18,6 +18,8 @@ from itertools import count
 from math import isinf, isnan
 from typing import Final, TypeAlias
 
+from diffcheck.algebra.functions import FUNCTIONS
+
 Payload: TypeAlias = Fraction | float | str | int | None
 ExprLike: TypeAlias = "Expr | int | Fraction | float"
 
@@ -274,17 +276,6 @@ def call(head: str, *args: ExprLike) -> Expr:
     return _intern(head, nodes)
 
 
-# What a function is at the constants where its value is a rational number or a limit.
-_FOLDS: Final[dict[tuple[str, int | float], int | float]] = {
-    ("exp", 0): 1, ("exp", float("-inf")): 0, ("exp", float("inf")): float("inf"), ("expm1", 0): 0,
-    ("log", 1): 0, ("log", float("inf")): float("inf"), ("log1p", 0): 0, ("sqrt", 0): 0, ("sqrt", 1): 1,
-    ("sin", 0): 0, ("cos", 0): 1, ("tan", 0): 0, ("sinh", 0): 0, ("cosh", 0): 1, ("tanh", 0): 0,
-    ("asin", 0): 0, ("atan", 0): 0, ("asinh", 0): 0, ("atanh", 0): 0, ("erf", 0): 0, ("erfc", 0): 1,
-    ("tanh", float("inf")): 1, ("tanh", float("-inf")): -1,
-    ("erf", float("inf")): 1, ("erf", float("-inf")): -1,
-}  # fmt: skip
-
-
 def _fold(head: str, argument: Expr) -> Expr | None:
     value = argument.payload
     assert isinstance(value, (Fraction, float))
@@ -293,10 +284,10 @@ def _fold(head: str, argument: Expr) -> Expr | None:
     if head == "sqrt" and isinstance(value, Fraction) and value > 0:
         top, bottom = _exact_root(value.numerator), _exact_root(value.denominator)
         return None if top is None or bottom is None else constant(Fraction(top, bottom))
-    known = _FOLDS.get((head, int(value) if isinstance(value, Fraction) and value.denominator == 1 else float(value)))
-    if known is None or (isinstance(value, Fraction) and value.denominator != 1):
+    if isinstance(value, Fraction) and value.denominator != 1:
         return None
-    return constant(known)
+    known = FUNCTIONS[head].values.get(float(value))
+    return None if known is None else constant(known)
 
 
 def _exact_root(value: int) -> int | None:
@@ -311,14 +302,18 @@ def _exact_root(value: int) -> int | None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+_POSITIVE: Final = frozenset(name for name, function in FUNCTIONS.items() if function.positive)
+
+
 def positive(a: Expr) -> Expr:
     """[a > 0]."""
     value = a.payload if is_constant(a) else None
     if isinstance(value, (Fraction, float)):
         return ONE if value > 0 else ZERO
-    if a.head == "exp":
+    if a.head in _POSITIVE:
         return ONE
-    return _intern("positive", (a,))
+    # A whole number that is 0 is on no boundary: it is 0 on a region. Between 0 and 1 it never is.
+    return _intern("positive", (a - HALF if _is_whole(a) else a,))
 
 
 def vanishes(a: Expr) -> Expr:
@@ -326,9 +321,34 @@ def vanishes(a: Expr) -> Expr:
     value = a.payload if is_constant(a) else None
     if isinstance(value, (Fraction, float)):
         return ONE if value == 0 else ZERO
-    if a.head == "exp":
+    if a.head in _POSITIVE:
         return ZERO
+    if _is_whole(a):
+        return logical_and(logical_not(positive(a)), logical_not(positive(negate(a))))
     return _intern("vanishes", (a,))
+
+
+_MOST_PARTS: Final = 64
+
+
+def _is_whole(a: Expr) -> bool:
+    """Whether a node is seen to be made of whole numbers: floors and selectors, added and multiplied."""
+    stack, parts = [a], 0
+    while stack:
+        node = stack.pop()
+        parts += 1
+        match node.head:
+            case "floor" | "positive" | "vanishes" | "not":
+                continue
+            case "constant" if isinstance(node.payload, Fraction) and node.payload.denominator == 1:
+                continue
+            case "add" | "mul" | "neg" | "frozen" if parts < _MOST_PARTS:
+                stack.extend(node.args)
+            case "where" if parts < _MOST_PARTS:
+                stack.extend(node.args[1:])
+            case _:
+                return False
+    return True
 
 
 def _difference(a: Expr, b: Expr) -> Expr:
@@ -415,12 +435,12 @@ def as_values(outputs: Sequence[Expr]) -> list[Expr]:
     return _chosen(outputs, 0)
 
 
-def thawed(outputs: Sequence[Expr]) -> list[Expr]:
-    """The outputs with nothing frozen: everything moves with the inputs."""
+def thawed(outputs: Sequence[Expr], only: Container[Expr] | None = None) -> list[Expr]:
+    """The outputs with nothing frozen, or nothing by certain nodes: everything moves with the inputs."""
     done: dict[Expr, Expr] = {}
     for node in topological(outputs):
         args = [done[a] for a in node.args]
-        if node.head == "frozen":
+        if node.head == "frozen" and (only is None or node in only):
             done[node] = args[0]
         else:
             done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)

@@ -16,7 +16,8 @@ from diffcheck.certify.balls import EXACT
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import Format, format_of
-from diffcheck.compare.evaluate import DTYPES, Evaluation, Path, check_values
+from diffcheck.compare.evaluate import DTYPES, Evaluation, Path
+from diffcheck.compare.values import check_values
 from diffcheck.differentiate.batch import Input, flat, scaled, stacked
 from diffcheck.differentiate.faults import lacking_dtype, time_limit
 from diffcheck.differentiate.run import differentiate

@@ -17,7 +17,7 @@ from flint import arb, ctx, fmpq
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.algebra.functions import HEADS
+from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.certify.balls import EXACT, Arithmetic, Selections, scope_of
 
 _OFTEN: Final = 8
@@ -144,10 +144,10 @@ class _Texts:
             case "rounded":
                 return f"rounded({{0}}, {node.payload})" if self._rounding else "{0}"
             case name:
-                return HEADS[name].ball
+                return FUNCTIONS[name].ball
 
     def _ulps(self, node: Expr) -> int:
-        head = HEADS.get(node.head) if self._rounding else None
+        head = FUNCTIONS.get(node.head) if self._rounding else None
         if head is None:
             return 0
         return max(head.ulps, head.measured_ulps) if self._ranged else head.ulps

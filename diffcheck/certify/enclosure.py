@@ -13,8 +13,9 @@ from diffcheck.algebra.expr import Expr, symbols
 from diffcheck.certify.balls import BOUNDED, EXACT, ONE, ZERO, Selections
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.extended import ExtendedValues, extended_values
+from diffcheck.certify.floats import Floats
 from diffcheck.certify.formats import Format
-from diffcheck.certify.running_error import Floats, RunningError, running_error
+from diffcheck.certify.running_error import RunningError, running_error
 from diffcheck.certify.table import Table, levelled
 
 EXECUTED_BITS: Final = 512

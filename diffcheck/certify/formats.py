@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from diffcheck.certify.balls import Arithmetic
-from diffcheck.certify.running_error import Floats
+from diffcheck.certify.floats import Floats
 
 
 @dataclass(frozen=True, slots=True)

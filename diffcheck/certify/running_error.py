@@ -23,37 +23,21 @@ import numpy.typing as npt
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.algebra.functions import HEADS
+from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.certify.balls import RANGES
+from diffcheck.certify.floats import Floats, in_numpy
 from diffcheck.certify.table import Rows, Table
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 _Pair: TypeAlias = tuple[Floats, Floats]
 """Values, and radii."""
 
 _SMALL: Final = 2.0**-10
 """An argument's radius that is larger than this, and than this part of the argument, is not of first order."""
-_PERIODIC: Final = frozenset({"sin", "cos", "tan"})
 """A part of their argument may be many periods."""
 _STEP: Final = 2.0**-30
 """Over such a part of an argument the slope of a function is seen; rounding moves an argument by far less."""
 _NOISE: Final = 2.0**-50
 """Such a part of a value may be rounding."""
-
-
-def _each(function: Callable[[float], float]) -> Callable[[Floats], Floats]:
-    """A function of numbers as one of arrays."""
-    return lambda x: np.array(list(map(function, x.ravel().tolist())), dtype=float).reshape(x.shape)
-
-
-_FUNCTIONS: Final[dict[str, Callable[[Floats], Floats]]] = {
-    "sqrt": np.sqrt, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "erf": _each(math.erf), "erfc": _each(math.erfc),
-}  # fmt: skip
-"""What NumPy and the standard library compute of `algebra.functions`; graphs with other functions are left to balls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +133,7 @@ def _operation(node: Expr) -> Callable[[Sequence[_Pair], float], _Pair] | None:
         case head if head in _OPERATIONS:
             return _OPERATIONS[head]
         case head:
-            return _function(head) if head in _FUNCTIONS else None
+            return None if in_numpy(head) is None or FUNCTIONS[head].step else _function(head)
 
 
 def _add(arguments: Sequence[_Pair], unit: float) -> _Pair:
@@ -202,6 +186,11 @@ def _not(arguments: Sequence[_Pair], _: float) -> _Pair:
     return 1 - a, ea
 
 
+def _same(arguments: Sequence[_Pair], _: float) -> _Pair:
+    (pair,) = arguments
+    return pair
+
+
 def _where(arguments: Sequence[_Pair], _: float) -> _Pair:
     (s, es), (a, ea), (b, eb) = arguments
     first = s != 0
@@ -221,7 +210,7 @@ def _rounded(bits: int) -> Callable[[Sequence[_Pair], float], _Pair]:
 
 _OPERATIONS: Final[dict[str, Callable[[Sequence[_Pair], float], _Pair]]] = {
     "add": _add, "neg": _negate, "mul": _multiply, "div": _divide, "positive": _positive, "vanishes": _vanishes,
-    "not": _not, "where": _where, "frozen": _not,
+    "not": _not, "where": _where, "frozen": _same,
 }  # fmt: skip
 
 
@@ -232,7 +221,9 @@ def _power(exponent: Fraction) -> Callable[[Sequence[_Pair], float], _Pair]:
 
 @cache
 def _function(head: str) -> Callable[[Sequence[_Pair], float], _Pair]:
-    return _smooth(_FUNCTIONS[head], max(1, 2 * HEADS[head].ulps), periodic=head in _PERIODIC)
+    known, function = FUNCTIONS[head], in_numpy(head)
+    assert function is not None
+    return _smooth(function, max(1, 2 * known.ulps), periodic=known.periodic)
 
 
 def _smooth(

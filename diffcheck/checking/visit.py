@@ -28,6 +28,7 @@ from diffcheck.errors import DiffcheckError, WrongRule
 from diffcheck.modes import VALUE, under_vmap
 from diffcheck.prove.identity import Status
 from diffcheck.settings import Settings
+from diffcheck.trace.shadow import Guard
 from diffcheck.trace.tracer import Trace
 from diffcheck.verdict import Verdict
 
@@ -86,7 +87,7 @@ class Row:
     max_ulps: float = 0.0
     max_bounds: float = 0.0
     seconds: float = 0.0
-    paths: set[tuple[bool, ...]] = field(default_factory=set)
+    paths: set[tuple[Guard, ...]] = field(default_factory=set)
     largest: Trace | None = None
     """With the most elements: the formula for one element would not show the pattern."""
     late: bool = False
@@ -212,6 +213,8 @@ def _why_not_proved(evaluation: Evaluation) -> str:
     path = evaluation.path
     position = path.proof.position or 0
     place = path.trace.entries[position].place
+    if not path.followed:
+        return path.proof.why
     if path.proof.status is Status.UNDECIDED:
         return f"the identity for {place} was not decided by algebra ({path.proof.why})"
     if path.certifier.formulas_part(position, evaluation.point):
@@ -223,7 +226,7 @@ def note(row: Row, evaluation: Evaluation) -> None:
     """Counts an input, and its errors."""
     judgement = evaluation.judgement
     row.inputs += 1
-    row.paths.add(evaluation.path.expected)
+    row.paths.add(evaluation.path.trace.guards)
     row.kinks += judgement.kink
     row.undefined += judgement.undefined > 0
     row.compared += not judgement.kink and judgement.undefined < len(evaluation.computed)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from diffcheck.declare.load import Broken, Loaded
 from diffcheck.verdict import Result
-from diffcheck.version import __version__
+from diffcheck.versions import __version__
 
 
 class Format(StrEnum):

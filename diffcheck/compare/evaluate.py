@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import torch
-from flint import arb
 from torch import Tensor
 
 from diffcheck import modes
 from diffcheck.algebra.expr import Expr
-from diffcheck.certify.balls import EXACT, Arithmetic, Selections
+from diffcheck.certify.balls import EXACT
 from diffcheck.certify.certifier import Certifier, holds
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.formats import Format, format_of
+from diffcheck.certify.formats import format_of
 from diffcheck.certify.judgement import Judgement
+from diffcheck.compare.values import LEFT_BACKWARD, check_left, check_values, was_executed
 from diffcheck.declare.case import Case
-from diffcheck.declare.rule import named
 from diffcheck.differentiate.batch import (
     COMPANIONS,
     Forms,
@@ -34,19 +32,15 @@ from diffcheck.differentiate.batch import (
 )
 from diffcheck.differentiate.faults import case_errors, time_limit
 from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError, Unsupported, WrongRule
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
-from diffcheck.rules.complexes import parts_of
 from diffcheck.trace.frames import Source
 from diffcheck.trace.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace.stand_in import Applied
-from diffcheck.trace.tracer import Derived, Trace, Traced, trace, trace_textbook
+from diffcheck.trace.tracer import Derived, Trace, trace, trace_textbook
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in modes.DTYPES}
 """By the names that options give them."""
-_VALUE_SLACK: Final = 64.0
-"""A rule's value may be so many radii from the kernel's. A wrong rule is wrong by far more; this is not a bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +54,8 @@ class Path:
     expected: tuple[bool, ...]
     seeds: Forms
     """Of the cotangents and tangents, in the order in which they are asked for."""
+    followed: bool = True
+    """Whether the executed formula is known: values that leave PyTorch on the way back come back as constants."""
 
 
 @dataclass(slots=True)
@@ -201,7 +197,7 @@ def _confirmed(
     if placed.fresh:
         return _at(case, mode, placed, memory)
     # What explained such an input before may explain this one: kernels take other ways for other layouts.
-    key = (*_key(case, mode, dtype, placed.input.drawn), placed.input.drawn.layout, placed.path.expected)
+    key = (*_key(case, mode, dtype, placed.input.drawn), placed.input.drawn.layout, placed.path.trace.guards)
     known = memory.explained.get(key)
     if known is not None:
         again = _at(case, mode, _Placed(placed.input, known, fresh=False), memory)
@@ -209,7 +205,7 @@ def _confirmed(
             return again
     path = _new_path(case, mode, dtype, placed.input, memory)
     found = _at(case, mode, _Placed(placed.input, path, fresh=True), memory)
-    if not found.judgement.failures and path.expected == placed.path.expected:
+    if not found.judgement.failures and path.trace.guards == placed.path.trace.guards:
         memory.explained[key] = path
     return found
 
@@ -306,9 +302,15 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
     point = given.entries + flat(kept)
     check_values(ran, point, fmt, memory.checks)
+    if not under_vmap(mode):
+        check_left(case, ran, given, fmt)
     traced = ran.trace
     formulas = (traced.executed, traced.reference)
     proof = Proof(Status.LEFT) if given.drawn.large else _proof(formulas, traced.seed_variables, memory)
+    followed = mode == TEXTBOOK or proof.status is not Status.REFUTED or was_executed(case, mode, traced, given, fmt)
+    if not followed:  # numbers are judged all the same: by the reference's rounding
+        traced, proof = replace(traced, executed=traced.reference), Proof(Status.UNDECIDED, 0, LEFT_BACKWARD)
+        formulas = (traced.executed, traced.reference)
     programs = (traced.variables, *formulas, order(mode) > 1)
     certifier = memory.certifiers.get(programs)
     if certifier is None:
@@ -329,6 +331,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
         guards,
         traced.path,
         tuple((tuple(seed.shape), seed.dtype) for seed in kept),
+        followed,
     )
 
 
@@ -405,87 +408,3 @@ def sources_of(case: Case, mode: str, evaluation: Evaluation) -> dict[Expr, Sour
     seeds = iter(evaluation.seeds)
     trace(case, mode, evaluation.values, lambda like: [next(seeds) for _ in like], sources=found)
     return found
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Values first: a wrong rule must never look like a wrong derivative
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def check_values(ran: Traced, point: Sequence[float], fmt: Format, known: dict[tuple[object, ...], Program]) -> None:
-    """Compares what the rules say with what the kernels computed, in the forward and in the backward pass.
-
-    Args:
-        ran: What the rules say, and what the kernels computed.
-        point: The values of the trace's variables.
-        fmt: In which they computed.
-        known: The programs of earlier traces, and of this one: in another dtype it is the same.
-
-    Raises:
-        WrongRule: A rule that somebody gave is not what its operation computed.
-        Unsupported: An operation's own Python function, which was followed, is not.
-        RuleError: They differ all the same.
-    """
-    traced, run, followed = ran
-    for applied in followed:
-        _check_applied(applied, traced, point, fmt, known)
-    pairs: list[tuple[str, Any, float]] = []
-    outputs = [v for y in run.outputs for v in flat([y])]
-    if outputs:  # the textbook's gradient computes none
-        pairs.extend(("the function's value", e, v) for e, v in zip(traced.outputs, outputs, strict=True))
-    derivatives = flat(run.derivatives)
-    pairs.extend(("the derivative that was executed", e, v) for e, v in zip(traced.executed, derivatives, strict=True))
-    differing = _first_differing([e for _, e, _ in pairs], [v for _, _, v in pairs], traced, point, fmt, known)
-    if differing is not None:
-        what, _, kernel = pairs[differing[0]]
-        raise RuleError(
-            f"{what} is {kernel!r} in PyTorch and {differing[1]} by diffcheck's rules: "
-            "a rule is wrong, and no derivative was judged; please report it"
-        )
-
-
-def _check_applied(
-    applied: Applied, traced: Trace, point: Sequence[float], fmt: Format, known: dict[tuple[object, ...], Program]
-) -> None:
-    numbers = torch.view_as_real(applied.computed) if applied.computed.is_complex() else applied.computed
-    computed = [float(v) for v in numbers.reshape(-1).tolist()]
-    differing = _first_differing(parts_of(applied.shadow), computed, traced, point, fmt, known)
-    if differing is None:
-        return
-    position, stated = differing
-    shape = tuple(numbers.shape)
-    index = [int(i) for i in np.unravel_index(position, shape)][: applied.computed.dim()]
-    place = f"{applied.label}{f' at {index}' if index else ''}"
-    if applied.rule.given:
-        raise WrongRule(
-            f"{named(applied.rule)} is not what the operation computes: {place} is {computed[position]!r} by the "
-            f"operation and {stated} by its rule, at {applied.arguments}; no derivative was judged"
-        )
-    raise Unsupported(
-        applied.rule.operation,
-        f"its Python function can't be followed ({place} is {computed[position]!r}, and {stated} by what was followed)",
-        applied.advice,
-    )
-
-
-def _first_differing(
-    formulas: Sequence[Expr],
-    numbers: Sequence[float],
-    traced: Trace,
-    point: Sequence[float],
-    fmt: Format,
-    known: dict[tuple[object, ...], Program],
-) -> tuple[int, str] | None:
-    """The first formula whose value is not the number beside it, whatever the rounding, and its value."""
-    careful = Arithmetic("careful", fmt.smallest_normal, fmt.smallest, fmt.largest)
-    key = (traced.variables, *formulas)
-    if key not in known:
-        known[key] = Program(formulas, traced.variables, careful)
-    balls = known[key].within(careful)([arb(v) for v in point], fmt.bits, Selections())
-    for position, (number, ball) in enumerate(zip(numbers, balls, strict=True)):
-        if not math.isfinite(number) or not ball.is_finite():
-            continue
-        gap = float((arb(number) - ball.mid()).abs_upper())
-        if gap > _VALUE_SLACK * (float(ball.rad()) + fmt.ulp(number)):
-            return position, repr(float(ball.mid()))
-    return None

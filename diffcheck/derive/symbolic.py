@@ -12,7 +12,7 @@ import sympy
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.algebra.functions import HEADS
+from diffcheck.algebra.functions import FUNCTIONS
 
 _U, _V = sympy.symbols("u v")
 
@@ -51,7 +51,7 @@ class Frozen(sympy.Function):  # type: ignore[misc]
 @cache
 def definition(head: str) -> Any:
     """The SymPy expression, in u and v, that the table gives for a head."""
-    return sympy.sympify(HEADS[head].definition, locals={"u": _U, "v": _V})
+    return sympy.sympify(FUNCTIONS[head].definition, locals={"u": _U, "v": _V})
 
 
 def variable(name: str) -> Any:
@@ -115,10 +115,8 @@ def _bracket(condition: Any) -> Any:
     return Iverson(condition)
 
 
-# How SymPy's functions are called in the graph, where the names differ.
-_HEAD_OF = {"loggamma": "lgamma"} | {
-    name: name for name in HEADS if name not in ("sqrt", "lgamma", "expm1", "log1p", "sigmoid")
-}
+# How SymPy's functions are called in the graph.
+_HEAD_OF = {function.sympy_name: name for name, function in FUNCTIONS.items()}
 
 
 def from_sympy(expression: Any, bindings: dict[Any, Expr]) -> Expr:
@@ -181,7 +179,7 @@ def _as_function(derivative: Any) -> Callable[..., Expr]:
 @cache
 def partial_derivative(head: str, argument: int) -> Callable[..., Expr]:
     """How SymPy differentiates a head with respect to one of its arguments, ready to be applied to nodes."""
-    if HEADS[head].step:
+    if FUNCTIONS[head].step:
         return lambda *_: graph.ZERO
     return _as_function(sympy.diff(definition(head), (_U, _V)[argument]))
 
@@ -205,7 +203,7 @@ def general_power_derivatives(base: Expr, exponent: Expr) -> tuple[Expr, Expr]:
 
 def derive_all() -> None:
     """Differentiates every head: what processes that are forked then need not do."""
-    for head in HEADS:
+    for head in FUNCTIONS:
         for position, argument in enumerate((_U, _V)):
             if argument in definition(head).free_symbols:
                 partial_derivative(head, position)

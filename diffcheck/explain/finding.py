@@ -11,6 +11,7 @@ from diffcheck.certify.formats import format_of
 from diffcheck.certify.judgement import Assessment, Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation
 from diffcheck.compare.scale import Comparison
+from diffcheck.compare.values import LEFT_BACKWARD
 from diffcheck.declare.case import Case
 from diffcheck.derive import text
 from diffcheck.draw.inputs import Drawn
@@ -58,7 +59,9 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
         bounds=_ratio(verdict.error, verdict.bound),
-        autograd_formula="" if case.kernel is not None else text.text(trace.executed[position]),
+        autograd_formula=""
+        if case.kernel is not None or not evaluation.path.followed
+        else text.text(trace.executed[position]),
         reference_formula=text.text(trace.reference[position]),
         replay=replay,
         notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
@@ -162,6 +165,8 @@ def _notes(
         notes.append(f"{whose} value is {number} where the derivative is finite")
     if case.kernel is not None:
         notes.append("the kernel is not traced: its numbers were compared with its reference's")
+    elif not evaluation.path.followed:
+        notes.append(LEFT_BACKWARD)
     elif verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:

@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from diffcheck.algebra.expr import Expr
-from diffcheck.rules.registry import Array, Decisions, Rule, elements, elementwise, lift
+from diffcheck.rules.registry import Array, Decisions, NumberNeeded, Rule, elements, elementwise, lift
+from diffcheck.trace.deciding import Operands, Record
 
 
-def prepared(
-    rule: Rule,
-    args: tuple[Any, ...],
-    shadows: Sequence[Any],
-    options: dict[str, Any],
-    record: Callable[[Expr, bool], None],
-) -> Callable[[Any], Any]:
+def prepared(rule: Rule, args: tuple[Any, ...], operands: Operands, record: Record) -> Callable[[Any], Any]:
     """What computes the shadows of an operation's results, given what its kernel returned.
 
     Args:
         rule: The operation's.
         args: Its arguments, as they are before it runs.
-        shadows: The same with their tensors replaced by their shadows.
-        options: Its keyword arguments, in the same way.
+        operands: Their shadows.
         record: Records a condition that the rule relies on.
     """
+    apply = _applied(rule, args, record)
+
+    def shadows_of(result: Any) -> Any:
+        try:
+            return apply(result, operands.shadows, operands.options)
+        except NumberNeeded:
+            if not operands.can_be_decided:
+                raise
+            return apply(result, *operands.decided(record))
+
+    return shadows_of
+
+
+def _applied(
+    rule: Rule, args: tuple[Any, ...], record: Record
+) -> Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]:
     match rule.kind:
         case "pointwise":
             signs = [] if rule.at_negative_zero is None else list(map(_negative_zeros, args))
             if any(sign.any() for sign in signs):
-                return lambda _: _apply_with_signs(rule, signs, shadows)
-            return lambda _: _apply_pointwise(rule, shadows, options)
+                return lambda _, shadows, __: _apply_with_signs(rule, signs, shadows)
+            return lambda _, shadows, options: _apply_pointwise(rule, shadows, options)
         case "array":
-            return lambda _: rule.apply(*shadows, **options)
+            return lambda _, shadows, options: rule.apply(*shadows, **options)
         case "guarded":
-            return lambda result: rule.apply(Decisions(args, result, record), *shadows, **options)
+            return lambda result, shadows, options: rule.apply(Decisions(args, result, record), *shadows, **options)
 
 
-def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Array:
+def _apply_pointwise(rule: Rule, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Array:
     kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
     spread = [a for a in args if isinstance(a, np.ndarray)]
     if all(a.ndim == 0 for a in spread):

@@ -7,6 +7,7 @@ shadow of its storage), writes, which parts are frozen, which conditions Python 
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,20 +16,23 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
+from diffcheck import torch_internals
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.declare.operation import Operation, decomposition_of, operation, targets, tensors_in
+from diffcheck.declare.operation import Operation, operation, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, how_to_give
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
+from diffcheck.torch_internals import DispatchMode, decomposition_of
 from diffcheck.trace.application import prepared
-from diffcheck.trace.frames import Source, inside_function, users_line
+from diffcheck.trace.deciding import Operands, is_discrete, rely_on
+from diffcheck.trace.frames import Source, users_line
+from diffcheck.trace.grad_mode import GradMode, Stop, inside_function, is_from_function
 from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
 from diffcheck.trace.storages import Storages, are_views, exact_constants
+from diffcheck.trace.watch import PythonWatch
 
 MANTISSA_BITS: Final = {
     torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
@@ -54,11 +58,32 @@ class Guard:
     value: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where Python was told a number that depends on the inputs, whatever it made of it."""
+
+    operation: str
+    inside_function: bool
+    """Whether in a custom Function's forward: there, what comes back is no constant to differentiation."""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be said if the number comes back."""
+        where = "inside a Function's forward" if self.inside_function else "and come back as a constant"
+        return (
+            f"values leave PyTorch there, {where}, and no shadow can follow them; give reference=, a plain PyTorch "
+            "function that computes the same"
+        )
+
+
 @dataclass(slots=True)
 class _State:
-    frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    frozen: dict[int, tuple[Tensor, Stop]] = field(default_factory=dict)
+    presumed: set[Expr] = field(default_factory=set)
+    """Parts that are frozen unless they turn out to be a Function's."""
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
+    left: list[Left] = field(default_factory=list)
     operations: int = 0
     phase: str = "forward"
     inside_decomposition: int = 0
@@ -66,7 +91,7 @@ class _State:
     suspended: int = 0
 
 
-class Shadows(TorchDispatchMode):
+class Shadows(DispatchMode):
     """Runs PyTorch operations and, beside them, their rules on shadows.
 
     Args:
@@ -96,7 +121,8 @@ class Shadows(TorchDispatchMode):
         self._storages = Storages()
         self._stand_ins = StandIns(given or {}, self._storages.window)
         self._deadline = time.monotonic() + self._budget.seconds
-        self._watch = _PythonWatch(self)
+        self._watch = PythonWatch(self)
+        self._grad_mode = GradMode()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -139,35 +165,48 @@ class Shadows(TorchDispatchMode):
 
     def read(self, tensor: Tensor) -> Array:
         """The tensor's shadow, shaped like it."""
+        if self._state.phase != "forward":
+            return self._storages.window(tensor)
+        self._settle(tensor)
         shadow = self._storages.window(tensor)
-        if self._state.phase == "forward":
-            mark = self._state.frozen.get(id(tensor))
-            if mark is not None:
-                return by_parts(lambda e: graph.frozen(e, mark[1]), shadow)
-        return shadow
+        mark = self._state.frozen.get(id(tensor))
+        return shadow if mark is None else self._frozen(shadow, mark[1])
 
     def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
         """Records a condition that the path depended on."""
         if not graph.is_constant(selector) and not self._state.suspended:
             self._state.guards.append(Guard(selector, value))
 
-    def decide_scalar(self, tensor: Tensor, value: float) -> None:
-        """Records what Python learned when it asked for the value of a one-element tensor."""
-        (node,) = self.read(tensor).flat
-        if tensor.dtype == torch.bool:
-            self.record(node, bool(value))
-        else:
-            self.record(graph.equal(node, graph.constant(value)), True)  # noqa: FBT003 - see `record`
-
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
         return self._storages.is_live(tensor)
 
+    @property
+    def looks_away(self) -> bool:
+        """Whether what happens now is not followed: a kernel's own work, or printing."""
+        return bool(self._state.inside_kernel or self._state.suspended)
+
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """Where Python was told a number that depends on the inputs."""
+        return tuple(self._state.left)
+
+    def tell(self, tensor: Tensor, how: str) -> None:
+        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant."""
+        rely_on(tensor, self.read(tensor), self.record)
+        if not is_discrete(tensor) and self._state.phase == "forward":
+            self._state.left.append(Left(how, inside_function()))
+
+    def about_to_switch(self, enabled: bool) -> None:  # noqa: FBT001 - as PyTorch is told
+        """Python is about to switch reverse mode on or off; in a decomposition that is none of the user's doing."""
+        if not self._state.inside_decomposition:
+            self._grad_mode.about_to_switch(enabled)
+
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
-        if self._watch in _get_current_function_mode_stack():
+        if self._watch in torch_internals.function_modes():
             self._watch.__exit__(None, None, None)
-        while any(mode is self for mode in _get_current_dispatch_mode_stack()):
+        while any(mode is self for mode in torch_internals.dispatch_modes()):
             super().__exit__(None, None, None)
 
     @contextlib.contextmanager
@@ -195,13 +234,14 @@ class Shadows(TorchDispatchMode):
         tensors = positional + tensors_in(kwargs) if kwargs else positional
         if any(t.is_meta for t in tensors):
             return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
+        self._settle(*tensors)
         live = any(map(self.is_live, tensors))
         if op.random:
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         stand_in = self._stand_ins.of(func) if live else None
         before = self._copies(func, args, kwargs) if stand_in is not None else []
-        pending = self._prepare(op, args, kwargs) if stand_in is None and (live or not tensors) else None
+        pending = self._prepare(func, op, args, kwargs) if stand_in is None and (live or not tensors) else None
         result = self._computed(func, args, kwargs)
         outputs = tensors_in(result)
         if any(t.is_meta for t in outputs):
@@ -212,7 +252,7 @@ class Shadows(TorchDispatchMode):
         elif not live:
             self._keep_constants(func, op, args, kwargs, pending if not tensors else None, result)
         elif op.to_python:
-            self.decide_scalar(args[0], result)
+            self.tell(args[0], "Tensor.item")
         elif outputs and not op.writes and are_views(tensors, outputs):
             if op.packet == "aten.view" and outputs[0].dtype != tensors[0].dtype:
                 raise Unsupported("view(dtype)", "the same bytes are read as another type")
@@ -224,8 +264,15 @@ class Shadows(TorchDispatchMode):
         elif outputs or op.writes:
             self._finish(func, op, args, kwargs, pending, result)
         elif result is not None:
-            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+            self._answer(op, pending, result)
         return result
+
+    def _answer(self, op: Operation, pending: Callable[[Any], Any] | None, result: Any) -> None:
+        """Python was told a truth value or a number: what it rests on goes on the record."""
+        if pending is None:
+            raise Unsupported(op.text, f"returns {type(result).__name__} computed from the differentiated inputs")
+        for node in pending(result).flat:
+            self.record(node if isinstance(result, bool) else graph.equal(node, graph.constant(result)), bool(result))
 
     def _keep_constants(
         self,
@@ -266,14 +313,30 @@ class Shadows(TorchDispatchMode):
                     f"a trace follows up to {self._budget.elements:,}"
                 )
 
-    def _prepare(self, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], Any] | None:
+    def _prepare(
+        self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[Any], Any] | None:
         """Reads the shadows that the operation's rule needs; what it returns computes the result's."""
         rule = self._rule(op, args, kwargs)
-        if rule is None:
+        if rule is None and not self._is_settled_by_values(func, args, kwargs):
             return None
         shadows = [self._read_all(a) for a in args]
-        options = {k: self._read_all(v) for k, v in kwargs.items() if k not in op.without_meaning}
-        return prepared(rule, args, shadows, options, self.record)
+        meant = {k: v for k, v in kwargs.items() if k not in op.without_meaning}
+        operands = Operands.of(args, shadows, meant, {k: self._read_all(v) for k, v in meant.items()})
+        if rule is not None:
+            return prepared(rule, args, operands, self.record)
+
+        def settled(result: Any) -> list[Array | None]:
+            operands.decided(self.record)
+            places = targets(op, args, kwargs, result)
+            return [None if t is None else exact_constants(t) for t in places]
+
+        return settled
+
+    def _is_settled_by_values(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether an operation without a rule depends on the inputs through discrete values alone."""
+        live = [t for t in tensors_in((args, kwargs)) if self.is_live(t)]
+        return bool(live) and all(map(is_discrete, live)) and decomposition_of(func) is None
 
     def _rule(self, op: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Rule | None:
         wanted = kwargs.get("dtype")
@@ -335,18 +398,16 @@ class Shadows(TorchDispatchMode):
         if bits < self._bits:
             shadow = by_parts(lambda e: graph.rounded(e, bits), shadow)
         state = self._state
-        if (
-            state.phase == "forward"
-            and not torch.is_grad_enabled()
-            and not state.inside_decomposition
-            and not inside_function()
-        ):
-            if op.writes and target in self._storages:
-                # Autograd does not see the write: to it the tensor still is what it was.
-                before = self._storages.window(target)
-                return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
-            return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
-        return shadow
+        if state.phase != "forward" or state.inside_decomposition:
+            return shadow
+        stop = self._grad_mode.stop(detaches=False)
+        if stop is None:
+            return shadow
+        if op.writes and target in self._storages:
+            # Autograd does not see the write: to it the tensor still is what it was.
+            before = self._storages.window(target)
+            return elementwise(operator.add, before, self._frozen(elementwise(operator.sub, shadow, before), stop))
+        return self._frozen(shadow, stop)
 
     def _decompose(
         self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -386,9 +447,12 @@ class Shadows(TorchDispatchMode):
 
     def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
-        if func._overloadname == "Scalar":
+        if torch_internals.overload_name(func) == "Scalar":
             # Of a zero tangent, which has no memory, these call themselves under a dispatch mode until the stack ends.
-            args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) and a._is_zerotensor() else a for a in args)
+            args = tuple(
+                torch.zeros_like(a) if isinstance(a, Tensor) and torch_internals.is_without_memory(a) else a
+                for a in args
+            )
         self._state.inside_kernel += 1
         try:
             return func(*args, **kwargs)
@@ -401,7 +465,7 @@ class Shadows(TorchDispatchMode):
     def _watched(self) -> Iterator[None]:
         """Follows a function, and watches Python: PyTorch takes the watch off while it runs what that has seen."""
         with self._followed():
-            if self._watch in _get_current_function_mode_stack():
+            if self._watch in torch_internals.function_modes():
                 yield
                 return
             with self._watch:
@@ -420,51 +484,39 @@ class Shadows(TorchDispatchMode):
             return
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
         inherited = state.frozen.get(id(source))
-        kind = inherited[1] if inherited is not None else None
-        if op.detaches:
-            fresh: str | None = "detach"
-        else:
-            fresh = "no_grad" if kind is None and not torch.is_grad_enabled() else None
-        if fresh is not None and not inside_function():
-            kind = fresh
-        if kind is not None:
+        stop = inherited[1] if inherited is not None else None
+        if stop is None or op.detaches:
+            stop = self._grad_mode.stop(detaches=op.detaches) or stop
+        if stop is not None:
             for tensor in outputs:
-                state.frozen[id(tensor)] = (tensor, kind)
+                state.frozen[id(tensor)] = (tensor, stop)
 
+    def _frozen(self, shadow: Array, stop: Stop) -> Array:
+        """A shadow that is constant to differentiation, or presumed to be."""
 
-class _PythonWatch(TorchFunctionMode):
-    """Sees what Python does to a tensor without an ATen operation: reading its memory, printing it, `.data`."""
+        def freeze(e: Expr) -> Expr:
+            node = graph.frozen(e, stop.by)
+            if stop.presumed and node is not e:
+                self._state.presumed.add(node)
+            return node
 
-    def __init__(self, shadows: Shadows) -> None:
-        super().__init__()
-        self._shadows = shadows
+        return by_parts(freeze, shadow)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        shadows = self._shadows
-        if shadows._state.inside_kernel:
-            return func(*args, **kwargs)
-        if func is _DATA_GETTER:
-            return args[0].detach()
-        if func in _PRINTING:
-            with shadows.suspended():
-                return func(*args, **kwargs)
-        if func in _LEAVING and isinstance(args[0], Tensor) and shadows.is_live(args[0]):
-            if func is Tensor.tolist:
-                for element in args[0].reshape(-1):
-                    element.item()
-            elif not shadows._state.suspended:
-                raise Unsupported(
-                    f"Tensor.{func.__name__}", "the values leave PyTorch there, and no shadow can follow them"
-                )
-        return func(*args, **kwargs)
-
-
-_DATA_GETTER: Final = Tensor.data.__get__  # type: ignore[attr-defined]
-_PRINTING: Final = (Tensor.__repr__, Tensor.__format__, Tensor.__str__)
-_LEAVING: Final = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__)
+    def _settle(self, *tensors: Tensor) -> None:
+        """Takes back what was presumed of tensors that turn out to be what a Function has returned."""
+        state = self._state
+        if state.phase != "forward" or not (state.frozen or state.presumed):
+            return
+        for tensor in filter(is_from_function, tensors):
+            mark = state.frozen.get(id(tensor))
+            if mark is not None and mark[1].presumed:
+                del state.frozen[id(tensor)]
+            if not state.presumed:
+                continue
+            shadow = self._storages.window(tensor)
+            moving = by_parts(lambda e: graph.thawed([e], state.presumed)[0], shadow)
+            if any(a != b for a, b in zip(moving.flat, shadow.flat, strict=True)):
+                self._storages.write(tensor, moving)
 
 
 __all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

@@ -33,12 +33,12 @@ from diffcheck.rules.complexes import Complex, parts_of
 from diffcheck.rules.registry import elements
 from diffcheck.trace.frames import Source
 from diffcheck.trace.seeding import Seed, Seeding, differ
-from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Shadows
+from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Left, Shadows
 from diffcheck.trace.stand_in import Applied
 from diffcheck.trace.storages import symbols_of
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
-"""References, by the mode, the outputs, and the cotangents or tangents."""
+"""References, by the mode, the outputs, the inputs, and the cotangents or tangents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,8 @@ class Traced(NamedTuple):
     run: Run
     applied: tuple[Applied, ...]
     """What was followed in an operation's place."""
+    left: tuple[Left, ...] = ()
+    """Where Python was told a number that depends on the inputs."""
 
 
 def trace(
@@ -182,7 +184,8 @@ def trace(
     seeds = [seeding.symbols(step) for step in range(order(mode))]
     if mode == "accumulate":
         seeds[0] = seeds[0][-counted:]
-    key = (mode, *differentiated, *(e for own in seeds for e in own))
+    # With the inputs: a constant is the same at every size, and has another number of derivatives.
+    key = (mode, tuple(differentiated), tuple(flat_inputs), *map(tuple, seeds))
     derived = {} if derived is None else derived
     if key not in derived:
         reference = (
@@ -204,6 +207,7 @@ def trace(
         ),
         run,
         shadows.applied,
+        shadows.left,
     )
 
 

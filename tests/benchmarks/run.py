@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from diffcheck.certify.running_error import Floats
+from diffcheck.certify.floats import Floats
 from diffcheck.checking.visit import BLOCK
 from diffcheck.compare.evaluate import Evaluation, Memory, evaluate, evaluate_each
 from diffcheck.declare.case import Case, case

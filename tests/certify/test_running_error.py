@@ -15,7 +15,8 @@ from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr, call, constant, greater, where
 from diffcheck.certify.balls import BOUNDED, EXACT, Selections
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.running_error import Floats, running_error
+from diffcheck.certify.floats import Floats
+from diffcheck.certify.running_error import running_error
 from diffcheck.certify.table import levelled
 from diffcheck.derive.chain_rule import pull_back
 from tests.support.expressions import X, Y, over_arithmetic, over_heads

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import HALF, ONE, ZERO, Expr, call, constant, greater, symbol, where
-from diffcheck.algebra.functions import HEADS
+from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.declare.domain import size_assignments
 from diffcheck.derive.chain_rule import pull_back, push_forward, with_unit_cotangents
 from diffcheck.derive.symbolic import from_sympy, to_sympy, variable
@@ -76,7 +76,7 @@ def expressions() -> st.SearchStrategy[Expr]:
             st.builds(
                 lambda a, b: (a * a + 1) ** b, parts, st.sampled_from((HALF, constant(-2), constant(3), X, ONE / 3))
             ),
-            st.builds(applied, st.sampled_from(sorted(HEADS)), parts, parts),
+            st.builds(applied, st.sampled_from(sorted(FUNCTIONS)), parts, parts),
             st.builds(lambda a, b, c: where(greater(a, b), b, c), parts, parts, parts),
             st.builds(lambda a, b: greater(a, b) * a, parts, parts),
             st.builds(graph.frozen, parts, st.sampled_from(("detach", "no_grad"))),
@@ -189,7 +189,7 @@ def entries_of(name: str, mode: str) -> tuple[list[Expr], list[sympy.Expr]]:
     for known in case.arguments:
         value = torch.rand(shapes[known.name], generator=generator, dtype=torch.float64) * 0.8 + 0.1
         values[known.name] = value if known.kind == "real" else torch.zeros(shapes[known.name], dtype=torch.int64)
-    traced, _, _ = trace(case, mode, values, lambda like: [torch.ones_like(t) for t in like])
+    traced = trace(case, mode, values, lambda like: [torch.ones_like(t) for t in like]).trace
     count = sum(v.numel() for n, v in values.items() if next(a for a in case.arguments if a.name == n).differentiated)
     inputs = list(map(symbol, traced.variables[:count]))
     seeds = list(map(symbol, traced.variables[count:]))

@@ -62,7 +62,11 @@ def diagnose(subject: Subject) -> tuple[Diagnosis | None, str]:
     try:
         with alarm(_SECONDS, lambda: BudgetExceeded("a diagnosis ran out of time")):
             found = _diagnose(subject)
-            line = "" if subject.case.kernel is not None else line_of(subject, found)
+            line = (
+                ""
+                if subject.case.kernel is not None or not subject.evaluation.path.followed
+                else line_of(subject, found)
+            )
     except BudgetExceeded:
         pass
     return found, line
@@ -72,8 +76,8 @@ def _diagnose(subject: Subject) -> Diagnosis | None:
     unsteady = next((d for runs in subject.repetitions(_CALLS) if (d := _changing(runs)) is not None), None)
     if unsteady is not None:
         return unsteady
-    if subject.case.kernel is not None:
-        return numeric.by_numbers(subject.evaluation)  # its inside was not traced
+    if subject.case.kernel is not None or not subject.evaluation.path.followed:
+        return numeric.by_numbers(subject.evaluation)  # what ran was not traced
     here, position = subject.here, subject.position
     if not math.isfinite(subject.number):
         found = numeric.not_finite(here, position, subject.dtype)

@@ -14,6 +14,7 @@ from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.compiler import Program
+from diffcheck.certify.floats import in_numpy
 from diffcheck.compare.evaluate import DTYPES, Evaluation
 from diffcheck.explain.diagnosis.view import View
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
@@ -47,15 +48,6 @@ _ARITHMETIC: Final[Mapping[str, Callable[..., Any]]] = {
     "where": lambda c, a, b: a if c == 1 else b,
     "frozen": lambda a: a,
     "rounded": lambda a: a,
-    **{name: getattr(np, name) for name in ("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "floor")},
-    **{name: getattr(np, name) for name in ("sinh", "cosh", "tanh")},
-    "asin": np.arcsin,
-    "acos": np.arccos,
-    "atan": np.arctan,
-    "asinh": np.arcsinh,
-    "acosh": np.arccosh,
-    "atanh": np.arctanh,
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
 }
 """What floating-point numbers make of an operation, infinities and NaN included."""
 
@@ -72,8 +64,8 @@ def in_floating_point(view: View, node: Expr, dtype: str) -> dict[Expr, Any]:
                 values[part] = symbols[str(part.payload)]
             elif not part.args:
                 values[part] = kind(_exact(part))
-            elif part.head in _ARITHMETIC:
-                values[part] = kind(_ARITHMETIC[part.head](*args))
+            elif operation := _ARITHMETIC.get(part.head) or in_numpy(part.head):
+                values[part] = kind(operation(*args))
             elif all(np.isfinite(args)):
                 leaves = [graph.constant(float(a)) for a in args]
                 values[part] = kind(_exact(graph.rebuild(part, leaves)))

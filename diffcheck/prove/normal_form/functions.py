@@ -8,6 +8,7 @@ from typing import Final
 
 from flint import fmpq, fmpz
 
+from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.prove.normal_form.polynomials import HALF, WIDTH, Atom, GiveUp, Monomial, Polynomial
 from diffcheck.prove.normal_form.selectors import Selectors
 
@@ -24,7 +25,7 @@ class Functions(Selectors):
         handler = _FUNCTIONS.get(head)
         if handler is not None:
             return handler(self, *args)
-        if head in _ODD and self.leads_negative(args[0]):
+        if FUNCTIONS[head].parity == "odd" and self.leads_negative(args[0]):
             return self.scale(self.function(head, [self.scale(args[0], fmpq(-1))]), fmpq(-1))
         return self.opaque(head, args)
 
@@ -227,4 +228,3 @@ _FUNCTIONS: Final[dict[str, Callable[..., Polynomial]]] = {
     "besseli": _bessel,
     "erfc": lambda forms, p: forms.subtract(forms.one, forms.function("erf", [p])),
 }
-_ODD: Final = frozenset({"erf", "erfinv", "atan", "asin", "asinh", "atanh"})
