@@ -348,6 +348,22 @@ def large_assignments(arguments: Sequence[Argument], size: int = _LARGE) -> list
     return assignments
 
 
+def resized(arguments: Sequence[Argument], shapes: Shapes, size: int) -> Shapes | None:
+    """Shapes whose longest axis has another size; None if they have no named axis, or broadcast one."""
+    single, several = _axis_names(arguments)
+    sizes = {
+        axis.text: length
+        for known in arguments
+        if not any(axis.several for axis in known.axes)
+        for axis, length in zip(known.axes, shapes[known.name], strict=True)
+        if axis.text in single
+    }
+    groups = dict.fromkeys(several, ())
+    if set(sizes) != set(single) or not single or _shapes(arguments, sizes, groups) != shapes:
+        return None
+    return _shapes(arguments, {**sizes, max(single, key=sizes.__getitem__): size}, groups)
+
+
 def _axis_names(arguments: Sequence[Argument]) -> tuple[list[str], list[str]]:
     """The names of single axes, and those of several."""
     single = {n for a in arguments for x in a.axes if not x.several for n in x.names}

@@ -19,8 +19,8 @@ _Corner: TypeAlias = Callable[[int, int], float]
 """Gives an entry, by the argument's position among those that are differentiated, and its own."""
 
 
-def _natural(_: int, i: int) -> float:
-    return _NATURAL[i % len(_NATURAL)]
+def _natural(which: int, i: int) -> float:
+    return _NATURAL[(i + 3 * which) % len(_NATURAL)]
 
 
 def _small(_: int, i: int) -> float:
@@ -34,9 +34,9 @@ def _corners(count: int) -> Iterator[_Corner]:
         yield lambda which, i, alone=alone: 0.0 if which == alone else _natural(which, i)  # type: ignore[misc]
     yield lambda which, i: 0.0 if i == 0 else _natural(which, i)
     yield lambda which, i: _natural(which, i) if i == 0 else 0.0
-    yield lambda which, i: abs(_natural(which, i))
-    yield lambda which, i: -abs(_natural(which, i))
     yield _small
+    yield lambda which, i: -abs(_natural(which, i))
+    yield lambda which, i: abs(_natural(which, i))
 
 
 def corners(arguments: Sequence[Argument], shapes: Shapes) -> list[Drawn]:
