@@ -78,6 +78,7 @@ class Mistake(StrEnum):
     WHERE_BROADCAST = "only where broadcast"
     LAYOUT = "only for one layout"
     BEYOND = "only beyond a size"
+    AT_SIZE = "only at a size"
     REGION = "only in a region"
     TIES = "only at ties and kinks"
     PRECISION = "computed in lower precision"
@@ -87,6 +88,7 @@ class Mistake(StrEnum):
     ZERO = "division by zero"
     OVERFLOW = "overflow of an intermediate"
     UNDERFLOW = "underflow of an intermediate"
+    WAY = "only in one way of asking"
     NONDETERMINISTIC = "nondeterministic"
 
 

@@ -23,7 +23,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.domain import Shapes
 from diffcheck.differentiate.faults import case_errors
 from diffcheck.draw import inputs as draw
-from diffcheck.draw.inputs import Drawn
+from diffcheck.draw.inputs import Drawn, Layout
 from diffcheck.draw.search import Inputs, Source, find, gather, is_at_scale
 from diffcheck.errors import DiffcheckError, WrongRule
 from diffcheck.modes import VALUE, under_vmap
@@ -108,6 +108,8 @@ class Row:
     """The first disagreement at an input that is too large for a trace, or why there is no answer."""
     broken: Broken | None = None
     """The first input that was worst."""
+    ordinary: Drawn | None = None
+    """The last input of a traced size at which the derivative exists, is right, and is not zero throughout."""
 
     @property
     def closed(self) -> bool:
@@ -202,7 +204,7 @@ def visit(check: Check, row: Row, block: Sequence[Drawn]) -> None:
         if isinstance(evaluation, DiffcheckError):
             row.broken = Broken(type(evaluation), drawn)
         elif evaluation is not None:
-            note(row, evaluation)
+            note(row, drawn, evaluation)
             status = evaluation.path.proof.status
             if status in (Status.REFUTED, Status.UNDECIDED) and not row.undecided:
                 row.undecided = _why_not_proved(evaluation)
@@ -228,7 +230,7 @@ def _why_not_proved(evaluation: Evaluation) -> str:
     return f"the executed formula of {place} was not recognised as the reference, which it equals to 500 bits"
 
 
-def note(row: Row, evaluation: Evaluation) -> None:
+def note(row: Row, drawn: Drawn, evaluation: Evaluation) -> None:
     """Counts an input, and its errors."""
     judgement = evaluation.judgement
     row.inputs += 1
@@ -242,11 +244,19 @@ def note(row: Row, evaluation: Evaluation) -> None:
     row.blind |= {entries[i].owner for i in judgement.blind}
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
+    if is_ordinary(evaluation) and not drawn.large and drawn.layout is Layout.CONTIGUOUS:
+        row.ordinary = drawn
     traced = evaluation.path.trace
     # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
     readable = evaluation.path.proof.status is not Status.LEFT
     if row.largest is None or (readable and len(traced.inputs) > len(row.largest.inputs)):
         row.largest = traced
+
+
+def is_ordinary(evaluation: Evaluation) -> bool:
+    """Whether the derivative exists at an input, is right, and is not zero throughout."""
+    judgement = evaluation.judgement
+    return not (judgement.failures or judgement.kink or judgement.undefined) and any(evaluation.computed)
 
 
 def how_broken(check: Check, row: Row, drawn: Drawn) -> Outcome | type[DiffcheckError] | None:
