@@ -22,6 +22,7 @@ from diffcheck.errors import DiffcheckError
 from diffcheck.operation import operation
 from diffcheck.torch_internals import HOOKS
 from diffcheck.verdict import Result, Verdict
+from tests.core.loaded import real
 
 PACKAGE = Path(torch_internals.__file__).parent
 X = torch.tensor([0.3, -1.2], dtype=torch.float64)
@@ -159,7 +160,7 @@ NEEDS: dict[str, Callable[[], list[Result]]] = {
     "torch.overrides._get_current_function_mode_stack": lambda: checked(torch.exp, X),
     "torch.utils._python_dispatch._get_current_dispatch_mode_stack": lambda: checked(torch.exp, X),
     "torch.utils._python_dispatch._disable_current_modes": lambda: checked(
-        halved, torch.ones(30_000, dtype=torch.float64), reference=lambda x: x / 2
+        halved, torch.ones(30_000, dtype=torch.float64), inputs={"x": real("n")}, reference=lambda x: x / 2
     ),
     "torch.utils._pytree.tree_flatten_with_path": lambda: checked(lambda p: p["a"] * 2, {"a": X}),
     "torch.utils._pytree.tree_leaves": lambda: checked(sums, X),
