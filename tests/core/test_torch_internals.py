@@ -197,8 +197,9 @@ def test_what_needs_a_missing_hook_is_unsupported_and_names_it(name: str, withou
     except DiffcheckError as error:
         said = [str(error)]
     else:
-        assert {r.verdict for r in found} == {Verdict.UNSUPPORTED}, [r.reason for r in found]
-        said = [r.reason for r in found]
+        assert {r.verdict for r in found} <= {Verdict.UNSUPPORTED, Verdict.PROVED}, [r.reason for r in found]
+        said = [r.reason for r in found if r.verdict is Verdict.UNSUPPORTED]
+        assert said
     expected = f"torch {torch.__version__}: it has no {name}, which {HOOKS[name]}; {versions.tried()}"
     for text in said:
         assert expected in " ".join(text.split())
