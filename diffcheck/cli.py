@@ -17,6 +17,7 @@ from diffcheck import __version__, config
 from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError, Unsupported
 from diffcheck.report import files
+from diffcheck.report.encoding import make_legible
 from diffcheck.report.summary import Exit, exit_code
 
 if TYPE_CHECKING:
@@ -435,6 +436,7 @@ def _say(message: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and turn whatever happens into an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    make_legible()
     try:
         # typer gives 2 to wrong usage and ends the process; ours are pytest's codes.
         code = app(args=arguments, prog_name="diffcheck", standalone_mode=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from diffcheck.audit.judge import Plan
 from diffcheck.audit.run import audit
 from diffcheck.config import CPU
 from diffcheck.evaluate import DTYPES
+from diffcheck.processes import typed
 from diffcheck.report import files, json_
 from diffcheck.report.summary import Run, exit_code
 from diffcheck.report.terminal import console_for, progress_on
@@ -45,7 +45,7 @@ class Request:
         if self.device != CPU:
             parts += ["--device", self.device]
         parts += ["--samples", str(self.samples)]
-        return shlex.join(parts)
+        return typed(*parts)
 
 
 def run_audit(request: Request) -> int:

@@ -185,7 +185,8 @@ def _variance(x: Array, *args: Any, **options: Any) -> Array:
 
 
 def _batch_sum(x: Array, a: Array, b: Array, beta: Any = 1, alpha: Any = 1) -> Array:
-    product = _matrix_product(matrix.RULES["aten.mm"]).apply(np.concatenate(list(a), axis=1), np.concatenate(list(b), axis=0))
+    in_one = np.concatenate(list(a), axis=1), np.concatenate(list(b), axis=0)
+    product = _matrix_product(matrix.RULES["aten.mm"]).apply(*in_one)
     terms: Array = numbers(lambda start, y: as_complex(beta) * start + as_complex(alpha) * y).apply(x, product)
     return terms
 

@@ -15,7 +15,9 @@ WORDS = ("fork", "setitimer", "resource", "proc", "longdouble")
 def hide(words: Sequence[str]) -> None:
     """Takes them away from this process."""
     for word in words:
-        {"fork": _fork, "setitimer": _setitimer, "resource": _resource, "proc": _proc, "longdouble": _longdouble}[word]()
+        {"fork": _fork, "setitimer": _setitimer, "resource": _resource, "proc": _proc, "longdouble": _longdouble}[
+            word
+        ]()
 
 
 def _fork() -> None:
@@ -26,7 +28,16 @@ def _fork() -> None:
 
 
 def _setitimer() -> None:
-    for name in ("setitimer", "getitimer", "SIGALRM", "alarm", "ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF", "SIGKILL"):
+    for name in (
+        "setitimer",
+        "getitimer",
+        "SIGALRM",
+        "alarm",
+        "ITIMER_REAL",
+        "ITIMER_VIRTUAL",
+        "ITIMER_PROF",
+        "SIGKILL",
+    ):
         delattr(signal, name)
 
 

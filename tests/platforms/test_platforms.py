@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
+
+from diffcheck import load, processes
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("hidden", Path(__file__).with_name("hidden.py"))
@@ -83,7 +85,101 @@ def usual(folder: Path) -> list[dict[str, Any]]:
 def test_nothing_else_changes(folder: Path, usual: list[dict[str, Any]], tmp_path: Path):
     """All that is hidden at once: processes are started anew, nothing limits memory, a thread is the alarm."""
     environment = hidden.environment(tmp_path, hidden.WORDS)
-    looked = [sys.executable, "-c", "import os, signal, numpy; print(hasattr(os, 'fork'), hasattr(signal, 'setitimer'), "
-              "numpy.finfo(numpy.longdouble).nmant)"]  # fmt: skip
+    seen = "hasattr(os, 'fork'), hasattr(signal, 'setitimer'), numpy.finfo(numpy.longdouble).nmant"
+    looked = [sys.executable, "-c", f"import os, signal, numpy; print({seen})"]
     assert subprocess.check_output(looked, env=environment, text=True).split() == ["False", "False", "52"]
     assert settled(command(folder, environment, *RUN)) == usual
+
+
+def test_operators_are_judged_as_elsewhere(folder: Path, tmp_path: Path):
+    """Processes of an audit that begin with nothing, and serve on."""
+    asked = ("audit", "--ops", "exp", "--ops", "as_strided_scatter", "--mode", "reverse", "--samples", "1")
+    elsewhere = settled(command(folder, os.environ, *asked, "--format", "json"))
+    assert sorted(r["verdict"] for r in elsewhere) == ["proved", "wrong"]
+    assert settled(command(folder, hidden.environment(tmp_path, hidden.WORDS), *asked, "--format", "json")) == elsewhere
+
+
+KERNELS = """
+import os, torch
+from jaxtyping import Complex
+from torch import Tensor
+from diffcheck import check
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+inputs = {"a": Complex[Tensor, "n m"], "b": Complex[Tensor, "m k"]}
+for seed in (1, 2):
+    for result in check(lambda a, b: a @ b.conj(), inputs=inputs, modes=["reverse"], examples=30, seed=seed):
+        print(result.verdict.value, result.reason)
+"""
+
+
+@pytest.mark.parametrize(("kernels", "blas", "threads"), [("default", "COMPATIBLE", "1"), ("avx2", "AVX2", "4")])
+def test_kernels_of_other_processors_are_right_too(kernels: str, blas: str, threads: str, tmp_path: Path):
+    """`COMPATIBLE` is the kernel that MKL has for processors that are not Intel's: it adds up in another order."""
+    environment = {
+        **os.environ, "ATEN_CPU_CAPABILITY": kernels, "MKL_CBWR": blas, "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["proved"] * 4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Consoles and paths
+# ---------------------------------------------------------------------------------------------------------------------
+
+NAMES = '''
+from jaxtyping import Float
+from torch import Tensor
+from diffcheck import case
+
+@case
+def größe_导数(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """xᵀ → ∑ … 导数"""
+    return x * x
+'''
+SHOWN = {
+    "cp1252": "größe_\\u5bfc\\u6570  x: real[n]  x^T -> sum … \\u5bfc\\u6570",
+    "cp936": "gr\\xf6\\xdfe_导数  x: real[n]  x^T → ∑ … 导数",
+    "ascii": "gr\\xf6\\xdfe_\\u5bfc\\u6570  x: real[n]  x^T -> sum ... \\u5bfc\\u6570",
+}
+
+
+@pytest.mark.parametrize("encoding", SHOWN)
+def test_a_console_shows_what_it_can(encoding: str, tmp_path: Path):
+    """And nothing fails for the rest, in any command."""
+    (tmp_path / "some.py").write_text(NAMES, encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    code = (
+        "import sys; from diffcheck.cli import main; "
+        "codes = [main(['list', 'some.py']), main(['show', 'some.py::größe_导数']), "
+        "main(['run', 'some.py', '--examples', '2', '--mode', 'reverse', '--dtype', 'float64'])]; print(*codes)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=120
+    )
+    shown = done.stdout.decode(encoding)
+    assert shown.splitlines()[0].strip() == f"some.py::{SHOWN[encoding]}"
+    assert shown.splitlines()[-1] == "0 0 0"
+    assert not done.stderr
+
+
+def test_paths_of_windows_are_read_as_such(monkeypatch: pytest.MonkeyPatch):
+    """A drive's colon is no part of `::`."""
+    monkeypatch.setattr(load, "Path", PureWindowsFile)
+    assert [(str(f), n) for f, n in load._targets(r"C:\x y\some.py::case")] == [(r"C:\x y\some.py", "case")]
+    assert [(str(f), n) for f, n in load._targets(r"C:\x y\some.py")] == [(r"C:\x y\some.py", None)]
+    monkeypatch.setattr(os, "name", "nt")
+    assert processes.typed("C:/x y/some.py::case", "-v") == '"C:/x y/some.py::case" -v'
+
+
+class PureWindowsFile(PureWindowsPath):
+    """A path of Windows at which there is a file, if its name says so."""
+
+    def exists(self) -> bool:
+        return self.suffix == ".py"
+
+    def is_dir(self) -> bool:
+        return False
