@@ -99,7 +99,7 @@ def test_a_case_that_hangs_is_ended_from_outside(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(workers, "_GRACE", 1.0)
     monkeypatch.setattr(workers, "_limited_memory", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(workers, "_prepare", lambda: None)
-    found = {"hangs": Hanging(), "one": Fine(), "two": Fine()}
+    found: dict[str, Any] = {"hangs": Hanging(), "one": Fine(), "two": Fine()}
     items: list[Any] = [Loaded(f"some.py::{n}", tmp_path / "some.py", n, c, private=False) for n, c in found.items()]
     with workers.workers(items, Settings(seconds=0.5), 2) as checked:
         results = [next(iter(checked(i))) for i in range(3)]

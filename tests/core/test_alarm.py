@@ -52,7 +52,10 @@ def interrupted(body: Any, seconds: float = 0.05) -> float:
 @pytest.mark.usefixtures("_system")
 def test_a_loop_is_interrupted():
     assert interrupted(forever) < 20
-    assert not [t for t in threading.enumerate() if t.name == "diffcheck-alarm" and t.is_alive() and t.join(5)]
+    dogs = [thread for thread in threading.enumerate() if thread.name == "diffcheck-alarm"]
+    for dog in dogs:
+        dog.join(10)
+    assert not any(dog.is_alive() for dog in dogs)
 
 
 @pytest.mark.usefixtures("_system")

@@ -18,8 +18,8 @@ ORDER = (
     "normal_form", "symmetry", "fingerprints", "identity", "witness", "balls", "compiler", "levels", "double_word",
     "elementary", "extended", "running_error", "formats", "enclosure", "judgement", "settle", "certify", "formula",
     "autodiff", "operation", "rule", "rules", "storages", "application", "stand_in", "frames", "shadow", "domain",
-    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search", "finding",
-    "visit", "conclude", "check", "protocol",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis",
+    "search", "finding", "visit", "conclude", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = (

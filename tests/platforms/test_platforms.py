@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
 
 from diffcheck import load, processes
+from diffcheck.cli import main
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("hidden", Path(__file__).with_name("hidden.py"))
@@ -66,7 +68,7 @@ RUN = ("run", "some.py", "--examples", "20", "--seed", "1", "-j", "2", "--format
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With cases."""
     found = tmp_path_factory.mktemp("cases")
     (found / "some.py").write_text(CASES, encoding="utf-8")
@@ -92,11 +94,10 @@ def test_nothing_else_changes(folder: Path, usual: list[dict[str, Any]], tmp_pat
 
 
 def test_operators_are_judged_as_elsewhere(folder: Path, tmp_path: Path):
-    """Processes of an audit that begin with nothing, and serve on."""
+    """By processes of an audit that begin with nothing, and serve on."""
     asked = ("audit", "--ops", "exp", "--ops", "as_strided_scatter", "--mode", "reverse", "--samples", "1")
-    elsewhere = settled(command(folder, os.environ, *asked, "--format", "json"))
-    assert sorted(r["verdict"] for r in elsewhere) == ["proved", "wrong"]
-    assert settled(command(folder, hidden.environment(tmp_path, hidden.WORDS), *asked, "--format", "json")) == elsewhere
+    found = settled(command(folder, hidden.environment(tmp_path, hidden.WORDS), *asked, "--format", "json"))
+    assert {r["id"]: r["verdict"] for r in found} == {"exp": "proved", "as_strided_scatter": "wrong"}
 
 
 KERNELS = """
@@ -107,23 +108,19 @@ from diffcheck import check
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 inputs = {"a": Complex[Tensor, "n m"], "b": Complex[Tensor, "m k"]}
-for seed in (1, 2):
-    for result in check(lambda a, b: a @ b.conj(), inputs=inputs, modes=["reverse"], examples=30, seed=seed):
-        print(result.verdict.value, result.reason)
+for result in check(lambda a, b: a @ b.conj(), inputs=inputs, modes=["reverse"], examples=30, seed=1):
+    print(result.verdict.value, result.reason)
 """
 
 
-@pytest.mark.parametrize(("kernels", "blas", "threads"), [("default", "COMPATIBLE", "1"), ("avx2", "AVX2", "4")])
-def test_kernels_of_other_processors_are_right_too(kernels: str, blas: str, threads: str, tmp_path: Path):
+def test_kernels_of_other_processors_are_right_too(tmp_path: Path):
     """`COMPATIBLE` is the kernel that MKL has for processors that are not Intel's: it adds up in another order."""
-    environment = {
-        **os.environ, "ATEN_CPU_CAPABILITY": kernels, "MKL_CBWR": blas, "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
-    }  # fmt: skip
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "4")
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", **threads}
     done = subprocess.run(
         [sys.executable, "-c", KERNELS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["proved"] * 4
+    assert done.stdout.split() == ["proved"] * 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,22 +145,19 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("encoding", SHOWN)
-def test_a_console_shows_what_it_can(encoding: str, tmp_path: Path):
+def test_a_console_shows_what_it_can(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And nothing fails for the rest, in any command."""
     (tmp_path / "some.py").write_text(NAMES, encoding="utf-8")
-    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    code = (
-        "import sys; from diffcheck.cli import main; "
-        "codes = [main(['list', 'some.py']), main(['show', 'some.py::größe_导数']), "
-        "main(['run', 'some.py', '--examples', '2', '--mode', 'reverse', '--dtype', 'float64'])]; print(*codes)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=120
-    )
-    shown = done.stdout.decode(encoding)
-    assert shown.splitlines()[0].strip() == f"some.py::{SHOWN[encoding]}"
-    assert shown.splitlines()[-1] == "0 0 0"
-    assert not done.stderr
+    monkeypatch.chdir(tmp_path)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    few = ("--examples", "2", "--mode", "reverse", "--dtype", "float64")
+    assert main(["list", "some.py"]) == 0
+    assert main(["show", "some.py::größe_导数"]) == 0
+    assert main(["run", "some.py", *few]) == 0
+    first, *_, last = written.getvalue().decode(encoding).splitlines()
+    assert first.strip() == f"some.py::{SHOWN[encoding]}"
+    assert "passed: 1 proved" in last
 
 
 def test_paths_of_windows_are_read_as_such(monkeypatch: pytest.MonkeyPatch):
