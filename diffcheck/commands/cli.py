@@ -18,6 +18,7 @@ from diffcheck.commands import config
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError, Unsupported
 from diffcheck.modes import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.report import files
+from diffcheck.report.encoding import make_legible
 from diffcheck.report.summary import Exit, exit_code
 from diffcheck.versions import __version__
 
@@ -474,6 +475,7 @@ def _say(message: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and turn whatever happens into an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    make_legible()
     try:
         # typer gives 2 to wrong usage and ends the process; ours are pytest's codes.
         code = app(args=arguments, prog_name="diffcheck", standalone_mode=False)
