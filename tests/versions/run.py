@@ -77,7 +77,7 @@ def complaint(folder: Path | None, tests: Sequence[str], python: str) -> str:
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
     for arguments in (
-        ["diffcheck", "run", "cases/", "--seed", "1", "-q"],
+        ["diffcheck", "run", "cases/", "--seed", "1", "--examples", "20", "-j", "1", "-v"],
         ["pytest", *_OUR_OPTIONS, *tests],
     ):
         ended = subprocess.run(
