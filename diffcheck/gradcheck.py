@@ -15,7 +15,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError as TorchGradcheckError
-from torch.utils._pytree import tree_leaves
 
 from diffcheck import protocol
 from diffcheck.autodiff import outputs_of
@@ -30,6 +29,7 @@ from diffcheck.library import device_of, dtypes_of, settings_for
 from diffcheck.report.failure import failure
 from diffcheck.results import Results
 from diffcheck.rule import OperationRule, rules_by_operation
+from diffcheck.torch_internals import tree_leaves
 from diffcheck.verdict import PASSING, Result, Verdict
 
 _MEANINGLESS: Final[Mapping[str, float]] = {"eps": 1e-6, "atol": 1e-5, "rtol": 1e-3}

@@ -16,8 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.overrides import TorchFunctionMode
 
 from diffcheck import expr as graph
 from diffcheck import torch_internals
@@ -26,12 +25,13 @@ from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.expr import Expr
 from diffcheck.frames import Source, users_line
 from diffcheck.grad_mode import GradMode, Stop, is_from_function
-from diffcheck.operation import Operation, decomposition_of, operation, targets, tensors_in
+from diffcheck.operation import Operation, operation, targets, tensors_in
 from diffcheck.rule import OperationRule, arguments_in_full, how_to_give
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
 from diffcheck.stand_in import Applied, Call, StandIns, copied
 from diffcheck.storages import Storages, are_views, exact_constants
+from diffcheck.torch_internals import DispatchMode, decomposition_of
 
 MANTISSA_BITS: Final = {
     torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
@@ -71,7 +71,7 @@ class _State:
     suspended: int = 0
 
 
-class Shadows(TorchDispatchMode):
+class Shadows(DispatchMode):
     """Runs PyTorch operations and, beside them, their rules on shadows.
 
     Args:
@@ -171,9 +171,9 @@ class Shadows(TorchDispatchMode):
 
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
-        if self._watch in _get_current_function_mode_stack():
+        if self._watch in torch_internals.function_modes():
             self._watch.__exit__(None, None, None)
-        while any(mode is self for mode in _get_current_dispatch_mode_stack()):
+        while any(mode is self for mode in torch_internals.dispatch_modes()):
             super().__exit__(None, None, None)
 
     @contextlib.contextmanager
@@ -391,9 +391,12 @@ class Shadows(TorchDispatchMode):
 
     def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
-        if func._overloadname == "Scalar":
+        if torch_internals.overload_name(func) == "Scalar":
             # Of a zero tangent, which has no memory, these call themselves under a dispatch mode until the stack ends.
-            args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) and a._is_zerotensor() else a for a in args)
+            args = tuple(
+                torch.zeros_like(a) if isinstance(a, Tensor) and torch_internals.is_without_memory(a) else a
+                for a in args
+            )
         self._state.inside_kernel += 1
         try:
             return func(*args, **kwargs)
@@ -406,7 +409,7 @@ class Shadows(TorchDispatchMode):
     def _watched(self) -> Iterator[None]:
         """Follows a function, and watches Python: PyTorch takes the watch off while it runs what that has seen."""
         with self._followed():
-            if self._watch in _get_current_function_mode_stack():
+            if self._watch in torch_internals.function_modes():
                 yield
                 return
             with self._watch:
@@ -434,6 +437,8 @@ class Shadows(TorchDispatchMode):
 
     def _frozen(self, shadow: Array, stop: Stop) -> Array:
         """A shadow that is constant to differentiation, or presumed to be."""
+        if stop.unknown is not None:
+            raise stop.unknown
 
         def freeze(e: Expr) -> Expr:
             node = graph.frozen(e, stop.by)
@@ -474,7 +479,7 @@ class _PythonWatch(TorchFunctionMode):
         shadows = self._shadows
         if shadows._state.inside_kernel:
             return func(*args, **kwargs)
-        if func is torch_internals.get("torch._C._set_grad_enabled") and not shadows._state.inside_decomposition:
+        if torch_internals.switches_reverse_mode(func) and not shadows._state.inside_decomposition:
             shadows._grad_mode.about_to_switch(*args)
         if func is _DATA_GETTER:
             return args[0].detach()

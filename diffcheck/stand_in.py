@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffcheck import expr as graph
 from diffcheck.errors import CaseFailure, DiffcheckError, Unsupported, WrongRule
-from diffcheck.operation import decomposition_of, operation
+from diffcheck.operation import operation
 from diffcheck.rule import (
     Mismatch,
     OperationRule,
@@ -25,6 +25,7 @@ from diffcheck.rule import (
 )
 from diffcheck.rules.complexes import parts_of
 from diffcheck.rules.registry import Array
+from diffcheck.torch_internals import decomposition_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).parents[2] / "diffcheck"
 
 # A file imports only from files above it (what it needs only when a function is called may stand below).
 ORDER = (
-    "errors", "config", "alarm", "verdict", "torch_internals", "device", "expr", "heads", "constants", "symbolic", "derive",
+    "errors", "config", "alarm", "verdict", "versions", "torch_internals", "device", "expr", "heads", "constants",
+    "symbolic", "derive",
     "normal_form", "symmetry", "fingerprints", "identity", "witness", "balls", "compiler", "levels", "elementary",
     "extended", "running_error", "formats", "enclosure", "judgement", "settle", "certify", "formula", "autodiff",
     "operation", "rule", "rules", "storages", "application", "stand_in", "frames", "grad_mode", "shadow", "domain",
-    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search", "finding",
-    "visit", "conclude", "check", "protocol",
+    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search",
+    "finding", "visit", "conclude", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = (
