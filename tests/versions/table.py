@@ -33,6 +33,7 @@ def tables(record: dict[str, Any]) -> list[str]:
 
 def _before(found: dict[str, Any]) -> str:
     """The newest version that does not pass, and why."""
-    versions = list(found["tried"])
-    older = versions[: versions.index(found["oldest"])]
-    return f"{older[-1]}: `{found['tried'][older[-1]]}`" if older else "there is none before it, or none is looked at"
+    if not found["fail"]:
+        return "none that is looked at"
+    version = list(found["fail"])[-1]
+    return f"{version}: `{found['fail'][version]}`"
