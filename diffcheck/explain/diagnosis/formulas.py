@@ -375,13 +375,22 @@ def finite_differences(view: View) -> Diagnosis | None:
     }
     for step in sorted(steps):
         for words, up, down in (("central", step, -step), ("one-sided", step, 0), ("one-sided", 0, -step)):
-            candidates = {i: _difference_quotient(view, i, Fraction(up), Fraction(down)) for i in view.differing}
+            quotient = _along_tangents if view.mode == "forward" else _difference_quotient
+            candidates = {i: quotient(view, i, Fraction(up), Fraction(down)) for i in view.differing}
             certainty = view.explains(candidates)
             if certainty is not None:
                 return Diagnosis(
                     Mistake.FINITE_DIFFERENCES, certainty, f"{words} differences with a step of {float(step):g}"
                 )
     return None
+
+
+def _along_tangents(view: View, position: int, up: Fraction, down: Fraction) -> Expr:
+    def moved(by: Fraction) -> Expr:
+        steps = {x: x + graph.constant(by) * t for x, t in zip(view.inputs, view.seeds, strict=True)} if by else {}
+        return graph.substitute([view.outputs[position]], steps)[0]
+
+    return (moved(up) - moved(down)) / graph.constant(up - down)
 
 
 def _difference_quotient(view: View, position: int, up: Fraction, down: Fraction) -> Expr:
