@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import diffcheck.regression  # noqa: F401 - a package with the name of a public function: loaded once, it gives that up
 from diffcheck.errors import DeclarationError, DiffcheckError, MeaninglessOptionWarning, WrongDerivativeError
-from diffcheck.version import __version__
+from diffcheck.versions import __version__
 
 if TYPE_CHECKING:
     from diffcheck import strategies

@@ -41,6 +41,17 @@ class Unsupported(DiffcheckError):
         """What to do about it, in lines: a snippet to paste."""
 
 
+class NotAvailable(DiffcheckError):
+    """PyTorch, or the Function under test, has no such mode or dtype."""
+
+    verdict = Verdict.NOT_AVAILABLE
+
+    def __init__(self, lacking: str, reason: str, *, mode: bool) -> None:
+        super().__init__(f"{lacking} mode: {reason}" if mode else f"{lacking}: {reason}")
+        self.lacking = lacking
+        """The mode or the dtype, as options name it."""
+
+
 class BudgetExceeded(DiffcheckError):
     """A budget of time, operations, memory or precision ran out."""
 

@@ -31,5 +31,7 @@ class Settings:
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
     device: str = CPU
     """Where PyTorch computes: `cpu`, `cuda`, `cuda:1`, …"""
+    by_name: frozenset[str] = frozenset()
+    """The modes and dtypes that somebody asked for by name: that one is not available is a failure then."""
     only: frozenset[tuple[str, str]] | None = None
     """Of the rows that modes and dtypes give, only these: pairs of mode and dtype."""

@@ -23,7 +23,9 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
     """A budget of time, operations, memory or precision ran out."""
     UNSUPPORTED = "unsupported"
-    """An operation has no rule, or PyTorch does not implement the mode."""
+    """An operation has no rule."""
+    NOT_AVAILABLE = "not available"
+    """PyTorch, or the Function under test, has no such mode or dtype: neither right nor wrong."""
     ERROR = "error"
     """The case itself misbehaved: it raised, returned no tensor, is random, changed its inputs, has a wrong rule."""
 
@@ -37,8 +39,8 @@ class Verdict(StrEnum):
 
 
 _BY_SEVERITY: Final = (
-    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.INACCURATE, Verdict.UNSUPPORTED, Verdict.UNDECIDED,
-    Verdict.ERROR, Verdict.WRONG,
+    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.NOT_AVAILABLE, Verdict.INACCURATE, Verdict.UNSUPPORTED,
+    Verdict.UNDECIDED, Verdict.ERROR, Verdict.WRONG,
 )  # fmt: skip
 """Parts without a derivative say nothing of the whole."""
 PASSING: Final = frozenset({Verdict.PROVED, Verdict.AGREES})
@@ -195,6 +197,8 @@ class Result:
     """Further lines of a report: a table, a loss per epoch."""
     device: str = "cpu"
     """Where PyTorch computed: `cpu`, `cuda`, `cuda:1`, …"""
+    by_name: bool = False
+    """Whether the mode or dtype that is not available was asked for by name: then that fails."""
 
     def _repr_html_(self) -> str:
         from diffcheck.report.notebook import result_html
@@ -205,3 +209,8 @@ class Result:
         from diffcheck.report.notebook import result_latex
 
         return result_latex(self) or None
+
+
+def left_out(result: Result) -> bool:
+    """Whether a result neither passes nor fails: there is no such derivative, and nobody asked for it by name."""
+    return result.verdict is Verdict.NOT_AVAILABLE and not result.by_name

@@ -443,12 +443,12 @@ def as_values(outputs: Sequence[Expr]) -> list[Expr]:
     return _chosen(outputs, 0)
 
 
-def thawed(outputs: Sequence[Expr]) -> list[Expr]:
-    """The outputs with nothing frozen: everything moves with the inputs."""
+def thawed(outputs: Sequence[Expr], only: Container[Expr] | None = None) -> list[Expr]:
+    """The outputs with nothing frozen, or nothing by certain nodes: everything moves with the inputs."""
     done: dict[Expr, Expr] = {}
     for node in topological(outputs):
         args = [done[a] for a in node.args]
-        if node.head == "frozen" and not is_constant(node.args[0]):
+        if node.head == "frozen" and not is_constant(node.args[0]) and (only is None or node in only):
             done[node] = args[0]
         else:
             done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)

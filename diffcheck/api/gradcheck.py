@@ -15,7 +15,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError as TorchGradcheckError
-from torch.utils._pytree import tree_leaves
 
 from diffcheck.api import protocol
 from diffcheck.api.library import device_of, dtypes_of, settings_for
@@ -30,11 +29,12 @@ from diffcheck.draw.inputs import Layout, copied
 from diffcheck.errors import WRONG_RULE, DeclarationError, DiffcheckError, MeaninglessOptionWarning, Unsupported
 from diffcheck.report.failure import failure
 from diffcheck.results import Results
+from diffcheck.torch_internals import tree_leaves
 from diffcheck.verdict import PASSING, Result, Verdict
 
 _MEANINGLESS: Final[Mapping[str, float]] = {"eps": 1e-6, "atol": 1e-5, "rtol": 1e-3}
 """Options of finite differences, with their defaults."""
-_OPEN: Final = (Verdict.UNSUPPORTED, Verdict.UNDECIDED)
+_OPEN: Final = (Verdict.UNSUPPORTED, Verdict.NOT_AVAILABLE, Verdict.UNDECIDED)
 """Verdicts that do not say that a derivative is wrong, nor that it is right."""
 _NON_CONTIGUOUS: Final = (Layout.STRIDED, Layout.TRANSPOSED)
 
@@ -300,7 +300,7 @@ def _answer(
     *,
     raise_exception: bool,
 ) -> bool:
-    asked = replace(settings_for(modes, (dtype,)), device=device_of(case))
+    asked = replace(settings_for(modes, (dtype,)), by_name=frozenset((*modes, dtype)), device=device_of(case))
     replay = f"diffcheck.check({case.name}, *inputs, modes={modes!r}, seed={asked.seed})"
     failed = [r for r in check_case(case, asked, case_id=case.name, location="") if not _right(r)]
     if not failed:
@@ -330,8 +330,8 @@ def _right(result: Result) -> bool:
 
 
 def _advice(result: Result, nondet_tol: float) -> Iterator[str]:
-    if result.verdict is Verdict.UNSUPPORTED and result.reason.startswith(f"{result.mode} mode"):
-        yield "  Nothing was judged: PyTorch does not differentiate this function in this mode. Do not ask for it."
+    if result.verdict is Verdict.NOT_AVAILABLE:
+        yield "  Nothing was judged: PyTorch does not differentiate this function in this way. Do not ask for it."
     elif result.verdict is Verdict.UNSUPPORTED and not result.details:
         yield (
             "  Nothing was judged. Give a plain PyTorch function that computes the same, and the derivatives are held "

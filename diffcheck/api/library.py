@@ -21,7 +21,7 @@ from diffcheck.draw.search import is_at_scale
 from diffcheck.errors import DeclarationError, Unsupported, WrongDerivativeError
 from diffcheck.modes import CPU, DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES, dtypes_for, refusal
 from diffcheck.report.failure import failure
-from diffcheck.report.summary import passes
+from diffcheck.report.summary import fails
 from diffcheck.results import Results
 from diffcheck.settings import Settings
 
@@ -37,7 +37,7 @@ def check(  # noqa: PLR0913 - one parameter per option
     assume: Callable[..., Any] | None = None,
     rules: Sequence[OperationRule] = (),
     name: str | None = None,
-    modes: Sequence[str] = FIRST_ORDER,
+    modes: Sequence[str] | None = None,
     dtypes: Sequence[str] | None = None,
     settings: hypothesis.settings | None = None,
     examples: int | None = None,
@@ -62,7 +62,8 @@ def check(  # noqa: PLR0913 - one parameter per option
         rules: What opaque operations compute, as `diffcheck.rule` gives it.
         name: Instead of the function's own.
         modes: Some of `reverse`, `forward`, the four of second order (`reverse-over-reverse`, …) and the eight of third
-            order (`reverse-over-forward-over-reverse`, …), each also under vmap (`vmap-reverse`, …).
+            order (`reverse-over-forward-over-reverse`, …), each also under vmap (`vmap-reverse`, …); by default the
+            first two. One that the function lacks is `not available`, which fails if it is named here.
         dtypes: Some of `float64`, `float32`, `float16` and `bfloat16`; by default the first two over a domain, and the
             dtype of given inputs. Where some input is complex, `complex128` and `complex64` stand for the first two.
         settings: Hypothesis' settings; by default those of the profile in force. Its `max_examples`, `derandomize` and
@@ -83,9 +84,12 @@ def check(  # noqa: PLR0913 - one parameter per option
     chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
     if rules:
         chosen = _with_rules(target, chosen, rules)
-    modes = _some("modes", modes, MODES)
-    dtypes = dtypes_of(chosen) if dtypes is None else _some("dtypes", dtypes, DTYPES)
-    asked = replace(settings_for(modes, dtypes, settings, examples, seed, seconds), device=device_of(chosen, device))
+    named_modes = () if modes is None else _some("modes", modes, MODES)
+    named_dtypes = () if dtypes is None else _some("dtypes", dtypes, DTYPES)
+    asked = settings_for(
+        named_modes or FIRST_ORDER, named_dtypes or dtypes_of(chosen), settings, examples, seed, seconds
+    )
+    asked = replace(asked, by_name=frozenset((*named_modes, *named_dtypes)), device=device_of(chosen, device))
     return Results(tuple(check_case(chosen, asked, case_id=chosen.name, location="")))
 
 
@@ -124,10 +128,10 @@ def assert_derivatives(target: Case | Callable[..., Any], /, *args: Any, strict:
         **options: The other arguments of `check`.
 
     Raises:
-        WrongDerivativeError: An `AssertionError` with the whole message; its `results` are those that do not pass.
+        WrongDerivativeError: An `AssertionError` with the whole message; its `results` are those that fail.
         DeclarationError: See `check`.
     """
-    failed = [r for r in check(target, *args, **options) if not passes(r, strict=strict)]
+    failed = [r for r in check(target, *args, **options) if fails(r, strict=strict)]
     if failed:
         text = "\n".join(failure(r, r.finding.replay if r.finding else "", strict=strict, width=100) for r in failed)
         raise WrongDerivativeError("\n" + text.rstrip(), tuple(failed))

@@ -252,12 +252,8 @@ def _result(subject: Subject, mode: str, visit: Callable[[], Iterator[_Seen]]) -
                 verdict = next((v for v in _WORST if v.name in outcomes), Verdict.WRONG)
                 finding = _finding(subject, seen, mode.partition(", ")[2])
                 break
-    except CaseFailure as error:
-        verdict, reason = Verdict.ERROR, str(error)
-    except BudgetExceeded as error:
-        verdict, reason = Verdict.UNDECIDED, str(error)
     except DiffcheckError as error:
-        verdict, reason = Verdict.UNSUPPORTED, str(error)
+        verdict, reason = error.verdict, str(error)
     return Result(
         id=subject.case.name,
         mode=mode,

@@ -15,8 +15,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from diffcheck import torch_internals
 from diffcheck.differentiate.device import seed_generator
 from diffcheck.errors import LoadError
 from diffcheck.modes import CPU
@@ -60,7 +60,7 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64, de
         LoadError: The database can't be imported, or has no such entry.
     """
     try:
-        from torch.testing._internal.common_methods_invocations import op_db
+        op_db = torch_internals.get("torch.testing._internal.common_methods_invocations.op_db")
     except ModuleNotFoundError as error:
         if error.name != "expecttest":
             raise
@@ -73,10 +73,15 @@ def entries(patterns: Sequence[str] = (), dtype: torch.dtype = torch.float64, de
         if info.supports_autograd
         and (dtype if dtype.is_complex else torch.float64) in info.supported_backward_dtypes(device)
     ]
-    found = [e for e in known if not patterns or any(fnmatchcase(e.name, p) for p in patterns)]
+    found = [e for e in known if matches(e.name, patterns)]
     if not found:
         raise LoadError(f"no differentiable operator of the database is named {' or '.join(patterns)}")
     return found
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether an entry is among those asked for: all are, where no pattern is given."""
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def samples(entry: Entry, dtype: torch.dtype, count: int, device: str = CPU) -> list[Sample]:
@@ -101,9 +106,8 @@ def _without_ceremony(device: str) -> Iterator[None]:
     It looks in the sources of all modules for the test that asks, of which there is none, and before each sample it
     sets the generators of every kind of accelerator.
     """
-    from torch.testing._internal import common_utils
-    from torch.testing._internal.opinfo import core
-
+    common_utils = torch_internals.find("torch.testing._internal.common_utils")
+    core = torch_internals.find("torch.testing._internal.opinfo.core")
     with ExitStack() as replaced:
         for module in (common_utils, core):
             if hasattr(module, "extract_test_fn"):
@@ -139,7 +143,7 @@ def _structure(call: Any) -> str:
 
 
 def _leaves(call: Any) -> list[Any]:
-    return tree_leaves((call.input, call.args, call.kwargs))
+    return torch_internals.tree_leaves((call.input, call.args, call.kwargs))
 
 
 def _seed(device: str, value: int = SEED) -> None:

@@ -62,20 +62,21 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     """Judges an entry in every mode asked for."""
     dtype = DTYPES[plan.dtype]
     chosen: Sequence[Sample] = ()
-    why_none = "none of its samples is small enough to be traced"
+    none = _Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")
     try:
         if plan.device == CPU or dtype in entry.info.supported_backward_dtypes(plan.device):
             chosen = samples(entry, dtype, plan.samples, plan.device)
         else:
-            why_none = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
+            why = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
+            none = _Judged(Verdict.NOT_AVAILABLE, why)
     except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
         if not lacking_dtype([dtype], str(error)):
             raise
-        why_none = f"{plan.dtype}: {str(error).strip().splitlines()[0]}"
+        none = _Judged(Verdict.NOT_AVAILABLE, f"{plan.dtype}: {str(error).strip().splitlines()[0]}")
     for mode in plan.modes:
         started = time.perf_counter()
         if not chosen:
-            judged = [_Judged(Verdict.UNSUPPORTED, why_none)]
+            judged = [none]
         else:
             judged = list(_judge_samples(entry, chosen, mode, plan))
         yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
@@ -139,7 +140,7 @@ def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Kn
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
         if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes(plan.device):
-            return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
+            return _Judged(Verdict.NOT_AVAILABLE, f"{plan.dtype}: {error}")
         return _Judged(error.verdict, str(error))
     except DiffcheckError as error:
         return _Judged(error.verdict, str(error))

@@ -22,7 +22,7 @@ from diffcheck.verdict import PASSING, Result, Verdict
 
 _NAMED: Final = (Verdict.WRONG, Verdict.INACCURATE, Verdict.ERROR, Verdict.UNSUPPORTED, Verdict.UNDECIDED)
 """The verdicts whose entries are listed one by one, in this order."""
-_NO_MODE: Final = "not in PyTorch"
+NO_MODE: Final = "not in PyTorch"
 _JUDGED: Final = frozenset({*PASSING, Verdict.WRONG, Verdict.INACCURATE, Verdict.UNDEFINED})
 
 
@@ -39,22 +39,21 @@ class Audit:
 
 def lacks_mode(result: Result) -> bool:
     """Whether PyTorch does not implement the mode, or the dtype, for this operator: there is nothing to judge."""
-    missing = (f"{result.mode} mode: ", f"{result.dtype}: ")
-    return result.verdict is Verdict.UNSUPPORTED and result.reason.startswith(missing)
+    return result.verdict is Verdict.NOT_AVAILABLE
 
 
 def counts(results: Iterable[Result]) -> dict[str, Counter[str]]:
     """By mode, how many entries have each verdict; what PyTorch has no mode for is counted apart."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for result in results:
-        found[result.mode][_NO_MODE if lacks_mode(result) else result.verdict.value] += 1
+        found[result.mode][NO_MODE if lacks_mode(result) else result.verdict.value] += 1
     return found
 
 
 def columns(tallies: dict[str, Counter[str]]) -> list[str]:
     """The verdicts that occur, what passes first."""
     order = [v.value for v in (Verdict.PROVED, Verdict.AGREES)] + [v.value for v in Verdict if v not in PASSING]
-    return [name for name in [*order, _NO_MODE] if any(tally[name] for tally in tallies.values())]
+    return [name for name in [*order, NO_MODE] if any(tally[name] for tally in tallies.values())]
 
 
 def judged(tally: Counter[str]) -> int:
@@ -67,7 +66,7 @@ def print_audit(console: Console, audit: Audit) -> None:
     for verdict in _NAMED:
         for result in audit.results:
             if result.verdict is verdict and not lacks_mode(result):
-                _print_result(console, result)
+                print_result(console, result)
     print_table(console, audit)
 
 
@@ -83,7 +82,7 @@ def print_table(console: Console, audit: Audit) -> None:
     for mode, tally in tallies.items():
         line = Text(f"{mode:<{width}}  {tally.total():>7}  {judged(tally):>6}")
         for name in names:
-            style = "dim" if name == _NO_MODE else STYLES[Verdict(name)]
+            style = "dim" if name == NO_MODE else STYLES[Verdict(name)]
             line.append(f"  {tally[name] or '-':>{max(len(name), 5)}}", style if tally[name] else "dim")
         console.print(line)
     console.print()
@@ -93,7 +92,8 @@ def print_table(console: Console, audit: Audit) -> None:
     )
 
 
-def _print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: Result) -> None:
+    """Prints one result that did not pass: what is known of it, and the sample."""
     if result.finding is not None:
         print_finding(console, result, result.finding)
     else:
@@ -120,20 +120,13 @@ def text_of(audit: Audit) -> str:
 
 def markdown_of(audit: Audit) -> str:
     """The report as a page of the documents: counts, and every entry that was not proved, with its reason."""
-    tallies = counts(audit.results)
-    names = columns(tallies)
-    today = date.today().isoformat()  # noqa: DTZ011 - the day of who runs it
     lines = [
         "# Audit of PyTorch's operators",
         "",
-        f"Written by `{audit.command}` on {today}, torch {version_of('torch')}, in {duration(audit.seconds)}.",
+        made_by(audit),
         "",
-        f"| mode | entries | judged | {' | '.join(names)} |",
-        f"|---|{'---:|' * (len(names) + 2)}",
+        *markdown_table(counts(audit.results)),
     ]
-    for mode, tally in tallies.items():
-        cells = [str(tally.total()), str(judged(tally)), *(str(tally[name]) for name in names)]
-        lines.append(f"| {mode} | {' | '.join(cells)} |")
     for verdict, title in _SECTIONS.items():
         rows = [r for r in audit.results if r.verdict is verdict and not lacks_mode(r)]
         if rows:
@@ -142,6 +135,22 @@ def markdown_of(audit: Audit) -> str:
     if missing:
         lines += ["", "## PyTorch has no such mode", "", *_bullets(missing)]
     return "\n".join(lines) + "\n"
+
+
+def made_by(audit: Audit) -> str:
+    """The sentence that says where a page comes from."""
+    today = date.today().isoformat()  # noqa: DTZ011 - the day of who runs it
+    return f"Written by `{audit.command}` on {today}, torch {version_of('torch')}, in {duration(audit.seconds)}."
+
+
+def markdown_table(tallies: dict[str, Counter[str]]) -> list[str]:
+    """The lines of the table of counts."""
+    names = columns(tallies)
+    lines = [f"| mode | entries | judged | {' | '.join(names)} |", f"|---|{'---:|' * (len(names) + 2)}"]
+    for mode, tally in tallies.items():
+        cells = [str(tally.total()), str(judged(tally)), *(str(tally[name]) for name in names)]
+        lines.append(f"| {mode} | {' | '.join(cells)} |")
+    return lines
 
 
 _SECTIONS: Final = {
@@ -159,10 +168,11 @@ def _bullets(rows: Sequence[Result]) -> list[str]:
     """One line for each reason of an entry; what differs between samples and addresses is left out."""
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
-        reasons[row.id, _short(row.reason)].append(row.mode)
+        reasons[row.id, short(row.reason)].append(row.mode)
     return [f"- `{name}` ({', '.join(modes)}): {reason}" for (name, reason), modes in reasons.items()]
 
 
-def _short(reason: str) -> str:
+def short(reason: str) -> str:
+    """A reason in a line; which sample it was is left out."""
     text = re.sub(r" \[sample \d+\]$", "", " ".join(reason.split()))
     return text if len(text) <= 200 else text[:197] + "..."

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
 from diffcheck.audit.database import SEED, Entry, Sample
 from diffcheck.declare.case import Case
@@ -16,6 +15,7 @@ from diffcheck.declare.domain import Argument, Axis
 from diffcheck.differentiate.device import seed_generator
 from diffcheck.errors import Unsupported
 from diffcheck.modes import CPU
+from diffcheck.torch_internals import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
 _LONGEST: Final = 64
 """Tensors of more entries are not written out."""

@@ -18,7 +18,6 @@ from flint import arb
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.elementary import size
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
 from diffcheck.certify.floats import Floats
 from diffcheck.certify.formats import Format
@@ -78,8 +77,8 @@ class Certifier:
     def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
 
-        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in extended
-        precision, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
+        The quick bounds of all inputs come from one running error analysis, true values from one evaluation in
+        double-word arithmetic, or from balls. What these do not show to be rounding, and kinks, are judged one by one.
 
         Args:
             points: The values of the variables, [inputs, variables].
@@ -127,11 +126,10 @@ class Certifier:
         found = self._reference.extended
         if found is None or (self._reference.is_prepared and not found.pays(*computed.shape)):
             return np.full(computed.shape, np.nan), np.full(computed.shape, np.nan)
-        true, errors = found(inputs)
-        if not self._reference.all_distinct:
-            true, errors = true[:, self._reference.slots], errors[:, self._reference.slots]
+        true = found(inputs)
+        high, low, errors = true if self._reference.all_distinct else true[:, :, self._reference.slots]
         with np.errstate(all="ignore"):
-            gaps = size(computed.astype(np.longdouble) - true)
+            gaps = np.abs((computed - high) - low)
             sharp = np.all((errors <= _SHARP * radii) & (errors < np.inf), axis=1, keepdims=True)
             return gaps, np.where(sharp, (gaps + errors) * (1 + 2.0**-50), np.nan)
 

@@ -1,12 +1,11 @@
-"""Elementary functions in extended precision, each with a proven bound of its error.
+"""Elementary functions in double-word arithmetic, each with a proven bound of its error.
 
-Numbers are x87's: 64 bits, which NumPy calls `longdouble`. Its +, -, ×, ÷ and √ are the processor's and round
-correctly, so that each is off by at most u = 2⁻⁶⁴ of its result (Higham, Accuracy and Stability of Numerical
-Algorithms, 2.2); nothing else of NumPy's is trusted. A function is reduced to a centre whose value stands in a table,
-made by ball arithmetic, and a short Taylor series around it (Tang, Table-lookup algorithms for elementary functions and
-their error analysis, 1991). What is small enough is computed in float64, where the unit is 2⁻⁵³. By ε a proof means
-what is below 2⁻⁷ of what stands beside it. Arguments are 0, or from 2⁻⁴⁰⁰ to 2⁵⁰⁰ of size, as `extended` sees
-to: bounds are float64, and do not underflow there.
+A function is reduced to a centre whose value stands in a table, made by ball arithmetic, and a short Taylor series
+around it (Tang, Table-lookup algorithms for elementary functions and their error analysis, 1991). What is large enough
+to matter is a product of heads of 26 bits, which is exact, or a sum that `double_word` finds exactly; the
+rest is computed in floats, where an operation rounds by 2⁻⁵³. By ε a proof means what is below 2⁻⁷ of what stands
+beside it. Arguments are 0, or from 2⁻⁴⁰⁰ to 2⁵⁰⁰ of size, as `extended` sees to: bounds do not underflow
+there.
 """
 
 from __future__ import annotations
@@ -14,32 +13,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from flint import arb, ctx
+from flint import arb
 
+from diffcheck.certify import double_word
+from diffcheck.certify.double_word import (
+    DoubleWord,
+    add,
+    divide,
+    fast_two_sum,
+    in_fixed_point,
+    in_words,
+    split,
+    two_sum,
+)
 from diffcheck.certify.floats import Floats
 
-Extended: TypeAlias = npt.NDArray[np.longdouble]
-
 UNIT: Final = 2.0**-64
-"""Half an ulp, relative: what an operation rounds by."""
-_TABLE_BITS: Final = 200
-_ONE: Final = np.longdouble(1)
-
-
-def available() -> bool:
-    """Whether this machine has x87's format, and computes in it."""
-    return np.finfo(np.longdouble).nmant == 63 and bool(_ONE + np.longdouble(2.0**-63) > _ONE)
+"""u: what the errors of functions are counted in."""
+_HEAD_BITS: Final = 26
+_ONE: Final = DoubleWord(np.ones(()))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A function's values at exact arguments, and what an argument's error does to them."""
 
-    value: Extended
+    value: DoubleWord
     error: Floats
     """An upper bound of the distance to the true value; not finite where the function was not computed."""
     slope: Floats
@@ -47,36 +50,30 @@ class Found:
     reach: Floats | float
 
 
-def size(x: Extended) -> Floats:
-    """|x| in float64."""
-    found: Floats = np.abs(x.astype(np.float64))
+def size(x: DoubleWord) -> Floats:
+    """|x|, up to 2⁻⁵³ of it."""
+    found: Floats = np.abs(x.hi)
     return found
 
 
-def nearest(ball: arb) -> np.longdouble:
-    """What a ball encloses, within (1 + 2⁻⁴⁰)·u of it: two floats of 53 bits, added up and rounded once."""
-    head = float(ball.mid())
-    return np.longdouble(head) + np.longdouble(float(ball.mid() - head))
-
-
-def _table(entries: Callable[[], list[arb]]) -> Extended:
-    kept = ctx.prec
-    ctx.prec = _TABLE_BITS
-    try:
-        return np.array(list(map(nearest, entries())), dtype=np.longdouble)
-    finally:
-        ctx.prec = kept
-
-
 @cache
-def pi() -> np.longdouble:
-    """π, within 1.01 u of it."""
-    return np.longdouble(_table(lambda: [arb.pi()])[0])
+def pi() -> tuple[float, float]:
+    """π in two words, within 2⁻¹⁰⁶ of it."""
+    heads, lows = in_words(lambda: [arb.pi()])
+    return float(heads[0]), float(lows[0])
 
 
-def _limited(x: Extended, inside: npt.NDArray[np.bool_], otherwise: float) -> Extended:
+def _limited(x: DoubleWord, inside: npt.NDArray[np.bool_], otherwise: float) -> DoubleWord:
     """The arguments, and where they are not inside of what a function is computed for, another one."""
-    return x if inside.all() else np.where(inside, x, np.longdouble(otherwise))
+    if inside.all():
+        return x
+    return DoubleWord(np.where(inside, x.hi, otherwise), None if x.lo is None else np.where(inside, x.lo, 0.0))
+
+
+def _half_square(r: Floats, low: Floats) -> tuple[Floats, Floats]:
+    """(r + low)²/2 less low²/2: the square of r's head, exactly, and the rest, below 2⁻²⁵ of it but for low's part."""
+    head, tail = split(r)
+    return head * head * 0.5, tail * (head + r) * 0.5 + low * r
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -89,123 +86,133 @@ _VANISHED: Final = 2.0**-490
 _STEPS: Final = 64
 """Powers of 2 in the table, for every factor of 2."""
 _MOST_STEPS: Final = 491 * _STEPS
+_EXP: Final = 2.0**-72
+_EXPM1: Final = 2.0**-65
 
 
 @cache
-def _powers() -> tuple[Extended, Extended]:
-    """2**(k/64), and the same less 1, for k from -_MOST_STEPS to _MOST_STEPS.
-
-    Each is within 1.01 u of its true value, relatively; less 1, within 3.1 u where |k| > 64: there 1 is taken off the
-    former, which is at most 1/2 or at least 2.
-    """
-    base = _table(lambda: [(arb(k) / _STEPS * arb(2).log()).exp() for k in range(_STEPS)])
+def _powers() -> tuple[Floats, Floats]:
+    """2**(k/64) for k from -_MOST_STEPS to _MOST_STEPS: heads of 26 bits, and low words, within 2⁻⁷⁹ of it together."""
     scales = 2.0 ** np.arange(-_MOST_STEPS // _STEPS, _MOST_STEPS // _STEPS + 1)
-    powers = np.multiply.outer(scales.astype(np.longdouble), base).ravel()[: 2 * _MOST_STEPS + 1]
-    less_one = powers - _ONE
-    near = range(-_STEPS, _STEPS + 1)
-    less_one[_MOST_STEPS - _STEPS : _MOST_STEPS + _STEPS + 1] = _table(
-        lambda: [(arb(k) / _STEPS * arb(2).log()).expm1() for k in near]
-    )
-    return powers, less_one
+    base = in_words(lambda: [(arb(k) / _STEPS * arb(2).log()).exp() for k in range(_STEPS)], bits=_HEAD_BITS)
+    head, low = (np.multiply.outer(scales, part).ravel()[: 2 * _MOST_STEPS + 1] for part in base)
+    return head, low
 
 
 @cache
-def _step() -> tuple[np.longdouble, float]:
-    """ln 2/64 as a head of 44 bits, whose product with any k is exact, and a tail below 2⁻⁵⁰."""
-    kept = ctx.prec
-    ctx.prec = _TABLE_BITS
-    try:
-        step = arb(2).log() / _STEPS
-        head = round(float(step) * 2.0**50) * 2.0**-50
-        return np.longdouble(head), float(step - head)
-    finally:
-        ctx.prec = kept
+def _powers_less_one() -> tuple[Floats, Floats]:
+    """The same less 1, in two words: within 2⁻¹⁰⁵ of itself where |k| ≤ 64, beyond that within 2⁻⁷⁷."""
+    powers, low = _powers()
+    head, rest = two_sum(powers, np.full(powers.shape, -1.0))
+    found = fast_two_sum(head, rest + low)
+    near = range(-_STEPS, _STEPS + 1)
+    exact = in_words(lambda: [(arb(k) / _STEPS * arb(2).log()).expm1() for k in near])
+    for part, entries in zip(found, exact, strict=True):
+        part[_MOST_STEPS - _STEPS : _MOST_STEPS + _STEPS + 1] = entries
+    return found
 
 
-def _reduced(x: Extended, near: Floats) -> tuple[npt.NDArray[np.intp], Extended]:
-    """k, as a place in the table, and z = exp(x - k·ln 2/64) - 1, for |x| ≤ 340; `near` is x in float64.
+@cache
+def _step() -> tuple[float, float]:
+    """ln 2/64 as a multiple of 2⁻⁴⁴, of 38 bits, whose product with any k is exact, and a tail below 2⁻⁴⁵."""
+    heads, tails = in_fixed_point(lambda: [arb(2).log() / _STEPS], 44)
+    return float(heads[0]), float(tails[0])
 
-    r = x - k·ln 2/64 is at most 0.00542 = 2⁻⁷·⁵ (k is an integer next to its quotient, up to 2⁻³⁶). k times the head is
-    exact: 15 and 44 bits. So is what it leaves of x: for k ≠ 0 both are multiples of 2⁻⁷¹, and it is below 2⁻⁷. The
-    tail's product, below 2⁻³⁵, is off by 2⁻⁸⁸, and taking it off rounds by u|r|. Of z = r + (r²/2 + p) the square and
-    the inner sum round by u·r²/2 each; p, a series in float64 that ends with r⁷/7!, is off by 8·2⁻⁵³ of its at most
-    2⁻²⁵, and leaves out 2⁻⁷⁵; the outer sum rounds by u|z|. That is 2u·2⁻⁷·⁵ + ε together, less than 0.0127 u; and for
-    k = 0, where nothing is taken off, less than 1.2 u|z|, since the square is at most 2⁻⁸·⁵ of r.
+
+def _reduced(x: DoubleWord) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
+    """k, as a place in the table, and z = exp(x - k·ln 2/64) - 1 in two words, for |x| ≤ 340.
+
+    r = xh - k·head is at most 0.00542 = 2⁻⁷·⁵ (k is an integer next to its quotient, up to 2⁻³⁶) and exact: k times the
+    head has 15 and 38 bits; for k ≠ 0 both are multiples of 2⁻⁶⁰, and r is below 2⁻⁷. The tail's product, below 2⁻³⁰,
+    is off by 2⁻⁸² in all, and so is its sum with xl; for k = 0 it is 0, and the sum is xl. z = r + q + (...): the
+    square of r's head, q, is exact, and added exactly. In floats remain low·(1 + r + low/2), off by ε; the square's
+    rest, off by ε; and p, a series that ends with s⁷/7!, at most 2⁻²⁵ and s²/6 of r: off by 8·2⁻⁵³ of itself, with two
+    more for the sums, leaving out s⁸/8!. For k ≠ 0 that is less than 2⁻⁷³ together; for k = 0, less than 2⁻⁶⁶·⁵ of z:
+    10·2⁻⁵³·2⁻¹⁷·⁶ + 2⁻⁶⁸.
     """
     head, tail = _step()
-    k = np.rint(near * (1 / float(head)))
-    r = (x - k.astype(np.longdouble) * head) - (k * tail).astype(np.longdouble)
-    s = r.astype(np.float64)
+    k = np.rint(x.hi * (1 / head))
+    r = x.hi - k * head
+    low = -tail * k if x.lo is None else x.lo - tail * k
+    s = r + low
     p = s * s * s * (1 / 6 + s * (1 / 24 + s * (1 / 120 + s * (1 / 720 + s * (1 / 5040)))))
-    z = r + (r * (r * np.longdouble(0.5)) + p.astype(np.longdouble))
-    return k.astype(np.intp) + _MOST_STEPS, z
+    square, rest = _half_square(r, low)
+    z, left = fast_two_sum(r, square)
+    return k.astype(np.intp) + _MOST_STEPS, z, left + ((low + low * low * 0.5) + (rest + p))
 
 
-def exp(x: Extended) -> Found:
-    """eˣ, within 2.1 u|eˣ|.
+def _grown(place: npt.NDArray[np.intp], z: Floats, low: Floats, start: tuple[Floats, Floats]) -> DoubleWord:
+    """S + T·z, where T is the power at a place of its table, and S, T or T - 1, that of `start`.
 
-    It is T + T·z: T is off by 1.01 u, relatively, the product rounds by u·2⁻⁷·⁵ of T, z is off by 0.0127 u, and the sum
-    rounds by u. Below -340 it is 0, and off by less than 2⁻⁴⁹⁰.
+    The heads' product is exact, and so is its sum with S's, which is 0 or more than it. The rest of z is below 2⁻²⁴,
+    and T's low word at most 2⁻²⁶ of T: in floats that is off by less than 2⁻⁷⁵ of T. The sum with S's low word rounds
+    by 2⁻⁵² of it.
     """
-    near = x.astype(np.float64)
-    inside = np.abs(near) <= _LARGEST_EXPONENT
-    within = _limited(x, inside, 0.0)
-    place, z = _reduced(within, within.astype(np.float64))
-    powers = _powers()[0].take(place)
-    value = powers + powers * z
-    sized = size(value)
-    error = (2.1 * UNIT) * sized
-    if not inside.all():
-        vanished = near < -_LARGEST_EXPONENT
-        value = np.where(vanished, np.longdouble(0), value)
-        error = np.where(inside, error, np.where(vanished, _VANISHED, np.nan))
-        sized = np.where(vanished, _VANISHED, sized)
-    return Found(value, error, sized * (1 + 2.0**-9), 2.0**-10)
+    power, power_low, above, below = (part.take(place) for part in (*_powers(), *start))
+    upper, lower = split(z)
+    value, left = fast_two_sum(above, power * upper)
+    return DoubleWord(*fast_two_sum(value, left + (below + (power * (lower + low) + power_low * (z + low)))))
 
 
-def expm1(x: Extended) -> Found:
-    """eˣ - 1, within 8 u|eˣ - 1|.
+def _exponential(
+    x: DoubleWord, start: tuple[Floats, Floats], at_last: float, accuracy: float
+) -> tuple[DoubleWord, Floats]:
+    """What `_grown` makes of a table, and a bound of its error; below -340 the last value, off by less than 2⁻⁴⁹⁰."""
+    inside = np.abs(x.hi) <= _LARGEST_EXPONENT
+    place, z, low = _reduced(_limited(x, inside, 0.0))
+    value = _grown(place, z, low, start)
+    error = accuracy * size(value)
+    if inside.all():
+        return value, error
+    vanished = x.hi < -_LARGEST_EXPONENT
+    return _limited(value, ~vanished, at_last), np.where(inside, error, np.where(vanished, _VANISHED, np.nan))
 
-    It is M + T·z. For k = 0 that is z. For 0 < |k| ≤ 64, M and T·z are at most 2.02 and 1.02 times the result, and T is
-    at most 186 times (at k = ±1, where half of M may be taken off): M is off by 1.01 u, the product by 2.01 u, z by
-    0.0127 u, and the sum rounds by u. Beyond that M is off by 3.1 u, the product's part is ε.
+
+def exp(x: DoubleWord) -> Found:
+    """eˣ, within 2⁻⁷² of itself.
+
+    It is T + T·z: T is off by 2⁻⁷⁹, the sum with its low word too, and z by 2⁻⁷³.
     """
-    near = x.astype(np.float64)
-    inside = np.abs(near) <= _LARGEST_EXPONENT
-    within = _limited(x, inside, 0.0)
-    place, z = _reduced(within, within.astype(np.float64))
-    powers, less_one = _powers()
-    value = less_one.take(place) + powers.take(place) * z
-    sized = size(value)
-    error = (8 * UNIT) * sized
-    if not inside.all():
-        vanished = near < -_LARGEST_EXPONENT
-        value = np.where(vanished, np.longdouble(-1), value)
-        error = np.where(inside, error, np.where(vanished, _VANISHED, np.nan))
-    return Found(value, error, np.where(near > 0, sized + 1, 1.0) * (1 + 2.0**-9), 2.0**-10)
+    value, error = _exponential(x, _powers(), 0.0, _EXP)
+    return Found(value, error, np.maximum(size(value), _VANISHED) * (1 + 2.0**-9), 2.0**-10)
 
 
-def tanh(x: Extended) -> Found:
-    """tanh x, within 11 u|tanh x|.
+def expm1(x: DoubleWord) -> Found:
+    """eˣ - 1, within 2⁻⁶⁵ of itself.
+
+    It is M + T·z. For k = 0 that is z. For 0 < |k| ≤ 64, T is at most 186 times the result (at k = ±1, where half of M
+    may be taken off): z is off by 2⁻⁷³ of T, what `_grown` loses is ε of that, and M is off by 2⁻¹⁰⁵. Beyond that T is
+    at most 4 times the result, and M off by 2⁻⁷⁷.
+    """
+    value, error = _exponential(x, _powers_less_one(), -1.0, _EXPM1)
+    return Found(value, error, np.where(x.hi > 0, size(value) + 1, 1.0) * (1 + 2.0**-9), 2.0**-10)
+
+
+def tanh(x: DoubleWord) -> Found:
+    """tanh x, within 1.1·2⁻⁶⁵ of itself.
 
     For x > 0 it is m/(m + 2) with m = expm1(2x), whose relative error it has at most once; the sum and the quotient
-    round by u each. From 100 on it is 1, up to 10⁻⁸⁶.
+    are off by ε. From 100 on it is 1, up to 10⁻⁸⁶.
     """
-    near = size(x)
-    m = expm1(_limited(2 * np.abs(x), near <= 100, 200.0)).value
-    value = np.copysign(m / (m + np.longdouble(2)), x)
+    near = np.abs(x.hi)
+    sign = np.copysign(1.0, x.hi)
+    twice = DoubleWord(near * 2, None if x.lo is None else x.lo * (2 * sign))
+    m = expm1(_limited(twice, near <= 100, 200.0)).value
+    quotient, _ = divide(m, add(m, DoubleWord(np.full((), 2.0)))[0])
+    assert quotient.lo is not None
+    value = DoubleWord(quotient.hi * sign, quotient.lo * sign)
     sized = size(value)
     reach = 2.0**-10
     slope = np.minimum(1.0, (1 - sized) * (1 + sized) + (2.0**-50 + reach))
-    return Found(value, np.where(np.isnan(near), np.nan, (11 * UNIT) * sized), slope, reach)
+    return Found(value, np.where(np.isnan(near), np.nan, (1.1 * _EXPM1) * sized), slope, reach)
 
 
-def sigmoid(x: Extended) -> Found:
-    """1/(1 + e⁻ˣ), within 4.2 u of itself: the exponential's error at most, and two roundings."""
-    power = exp(-x)
-    value = _ONE / (_ONE + power.value)
+def sigmoid(x: DoubleWord) -> Found:
+    """1/(1 + e⁻ˣ), within 1.1·2⁻⁷² of itself: the exponential's error at most, and two operations, off by ε."""
+    power = exp(double_word.negate(x))
+    value, _ = divide(_ONE, add(_ONE, power.value)[0])
     sized = size(value)
-    return Found(value, power.error * 0.0 + (4.2 * UNIT) * sized, sized * (1 + 2.0**-9), 2.0**-10)
+    return Found(value, power.error * 0.0 + (1.1 * _EXP) * sized, sized * (1 + 2.0**-9), 2.0**-10)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -216,97 +223,91 @@ _CELLS: Final = 128
 _ROOT_BITS: Final = 0x3FE6A09E667F3BCD
 """√½ as the bits of a float."""
 _SERIES: Final = (1 / 3, -1 / 4, 1 / 5, -1 / 6, 1 / 7, -1 / 8, 1 / 9)
+_LOG: Final = 0.5 * UNIT
+_PLACES: Final = 42
+"""Of heads, after the point: multiples of 2⁻⁴² below 2¹⁰ and their sums are exact."""
 
 
 @cache
-def _reciprocals() -> tuple[Floats, Extended]:
-    """c ≈ 128/j, of 10 bits, and -log c, by j: c = 1 at j = 128."""
+def _reciprocals() -> tuple[Floats, Floats, Floats]:
+    """c ≈ 128/j, of 10 bits, and -log c as a head and what is left, by j: c = 1 at j = 128."""
     indices = range(2 * _CELLS)
     c = [round(_CELLS / max(j, _CELLS // 2) * 2.0**9) * 2.0**-9 for j in indices]
-    return np.array(c), _table(lambda: [-arb(v).log() for v in c])
+    return np.array(c), *in_fixed_point(lambda: [-arb(v).log() for v in c], _PLACES)
 
 
 @cache
-def _log_two() -> tuple[np.longdouble, float]:
-    """ln 2 as a head of 50 bits, whose product with any exponent of a float is exact, and a tail below 2⁻⁵¹."""
-    kept = ctx.prec
-    ctx.prec = _TABLE_BITS
-    try:
-        value = arb(2).log()
-        head = round(float(value) * 2.0**50) * 2.0**-50
-        return np.longdouble(head), float(value - head)
-    finally:
-        ctx.prec = kept
+def _log_two() -> tuple[float, float]:
+    """ln 2 as a head of 42 bits, whose product with any exponent of a float is exact, and a tail below 2⁻⁴³."""
+    heads, tails = in_fixed_point(lambda: [arb(2).log()], _PLACES)
+    return float(heads[0]), float(tails[0])
 
 
-def _log(x: Extended, near: Floats) -> Extended:
-    """log x for x from 2⁻¹⁰⁰⁰ to 2¹⁰⁰⁰, within 8 u|log x|, and within 2.5 u of it where |x - 1| < 1/257.
+def _log(x: DoubleWord, from_one: DoubleWord | None = None) -> DoubleWord:
+    """log x for x from 2⁻¹⁰⁰⁰ to 2¹⁰⁰⁰, within u/2 of itself; `from_one` is x - 1, where that is known better than x.
 
-    x = 2ᵉy with √½ ≤ y < √2, and log x = e·ln 2 - log c + log(1 + r) with r = cy - 1, |r| ≤ 0.007. y is a float and
-    at most 11 bits more: c times the float has 63 bits, and with 1 taken off it is exact; c times the rest
-    is exact too: r rounds once.
-    log(1 + r) = r - r²/2 + p, with p in float64 up to r⁹/9: it is off by 9·2⁻⁵³ of itself, which is |r|³/3 at most, and
-    leaves out |r|¹⁰/9; e times the tail is below 2⁻⁴¹, and rounding in float64 takes less than 2⁻⁷⁴ of it.
-    Where c = 1 and e = 0, r = x - 1 is exact, at most 1/256, and the first two terms are 0: left are the roundings of
-    r - r²/2 and of its sum with p, by u each, and those of the square and of p, by less than 0.1 u each.
-    Where c ≠ 1 and e = 0, |log x| ≥ 0.00389 is at least 0.49 of |log c| and 0.99 of |r|: the table is off by 2.1 u, r
-    and three sums round by 1.02 u each, the square by 0.02 u, and p is off by 0.2 u. Where e ≠ 0, |log x| ≥ 0.34 is at
-    least 0.98 of all terms but r, of which it is 48 times as much: 3.5 u.
+    x = 2ᵉy with √½ ≤ yh < √2, and log x = e·ln 2 - log c + log(1 + r) with r = cy - 1, |r| ≤ 0.007. c has 10 bits: its
+    products with the two halves of yh are exact, and so are 1 taken off the first and their sum in two words; c·yl and
+    its sum with what is left of that round by 2⁻¹⁰⁶ each. `fast_two_sum` may be wrong by as much where c ≠ 1 and r is
+    tiny. log(1 + r) = r - r²/2 + p: the square of r's head is exact, and so are r less it and the sum of that with
+    e·ln 2's and -log c's heads, which is 0 or more than it. In floats remain p, up to r⁹/9, and what is smaller: p, at
+    most |r|³/3, is off by 9·2⁻⁵³ of itself and 3 more for sums, and leaves out |r|¹⁰/9.
+    Where c = 1 and e = 0, r = x - 1 is exact and at most 1/256: the error is 12·2⁻⁵³·r²/3 of r, and ε, less than 0.2 u.
+    Where c ≠ 1 and e = 0, |log x| ≥ 0.00389, and |r| ≤ 0.005 for the two cells beside 1, |log x| ≥ 0.0116 elsewhere:
+    less than 0.3 u. Where e ≠ 0, |log x| ≥ 0.34, and e times the tail, below 2⁻³³, is off by ε.
     """
-    bits = near.view(np.int64)
-    exponents = (bits - _ROOT_BITS) >> 52
+    exponents = (x.hi.view(np.int64) - _ROOT_BITS) >> 52
     scale = ((1023 - exponents) << 52).view(np.float64)
-    y = x * scale.astype(np.longdouble)
-    main = near * scale
-    rest = (y - main.astype(np.longdouble)).astype(np.float64)
-    reciprocals, logarithms = _reciprocals()
-    place = np.rint(main * _CELLS).astype(np.intp)
+    y = x.hi * scale
+    reciprocals, heads, rests = _reciprocals()
+    place = np.rint(y * _CELLS).astype(np.intp)
     c = reciprocals.take(place)
-    r = (main.astype(np.longdouble) * c.astype(np.longdouble) - _ONE) + (rest * c).astype(np.longdouble)
-    s = r.astype(np.float64)
-    series = np.zeros_like(s)
-    for coefficient in reversed(_SERIES):
-        series = coefficient + s * series
+    upper, lower = split(y)
+    r, low = two_sum(c * upper - 1.0, c * lower)
+    if x.lo is not None:
+        r, low = fast_two_sum(r, low + c * (x.lo * scale))
+    if from_one is not None:
+        near = (place == _CELLS) & (exponents == 0)
+        r = np.where(near, from_one.hi, r)
+        low = np.where(near, 0.0 if from_one.lo is None else from_one.lo, low)
+    series = np.full(r.shape, _SERIES[-1])
+    for coefficient in _SERIES[-2::-1]:
+        series *= r
+        series += coefficient
+    square, rest = _half_square(r, low)
     head, tail = _log_two()
     e = exponents.astype(np.float64)
-    small = s * s * s * series + e * tail
-    one = r - r * (r * np.longdouble(0.5))
-    found: Extended = (e.astype(np.longdouble) * head + logarithms.take(place)) + (one + small.astype(np.longdouble))
-    return found
+    small = (low + (rests.take(place) + e * tail)) + (r * r * r * series - rest)
+    one, left = fast_two_sum(r, -square)
+    value, more = fast_two_sum(e * head + heads.take(place), one)
+    return DoubleWord(*fast_two_sum(value, (more + left) + small))
 
 
-def log(x: Extended) -> Found:
-    """log x, within 8 u|log x|, where x > 0."""
-    near = x.astype(np.float64)
+def log(x: DoubleWord) -> Found:
+    """log x, within u/2 of itself, where x > 0."""
+    near = x.hi
     inside = (near > 2.0**-1000) & (near < 2.0**1000)
-    within = _limited(x, inside, 1.0)
-    value = _log(within, within.astype(np.float64))
-    error = np.where(inside, (8 * UNIT) * size(value), np.nan)
+    value = _log(_limited(x, inside, 1.0))
+    error = np.where(inside, _LOG * size(value), np.nan)
     with np.errstate(all="ignore"):
         return Found(value, error, (1 + 2.0**-9) / near, near * 2.0**-10)
 
 
-def log1p(x: Extended) -> Found:
-    """log(1 + x), within 9.5 u of itself, where x > -1.
+def log1p(x: DoubleWord) -> Found:
+    """log(1 + x), within u/2 of itself, where x > -1.
 
-    s = 1 + x is rounded, by d exactly (Knuth's two-sum), and log(1 + x) = log s + d/s up to (d/s)², where |d/s| is at
-    most u, and at most |x|. If |x| ≥ 2⁻⁵⁰ that is ε of the result, which log s misses by 8 u and the sum by u. If |x|
-    is smaller, s is so near to 1 that log s is off by 2.5 u, of at most twice the result; d/s, the sum and what is left
-    out are off by u each.
+    1 + x in two words is off by 2⁻¹⁰⁶ of itself, where it is not so near to 1 that x itself is taken: ε of at least
+    0.00389.
     """
-    near = x.astype(np.float64)
+    near = x.hi
     inside = (near > -1) & (near < 2.0**1000)
     within = _limited(x, inside, 0.0)
-    s = _ONE + within
-    back = s - _ONE
-    d = (_ONE - (s - back)) + (within - back)
-    rounded = s.astype(np.float64)
-    inside &= rounded > 2.0**-1000
-    s = _limited(s, inside, 1.0)
-    value = _log(s, s.astype(np.float64)) + d / s
-    error = np.where(inside, (9.5 * UNIT) * size(value), np.nan)
+    s, _ = add(_ONE, within)
+    inside &= s.hi > 2.0**-1000
+    value = _log(_limited(s, inside, 1.0), _limited(within, inside, 0.0))
+    error = np.where(inside, _LOG * size(value), np.nan)
     with np.errstate(all="ignore"):
-        return Found(value, error, (1 + 2.0**-9) / rounded, rounded * 2.0**-10)
+        return Found(value, error, (1 + 2.0**-9) / s.hi, s.hi * 2.0**-10)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -320,67 +321,76 @@ _DEGREE: Final = 10
 
 
 @cache
-def _erf_series() -> tuple[Extended, Extended, Floats]:
-    """Taylor coefficients of erf at j/64, from -_LAST_CENTRE on: the value, the slope, and those of degrees 2 to 10.
+def _erf_series() -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Taylor coefficients of erf at j/64, from -_LAST_CENTRE on.
 
+    The value in two words, the slope as a head of 26 bits and a low word, and the coefficients of degrees 2 to 10.
     The slope is g = 2/√π·exp(-x²), and g' = -2xg gives the rest: (n + 1)·gₙ₊₁ = -2(c·gₙ + gₙ₋₁).
     """
     centres = range(_LAST_CENTRE + 1)
-    value = _table(lambda: [(arb(j) / _CENTRES).erf() for j in centres])
-    slope = _table(lambda: [2 / arb.pi().sqrt() * (-((arb(j) / _CENTRES) ** 2)).exp() for j in centres])
+    value = in_words(lambda: [(arb(j) / _CENTRES).erf() for j in centres])
+    slope = in_words(
+        lambda: [2 / arb.pi().sqrt() * (-((arb(j) / _CENTRES) ** 2)).exp() for j in centres], bits=_HEAD_BITS
+    )
     c = np.arange(_LAST_CENTRE + 1) / _CENTRES
-    g = [slope.astype(np.float64)]
+    g = [slope[0] + slope[1]]
     for n in range(_DEGREE - 1):
         g.append(-2 / (n + 1) * (c * g[n] + (g[n - 1] if n else 0.0)))
     rest = np.array([g[n] / (n + 1) for n in range(1, _DEGREE)])
     signs = np.array([(-1.0) ** n for n in range(3, _DEGREE + 2)])  # erf is odd
     mirrored = np.concatenate([(rest * signs[:, None])[:, :0:-1], rest], axis=1)
-    return np.concatenate([-value[:0:-1], value]), np.concatenate([slope[:0:-1], slope]), mirrored
+    values = [np.concatenate([-part[:0:-1], part]) for part in value]
+    slopes = [np.concatenate([part[:0:-1], part]) for part in slope]
+    return values[0], values[1], slopes[0], slopes[1], mirrored
 
 
-def erf(x: Extended) -> Found:
-    """erf x, within 10 u|erf x|.
+def erf(x: DoubleWord) -> Found:
+    """erf x, within 4 u of itself.
 
-    h = x - j/64 is exact (Sterbenz), and at most 2⁻⁷. erf x = a + (b·h + h²p) with p in float64, off by 8·2⁻⁵³ of
-    itself with h². The coefficients of degree n > 10 are at most 3.1/n, by Cauchy's estimate for |h| = 1 of erf' =
-    2/√π·exp(-x²), and leave less than 2⁻⁷⁸ out; at j = 0 the first of them is that of h¹¹, below 2⁻¹⁰.
-    At j = 0, a = 0 and |h²p| ≤ 0.34h²·|bh| is off by ε of u|bh|: left are b, the product and a sum, 3.1 u. At |j| = 1,
-    a is at most 2.01 times the result and |bh| at most 1.01 times: the table is off by 1.01 u of both, the product and
-    two sums round by u each. |h²p| ≤ 1.13·|j|/64·h² + 0.38|h|³ there; it is off by 2.4 u of the result. For larger |j|
-    all of that is less: |h²p| is below 2⁻¹⁴·⁸ everywhere, since |x·erf' x| ≤ 0.49.
-    From 6.68 on it is 1, up to 0.1 u.
+    h = xh - j/64 is exact (Sterbenz), and at most 2⁻⁷. erf x = a + b·h + h²p: the product of b's head and h's is exact,
+    and so is its sum with a, which is 0 or more than it. In floats remain h²p, off by 8·2⁻⁵³ of itself, 3 more for
+    sums, and what is below 2⁻³³ of b, ε. The coefficients of degree n > 10 are at most 3.1/n, by Cauchy's estimate for
+    |h| = 1 of erf' = 2/√π·exp(-x²), and leave less than 2⁻⁷⁸ out; at j = 0 the first of them is that of h¹¹, below
+    2⁻¹⁰. At j = 0, a = 0, and |h²p| ≤ 0.34h²·|bh| is off by 0.6 u of that. At |j| = 1, |h²p| ≤ 1.13·|j|/64·h² +
+    0.38|h|³ is at most 2⁻¹²·⁷ of the result, half of a at least: off by 3.4 u. For larger |j| all of that is less:
+    |h²p| is below 2⁻¹⁴·⁸ everywhere, since |x·erf' x| ≤ 0.49. From 6.68 on it is 1, up to 0.1 u.
     """
-    near = x.astype(np.float64)
+    near = x.hi
     inside = np.abs(near) <= 6.68
     within = _limited(x, inside, 0.0)
-    j = np.rint(within.astype(np.float64) * _CENTRES)
-    h = within - (j * (1 / _CENTRES)).astype(np.longdouble)
-    value_at, slope_at, rest = _erf_series()
+    j = np.rint(within.hi * _CENTRES)
+    h = within.hi - j * (1 / _CENTRES)
+    s = h if within.lo is None else h + within.lo
+    value_at, value_low, slope_at, slope_low, rest = _erf_series()
     place = j.astype(np.intp) + _LAST_CENTRE
-    s = h.astype(np.float64)
-    coefficients = rest.take(place, axis=1)
-    p = coefficients[-1]
-    for coefficient in coefficients[-2::-1]:
-        p = coefficient + s * p
+    p = rest[-1].take(place)
+    for coefficients in rest[-2::-1]:
+        p *= s
+        p += coefficients.take(place)
     b = slope_at.take(place)
-    value = value_at.take(place) + (b * h + (s * s * p).astype(np.longdouble))
+    upper, lower = split(h)
+    if within.lo is not None:
+        lower = lower + within.lo
+    small = (value_low.take(place) + (b * lower + slope_low.take(place) * h)) + s * s * p
+    value, left = fast_two_sum(value_at.take(place), b * upper)
+    found = DoubleWord(*fast_two_sum(value, left + small))
     if not inside.all():
-        value = np.where(inside, value, np.sign(near).astype(np.longdouble))
-    error = (10 * UNIT) * size(value)
+        assert found.lo is not None
+        found = DoubleWord(np.where(inside, found.hi, np.sign(near)), np.where(inside, found.lo, 0.0))
+    error = (4 * UNIT) * size(found)
     # exp(-x²) ≤ exp(-c²)·exp(|x - c|·|x + c|), with |x - c| ≤ 2⁻⁷ + 2⁻¹⁰ and |x + c| ≤ 13.4.
-    slope = np.where(inside, 1.2 * b.astype(np.float64), 2.0**-60)
-    return Found(value, error, slope, 2.0**-10)
+    slope = np.where(inside, 1.2 * b, 2.0**-60)
+    return Found(found, error, slope, 2.0**-10)
 
 
-def sqrt(x: Extended) -> Found:
-    """√x, which rounds correctly."""
-    value: Any = np.sqrt(x)
-    sized, near = size(value), x.astype(np.float64)
+def sqrt(x: DoubleWord) -> Found:
+    """√x, within 2⁻¹⁰² of itself."""
+    value, error = double_word.sqrt(x)
     with np.errstate(all="ignore"):
-        return Found(value, UNIT * sized, (0.5 * (1 + 2.0**-9)) / sized, near * 2.0**-10)
+        return Found(value, error, (0.5 * (1 + 2.0**-9)) / value.hi, x.hi * 2.0**-10)
 
 
-FUNCTIONS: Final[dict[str, Callable[[Extended], Found]]] = {
+FUNCTIONS: Final[dict[str, Callable[[DoubleWord], Found]]] = {
     "exp": exp, "expm1": expm1, "tanh": tanh, "sigmoid": sigmoid, "log": log, "log1p": log1p, "erf": erf, "sqrt": sqrt,
 }  # fmt: skip
 """By name in `diffcheck.algebra.functions`."""

@@ -18,7 +18,7 @@ from diffcheck.differentiate.faults import described
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import find
-from diffcheck.errors import BudgetExceeded, DiffcheckError, Unsupported, WrongRule
+from diffcheck.errors import BudgetExceeded, DiffcheckError, NotAvailable, Unsupported, WrongRule
 from diffcheck.explain.diagnosis import Subject
 from diffcheck.explain.finding import finding_at_scale, finding_of
 from diffcheck.modes import TEXTBOOK
@@ -36,7 +36,7 @@ def conclude(check: Check, row: Row) -> Result:
             check, row, Verdict.WRONG, "", finding_at_scale(check.case, row.mode, row.dtype, row.at_scale, replay)
         )
     if row.at_scale is not None:
-        return result_of(check, row, row.at_scale.verdict, str(row.at_scale))
+        return _of_error(check, row, row.at_scale)
     if row.late or time.perf_counter() > check.deadline:
         return result_of(
             check, row, Verdict.UNDECIDED, f"the case ran for more than {check.settings.seconds:g} seconds"
@@ -60,8 +60,7 @@ def _broken(check: Check, row: Row, broken: Broken) -> Result:
     except DiffcheckError as error:
         row.seconds += time.perf_counter() - started
         at = f" [smallest input: {_input_text(check.case, row, drawn)}]" if isinstance(error, BudgetExceeded) else ""
-        details = error.advice if isinstance(error, Unsupported) else ()
-        return result_of(check, row, verdict, f"{error}{at}", details=details)
+        return _of_error(check, row, error, at)
     if evaluation is not None and evaluation.judgement.failures:
         if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
             note(row, evaluation)
@@ -74,6 +73,13 @@ def _broken(check: Check, row: Row, broken: Broken) -> Result:
         return result_of(check, row, verdict, once)
     unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
     return result_of(check, row, Verdict.ERROR, unsteady)
+
+
+def _of_error(check: Check, row: Row, error: DiffcheckError, at: str = "") -> Result:
+    details = error.advice if isinstance(error, Unsupported) else ()
+    by_name = isinstance(error, NotAvailable) and error.lacking in check.settings.by_name
+    reason = f"{error}{' (asked for by name)' if by_name else ''}{at}"
+    return replace(result_of(check, row, error.verdict, reason, details=details), by_name=by_name)
 
 
 def wrong_rule_of(check: Check, rows: Sequence[Row]) -> str:
@@ -96,6 +102,8 @@ def wrong_rule_of(check: Check, rows: Sequence[Row]) -> str:
 def _smallest(check: Check, row: Row, broken: Broken) -> Drawn:
     """The smallest input that is broken in the same way."""
     memory, settings, first = check.memory, check.settings, broken.drawn
+    if broken.how is NotAvailable:
+        return first  # no other input says more of it
     slow = broken.how is BudgetExceeded
     if slow and memory.smallest_exhausted is not None:
         return memory.smallest_exhausted

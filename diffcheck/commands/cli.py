@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from diffcheck.declare.load import Broken, Loaded
 from diffcheck.verdict import Result
-from diffcheck.version import __version__
+from diffcheck.versions import __version__
 
 
 class Format(StrEnum):
@@ -76,11 +76,11 @@ def _choices(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
     return check
 
 
-def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
+def _one_of(known: tuple[str, ...]) -> Callable[[str | None], str | None]:
     """Make the callback of an option that takes one of the known words."""
 
-    def check(given: str) -> str:
-        if given not in known:
+    def check(given: str | None) -> str | None:
+        if given is not None and given not in known:
             raise typer.BadParameter(f"{given!r} is not one of {', '.join(known)}")
         return given
 
@@ -138,6 +138,17 @@ Device = Annotated[
         help="Where PyTorch computes: cpu, cuda, cuda:1, ….",
         show_default=modes.CPU,
         callback=_device,
+    ),
+]
+
+
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Says what changed since an earlier audit, of another PyTorch for example. FILE is its JSON report or its "
+        "--resume file; options that are not given here are as they were there.",
+        show_default=False,
     ),
 ]
 
@@ -234,6 +245,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         dtypes=tuple(dtype or project.dtypes),
         seconds=project.seconds,
         device=device,
+        by_name=project.by_name | frozenset(mode or ()) | frozenset(dtype or ()),
     )
     title = header(
         version=__version__,
@@ -388,10 +400,16 @@ def audit(  # noqa: PLR0913 - one parameter per option
     ] = None,
     mode: Modes = None,
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help=f"One of {', '.join(DTYPES)}.", callback=_one_of(DTYPES))
-    ] = "float64",
+        str | None,
+        typer.Option(
+            metavar="DTYPE", help=f"One of {', '.join(DTYPES)}.", show_default="float64", callback=_one_of(DTYPES)
+        ),
+    ] = None,
     device: Device = None,
-    samples: Annotated[int, typer.Option(min=1, metavar="N", help="Sample inputs of each operator, at most.")] = 5,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Sample inputs of each operator, at most.", show_default="5"),
+    ] = None,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, metavar="N", help="Operators at once.")] = 1,
     form: Annotated[AuditFormat, typer.Option("--format", help="What the report is written in.")] = AuditFormat.text,
     output: Annotated[
@@ -407,20 +425,31 @@ def audit(  # noqa: PLR0913 - one parameter per option
             show_default=False,
         ),
     ] = None,
+    against: Against = None,
 ) -> int:
-    """Judge the operators of PyTorch's own database on its sample inputs; needs the extra `audit`."""
-    from diffcheck.audit.command import Request, run_audit
+    """Judge the operators of PyTorch's own database on its sample inputs; needs the extra `audit`.
 
+    With --against, exit code 1 says that something is wrong or worse that was not: what was wrong before does not fail.
+    """
+    from diffcheck.audit.command import Request, run_audit
+    from diffcheck.audit.earlier import read
+    from diffcheck.audit.judge import Plan
+
+    earlier = read(against) if against else None
+    usual = earlier.plan if earlier else Plan()
     request = Request(
-        patterns=tuple(ops or ()),
-        modes=tuple(mode or FIRST_ORDER),
-        dtype=dtype,
-        device=_present(device or modes.CPU),
-        samples=samples,
+        patterns=tuple(ops or (earlier and earlier.patterns) or ()),
+        plan=Plan(
+            modes=tuple(mode or usual.modes),
+            dtype=dtype or usual.dtype,
+            samples=samples or usual.samples,
+            device=_present(device or usual.device),
+        ),
         jobs=jobs,
         form=form.value,
         output=output,
         journal=resume,
+        earlier=earlier,
     )
     return run_audit(request)
 

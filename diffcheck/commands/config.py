@@ -19,7 +19,7 @@ _TABLE: Final = "[tool.diffcheck]"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a project says; each field is a key of the table, except the last."""
+    """What a project says; each field is a key of the table, except the last two."""
 
     examples: int = 100
     """Inputs drawn per case."""
@@ -35,6 +35,8 @@ class Config:
     """Where PyTorch computes; whether it is there is found out where a case is."""
     case_paths: tuple[str, ...] = ()
     """Files and folders of cases, relative to the file's folder."""
+    by_name: frozenset[str] = frozenset()
+    """The modes and dtypes that it names, as far as any."""
     file: Path | None = None
     """Where it stands; None if nothing is configured."""
 
@@ -92,7 +94,8 @@ def _config(file: Path, table: Mapping[str, Any]) -> Config:
             values[key] = convert(value)
         except _NotOneError as error:
             raise ConfigError(f"{file}: {_TABLE} {key} = {value!r} is not {wanted}{error}; {_known()}") from None
-    return Config(**values, file=file)
+    by_name = frozenset([*values.get("modes", ()), *values.get("dtypes", ())])
+    return Config(**values, by_name=by_name, file=file)
 
 
 def _known() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from diffcheck.checking import declared
 from diffcheck.declare.load import Broken, Loaded, importable
-from diffcheck.report.summary import INTERNAL, Run, passes
+from diffcheck.report.summary import INTERNAL, Run, fails
 from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run_all(
             stream = results_of(item, settings) if check is None else check(position)
             for result in stream:
                 results.append(result)
-                if exit_first and not passes(result, strict=strict):
+                if exit_first and fails(result, strict=strict):
                     stopped = "first failure"
                     break
             end(results[ended:])

@@ -1,83 +1,86 @@
-"""Several cases at once, each in a process forked from this one: PyTorch and SymPy are imported once.
+"""Several cases at once, each in a process of its own: forked from this one where that is safe, else started anew.
 
-A case that takes the process down with it costs that case only.
+A forked process has PyTorch, SymPy and the cases in memory; one that is started anew imports them, and loads the files
+again by their paths, since functions can't be sent. A case that takes its process down with it, or hangs in it where no
+alarm is heard, costs that case only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from diffcheck import processes
 from diffcheck.commands.run import error_result, results_of
-from diffcheck.declare.load import Broken, Loaded
+from diffcheck.declare.load import Broken, Loaded, cases_of, load
 from diffcheck.modes import CPU
+from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from diffcheck.settings import Settings
-    from diffcheck.verdict import Result
 
-_MOST = 4
-"""Processes at most, if nobody asks for more: each holds half a gigabyte, most of it shared."""
+Item: TypeAlias = Loaded | Broken
 
-_MEMORY = Path("/proc/meminfo")
-_SHARE = 0.8
+_MOST: Final = 4
+"""Processes at most, if nobody asks for more: each holds half a gigabyte, most of it shared where it is forked."""
+_WORTH: Final = {"fork": 3, "spawn": 30}
+"""Cases for each process, at least, if nobody asks for more: to import PyTorch takes as long as to check some."""
+_SHARE: Final = 0.8
 """Of the memory that is free when a run begins, what all of its processes may take together."""
-
-_work: tuple[Sequence[Loaded | Broken], Settings] | None = None
-"""What the forked processes find in their memory: functions can't be sent to them."""
+_GRACE: Final = 60.0
+"""Seconds for what stands around a case: imports, and its diagnosis."""
+_LOOK: Final = 0.5
+"""Seconds between two looks at the clock."""
 
 
 def default_jobs(items: int) -> int:
     """As many processes as there are processors, if there is work for them."""
-    if not hasattr(os, "fork"):
-        return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(processors, _MOST, items // 3))
+    return max(1, min(processes.processors(), _MOST, items // _WORTH[processes.start_method()]))
 
 
 @contextlib.contextmanager
-def workers(
-    items: Sequence[Loaded | Broken], settings: Settings, jobs: int
-) -> Generator[Callable[[int], Iterator[Result]]]:
+def workers(items: Sequence[Item], settings: Settings, jobs: int) -> Generator[Callable[[int], Iterator[Result]]]:
     """Begins to check all items in so many processes; gives a function from an item's position to its results.
 
     To be entered before anything starts a thread: the processes are forked here.
     """
     _prepare()
     with _limited_memory(jobs, settings.device):
-        if jobs == 1 or not hasattr(os, "fork"):
+        if jobs == 1:
             yield lambda position: results_of(items[position], settings)
-            return
-        yield from _forked(items, settings, jobs)
+        else:
+            yield from _at_once(items, settings, jobs)
 
 
-def _forked(
-    items: Sequence[Loaded | Broken], settings: Settings, jobs: int
-) -> Iterator[Callable[[int], Iterator[Result]]]:
-    global _work  # noqa: PLW0603 - the one way to hand functions to a forked process
-    _work = (items, settings)
-    pool = _pool(jobs)
+def _at_once(items: Sequence[Item], settings: Settings, jobs: int) -> Iterator[Callable[[int], Iterator[Result]]]:
+    pool = _Pool(items, settings, jobs)
     # What takes longest begins first, so that no process is left alone with it at the end.
     order = sorted(range(len(items)), key=lambda i: -_cost(items[i]))
-    futures = {position: pool.submit(_check, position) for position in order}
+    futures = {position: pool.begin(position) for position in order if isinstance(items[position], Loaded)}
+
+    def finished(position: int) -> Iterator[Result]:
+        item = items[position]
+        return iter(_finished(pool, position)) if position in futures else results_of(item, settings)
+
+    pool.futures.update(futures)
     try:
-        yield lambda position: iter(_finished(futures[position], items[position], position))
+        yield finished
     finally:
-        if not all(future.done() for future in futures.values()):
-            for process in multiprocessing.active_children():
-                process.terminate()
-        pool.shutdown(cancel_futures=True)
-        _work = None
+        pool.end()
 
 
 def _prepare() -> None:
@@ -101,46 +104,169 @@ def _limited_memory(jobs: int, device: str) -> Generator[None]:
 
     CUDA reserves more addresses than any machine has memory, and does not start within a limit.
     """
-    if not _MEMORY.exists() or device != CPU:
-        yield
-        return
-    import resource
-
-    available = next(int(line.split()[1]) * 1024 for line in _MEMORY.read_text().splitlines() if "MemAvailable" in line)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = mapped + int(available * _SHARE / jobs)
-    if soft == resource.RLIM_INFINITY or wanted < soft:
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    free = processes.free_memory() if device == CPU else None
+    before = None if free is None else processes.limit_memory(int(free * _SHARE / jobs))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        processes.unlimit_memory(before)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    # Ctrl-C reaches every process of the terminal; this one decides what it means.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=signal.signal, initargs=ignore)
-
-
-def _cost(item: Loaded | Broken) -> int:
+def _cost(item: Item) -> int:
     return int(getattr(item.case, "cost", 1)) if isinstance(item, Loaded) else 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In a process of its own
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a process says of itself, by an item's position: shared with the one that started it."""
+
+    times: Any
+    """When it began with the item, by the clock that all processes have; 0 before."""
+    pids: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A case by what can be sent."""
+
+    id: str
+    file: Path
+    name: str
+
+    def loaded(self) -> Item:
+        """The case, its file loaded again."""
+        found = _cases(self.file)
+        if isinstance(found, Broken):
+            return found
+        return found.get(self.name) or Broken(
+            self.id, self.file, f"{self.file} has no {self.name} when it is loaded again"
+        )
+
+
+@functools.cache
+def _cases(file: Path) -> dict[str, Loaded] | Broken:
+    module = load(file)
+    return module if isinstance(module, Broken) else {loaded.name: loaded for loaded in cases_of(module, file)}
+
+
+_work: tuple[Sequence[Item | _Named | None], Settings, _Begun] | None = None
+"""What a process has to do."""
+
+
+def _enter(items: Sequence[Item | _Named | None], settings: Settings, begun: _Begun) -> None:
+    """Begins a process."""
+    global _work  # noqa: PLW0603 - what an executor calls has no other place for it
+    processes.ignore_interrupts()
+    _work = (items, settings, begun)
+
+
+def _enter_anew(items: Sequence[_Named | None], settings: Settings, begun: _Begun) -> None:
+    sys.stdout = sys.stderr  # what cases print belongs to no report
+    _prepare()
+    _enter(items, settings, begun)
 
 
 def _check(position: int) -> list[Result]:
     assert _work is not None
-    items, settings = _work
-    return list(results_of(items[position], settings))
+    items, settings, begun = _work
+    begun.pids[position] = os.getpid()
+    begun.times[position] = time.monotonic()
+    item = items[position]
+    assert item is not None
+    return list(results_of(item.loaded() if isinstance(item, _Named) else item, settings))
 
 
-def _finished(future: Future[list[Result]], item: Loaded | Broken, position: int) -> list[Result]:
+# ---------------------------------------------------------------------------------------------------------------------
+# In the process that starts them
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Processes, and what they are at."""
+
+    items: Sequence[Item]
+    settings: Settings
+    jobs: int
+    futures: dict[int, Future[list[Result]]] = field(default_factory=dict)
+    overdue: set[int] = field(default_factory=set)
+    """Items whose process was ended."""
+    _executor: ProcessPoolExecutor = field(init=False)
+    _begun: _Begun = field(init=False)
+
+    def __post_init__(self) -> None:
+        method = processes.start_method()
+        context = multiprocessing.get_context(method)
+        count = len(self.items)
+        self._begun = _Begun(context.Array("d", count, lock=False), context.Array("q", count, lock=False))
+        if method == "fork":
+            self._executor = ProcessPoolExecutor(
+                self.jobs, context, initializer=_enter, initargs=(self.items, self.settings, self._begun)
+            )
+            return
+        named = [_Named(i.id, i.file, i.name) if isinstance(i, Loaded) else None for i in self.items]
+        self._executor = ProcessPoolExecutor(
+            self.jobs, context, initializer=_enter_anew, initargs=(named, self.settings, self._begun)
+        )
+
+    @property
+    def seconds(self) -> float:
+        """What a process may take for an item, the steps that are no operation of PyTorch's included."""
+        return _GRACE + 2 * self.settings.seconds
+
+    def begin(self, position: int) -> Future[list[Result]]:
+        """Has an item checked."""
+        return self._executor.submit(_check, position)
+
+    def end_overdue(self) -> None:
+        """Ends the processes that are at an item for too long; the executor then takes down the others."""
+        now = time.monotonic()
+        for position, started in enumerate(self._begun.times):
+            future = self.futures.get(position)
+            if started and now - started > self.seconds and future is not None and not future.done():
+                self.overdue.add(position)
+                with contextlib.suppress(OSError):  # it has just ended
+                    os.kill(self._begun.pids[position], getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def end(self) -> None:
+        """Ends the processes, at once if they are not done."""
+        if not all(future.done() for future in self.futures.values()):
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self._executor.shutdown(cancel_futures=True)
+
+
+def _finished(pool: _Pool, position: int) -> list[Result]:
+    """An item's results, whatever becomes of its process."""
     try:
-        return future.result()
+        return _awaited(pool, position)
     except BrokenProcessPool:
         pass  # this item's process died, or another one's, which ends the whole pool
-    with _pool(1) as alone:
+    if position not in pool.overdue:
+        alone = _Pool(pool.items, pool.settings, 1)
+        alone.futures[position] = alone.begin(position)
         try:
-            return alone.submit(_check, position).result()
+            return _awaited(alone, position)
         except BrokenProcessPool:
-            return [error_result(item.id, "its process died: killed, out of memory, or crashed in a kernel")]
+            pass
+        finally:
+            alone.end()
+        pool.overdue |= alone.overdue
+    case_id = pool.items[position].id
+    if position in pool.overdue:
+        why = f"its process was ended after {pool.seconds:g} seconds: it hung in a kernel, or is far too slow"
+        return [Result(id=case_id, mode="", dtype="", verdict=Verdict.UNDECIDED, reason=why)]
+    return [error_result(case_id, "its process died: killed, out of memory, or crashed in a kernel")]
+
+
+def _awaited(pool: _Pool, position: int) -> list[Result]:
+    while True:
+        try:
+            return pool.futures[position].result(timeout=_LOOK)
+        except NotYet:
+            pool.end_overdue()

@@ -17,14 +17,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from diffcheck.algebra import expr as graph
 from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import RADII
 from diffcheck.certify.running_error import bounded_values
 from diffcheck.declare.case import Case
-from diffcheck.declare.operation import Operation, decomposition_of, operation, storage_address, targets, tensors_in
+from diffcheck.declare.operation import Operation, operation, storage_address, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, called, rule_for, rules_by_operation
 from diffcheck.differentiate.run import differentiate
 from diffcheck.draw.inputs import copied
@@ -32,6 +31,7 @@ from diffcheck.errors import Unsupported
 from diffcheck.modes import CPU
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule, lift
+from diffcheck.torch_internals import DispatchMode, decomposition_of, no_modes, packet
 from diffcheck.trace.shadow import MANTISSA_BITS
 
 _MOVES: Final = frozenset(
@@ -120,7 +120,7 @@ def compare(
     def in_float64(like: Sequence[Tensor]) -> Sequence[Tensor]:
         if mode == "reverse":
             radii.begin_backward()
-        with _disable_current_modes():
+        with no_modes():
             return [seed.double() for seed in seeds_for([y.detach().to(dtype) for y in like])]
 
     radii = Radii(fmt.bits, rules_by_operation(case.rules, case.name))
@@ -186,7 +186,7 @@ def _ulps(values: Tensor, fmt: Format) -> Tensor:
     )
 
 
-class Radii(TorchDispatchMode):
+class Radii(DispatchMode):
     """Runs PyTorch operations in float64 and, beside them, bounds what rounding to so many bits does to the results."""
 
     def __init__(self, bits: int, given: Mapping[str, OperationRule]) -> None:
@@ -292,7 +292,7 @@ class Radii(TorchDispatchMode):
         return torch.from_numpy(np.array(found[1], dtype=float)).to(device)
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor | None]:
-        spelled = _SPELLED.get(str(func._overloadpacket))
+        spelled = _SPELLED.get(str(packet(func)))
         if spelled is not None:
             with torch.no_grad(), self:
                 return [self.of(spelled(*args, **kwargs))]

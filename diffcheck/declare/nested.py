@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch.utils import _pytree as pytree
+from diffcheck.torch_internals import tree_flatten_with_path, tree_unflatten
 
 
 def flattened(tree: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Sequence[Any]], dict[str, Any]]]:
     """The leaves by name (`params.w`, `layers.0`), in order, and what puts other leaves in their places."""
-    leaves, spec = pytree.tree_flatten_with_path(dict(tree))
+    leaves, spec = tree_flatten_with_path(dict(tree))
 
     def rebuilt(others: Sequence[Any]) -> dict[str, Any]:
-        result: dict[str, Any] = pytree.tree_unflatten(list(others), spec)
+        result: dict[str, Any] = tree_unflatten(list(others), spec)
         return result
 
     return {".".join(map(_word, path)): leaf for path, leaf in leaves}, rebuilt

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from diffcheck import torch_internals
 from diffcheck.errors import Unsupported
 
 _ABOUT_LAYOUT: Final = frozenset(
@@ -52,8 +53,9 @@ class Operation:
 @cache
 def operation(func: Any) -> Operation:
     """What is known of an operation."""
-    packet = str(func._overloadpacket)
-    arguments = func._schema.arguments
+    packet = str(torch_internals.packet(func))
+    schema = torch_internals.schema(func)
+    arguments = schema.arguments
     written = tuple((i, a.name) for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write)
     outputs = {a.name for a in arguments if a.kwarg_only and a.alias_info is not None and a.alias_info.is_write}
     namespace, _, name = packet.partition(".")
@@ -61,13 +63,14 @@ def operation(func: Any) -> Operation:
         name = name[:-1]
     elif name.startswith("__i") and name.endswith("__"):
         name = f"__{name[3:]}"
-    overload = "default" if func._overloadname in ("", "out") else func._overloadname
+    overload = torch_internals.overload_name(func)
+    overload = "default" if overload in ("", "out") else overload
     return Operation(
         text=str(func),
         packet=packet,
         rule_names=(f"{namespace}.{name}.{overload}", f"{namespace}.{name}"),
         written=written,
-        fresh=tuple(r.alias_info is None for r in func._schema.returns),
+        fresh=tuple(r.alias_info is None for r in schema.returns),
         without_meaning=_IGNORED | outputs,
         random=torch.Tag.nondeterministic_seeded in func.tags,
         changes_view=torch.Tag.inplace_view in func.tags,
@@ -75,14 +78,6 @@ def operation(func: Any) -> Operation:
         to_python=packet in _TO_PYTHON,
         about_layout=packet in _ABOUT_LAYOUT,
     )
-
-
-def decomposition_of(func: Any) -> Any:
-    """PyTorch's own way to compute an operation by others, as a function of the same arguments; None if it has none."""
-    from torch._decomp import decomposition_table
-
-    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-    return func.decompose if composite else decomposition_table.get(func)
 
 
 def storage_address(tensor: Tensor) -> int:
@@ -93,7 +88,7 @@ def storage_address(tensor: Tensor) -> int:
     """
     if tensor.layout is not torch.strided:
         raise Unsupported("sparse tensors", "a shadow stands beside a strided storage")
-    return int(tensor.untyped_storage()._cdata)
+    return torch_internals.storage_id(tensor)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

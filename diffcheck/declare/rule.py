@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, overload
 import torch
 from torch import Tensor
 
+from diffcheck import torch_internals
 from diffcheck.declare.operation import tensors_in
 from diffcheck.errors import DeclarationError, DiffcheckError
 
@@ -105,24 +106,26 @@ def rule_for(func: Any, rules: Mapping[str, OperationRule]) -> OperationRule | N
     """The rule for an overload: its own, or its operation's."""
     if not rules:
         return None
-    return rules.get(f"{func._schema.name}.{func._overloadname}") or rules.get(func._schema.name)
+    return rules.get(f"{torch_internals.schema(func).name}.{torch_internals.overload_name(func)}") or rules.get(
+        torch_internals.schema(func).name
+    )
 
 
 def arguments_in_full(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """A call's arguments in the order of the schema, with the defaults that its caller left out."""
-    arguments = func._schema.arguments
+    arguments = torch_internals.schema(func).arguments
     return [*args, *(kwargs.get(a.name, a.default_value) for a in arguments[len(args) :])]
 
 
 def called(function: Callable[..., Any], func: Any, args: Sequence[Any]) -> Any:
     """Calls a function with an operation's arguments in full: by keyword those that the operation takes so."""
-    pairs = list(zip(func._schema.arguments, args, strict=True))
+    pairs = list(zip(torch_internals.schema(func).arguments, args, strict=True))
     return function(*(v for a, v in pairs if not a.kwarg_only), **{a.name: v for a, v in pairs if a.kwarg_only})
 
 
 def how_to_give(func: Any) -> tuple[str, ...]:
     """The lines that give an operation a rule, to be pasted; or the one that says why it can't have one."""
-    schema = func._schema
+    schema = torch_internals.schema(func)
     name = _name_of(func)
     try:
         _check_schema(name, func)
@@ -190,12 +193,10 @@ def named(stated: OperationRule) -> str:
 
 def own_function(func: Any) -> OperationRule | None:
     """The Python function behind a `torch.library.custom_op`, which can be traced if it is plain PyTorch."""
-    from torch._library.custom_ops import OPDEFS
-
     if func.namespace in ("aten", "prims"):  # of its primitives PyTorch makes such operations too
         return None
-    definition = OPDEFS.get(func._schema.name)
-    return None if definition is None else OperationRule(func._schema.name, definition._init_fn, given=False)
+    function = torch_internals.function_of_custom_operation(func)
+    return None if function is None else OperationRule(torch_internals.schema(func).name, function, given=False)
 
 
 def pairs_of(func: Any, result: Any, said: Any, args: Sequence[Any], copies: Sequence[Any]) -> list[Pair]:
@@ -211,7 +212,7 @@ def pairs_of(func: Any, result: Any, said: Any, args: Sequence[Any], copies: Seq
     Raises:
         Mismatch: The rule returns something of another kind.
     """
-    returns = func._schema.returns
+    returns = torch_internals.schema(func).returns
     pairs: list[Pair] = []
     if any(r.alias_info is None for r in returns):
         parts, others = (x if len(returns) > 1 else (x,) for x in (result, said))
@@ -221,7 +222,7 @@ def pairs_of(func: Any, result: Any, said: Any, args: Sequence[Any], copies: Seq
             if declared.alias_info is None:
                 label = "its result" if len(returns) == 1 else f"its result {position} of {len(returns)}"
                 pairs += _tensor_pairs(label, part, other)
-    for argument, value, copy in zip(func._schema.arguments, args, copies, strict=True):
+    for argument, value, copy in zip(torch_internals.schema(func).arguments, args, copies, strict=True):
         if _is_written(argument):
             pairs += _tensor_pairs(f"what it writes to {argument.name}", value, copy)
     return pairs
@@ -253,7 +254,9 @@ def arguments_in_words(func: Any, args: Sequence[Any]) -> str:
             return value.tolist()
         return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
-    written = ", ".join(f"{a.name} = {plain(v)!r}" for a, v in zip(func._schema.arguments, args, strict=True))
+    written = ", ".join(
+        f"{a.name} = {plain(v)!r}" for a, v in zip(torch_internals.schema(func).arguments, args, strict=True)
+    )
     return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}…"
 
 
@@ -268,10 +271,10 @@ def _found(operation: Any) -> Any:
     Raises:
         DeclarationError: There is none, or there are several.
     """
-    if isinstance(operation, torch._ops.OpOverload):
+    if torch_internals.is_overload(operation):
         return operation
     packet, overload_name = operation, ""
-    if not isinstance(operation, torch._ops.OpOverloadPacket):
+    if not torch_internals.is_packet(operation):
         name = getattr(operation, "_qualname", operation)
         if not isinstance(name, str):
             raise DeclarationError(
@@ -284,11 +287,14 @@ def _found(operation: Any) -> Any:
         if packet is None:
             raise DeclarationError(_unknown(name))
     overloads = _overloads(packet)
-    chosen = [o for o in overloads if not overload_name or o._overloadname == overload_name]
+    qualified = str(packet).replace(".", "::", 1)
+    chosen = [o for o in overloads if not overload_name or torch_internals.overload_name(o) == overload_name]
     if len(chosen) != 1:
-        names = ", ".join(repr(f"{o._schema.name}.{o._overloadname}") for o in overloads)
+        names = ", ".join(
+            repr(f"{torch_internals.schema(o).name}.{torch_internals.overload_name(o)}") for o in overloads
+        )
         raise DeclarationError(
-            f"rule: {packet._qualified_op_name} has {'several' if chosen else 'no such'} overload"
+            f"rule: {qualified} has {'several' if chosen else 'no such'} overload"
             f"{'s' if chosen else f' as {overload_name!r}'}; name one of {names}"
         )
     return chosen[0]
@@ -297,17 +303,21 @@ def _found(operation: Any) -> Any:
 def _overloads(packet: Any) -> list[Any]:
     """An operation's overloads, without those of TorchScript that are listed and do not exist."""
     found = [getattr(packet, name) for name in packet.overloads()]
-    return [overload for overload in found if torch._C._dispatch_has_kernel(overload.name())]
+    return [overload for overload in found if torch_internals.exists(overload)]
 
 
 def _name_of(func: Any) -> str:
     """An operation's qualified name, with that of the overload if there are others."""
-    alone = len(_overloads(func._overloadpacket)) <= 1
-    return str(func._schema.name) if alone else f"{func._schema.name}.{func._overloadname}"
+    alone = len(_overloads(torch_internals.packet(func))) <= 1
+    return (
+        str(torch_internals.schema(func).name)
+        if alone
+        else f"{torch_internals.schema(func).name}.{torch_internals.overload_name(func)}"
+    )
 
 
 def _unknown(name: str) -> str:
-    known = sorted({schema.name for schema in torch._C._jit_get_all_schemas()})
+    known = sorted(torch_internals.names_of_operations())
     near = difflib.get_close_matches(name.replace(".", "::", 1) if "::" not in name else name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return (
@@ -318,7 +328,7 @@ def _unknown(name: str) -> str:
 
 def _check_schema(name: str, func: Any) -> None:
     """Raises: DeclarationError if no rule can be followed."""
-    schema = func._schema
+    schema = torch_internals.schema(func)
     views = [r for r in schema.returns if r.alias_info is not None and not r.alias_info.is_write]
     if views:
         raise DeclarationError(
@@ -328,7 +338,7 @@ def _check_schema(name: str, func: Any) -> None:
         raise DeclarationError(
             f"rule: {name} draws random numbers, and a rule would draw others; pass what is random as an argument"
         )
-    if func.has_kernel_for_dispatch_key(getattr(torch._C.DispatchKey, _COMPOSITE)):
+    if torch_internals.is_composite(func):
         raise DeclarationError(
             f"rule: PyTorch runs {name} as other operations ({_COMPOSITE}), which are what is followed; "
             "one of these may want a rule"
@@ -353,7 +363,7 @@ def _check_arguments(name: str, function: Callable[..., Any], func: Any) -> None
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a built-in function says nothing of its arguments
         return
-    arguments = func._schema.arguments
+    arguments = torch_internals.schema(func).arguments
     try:
         signature.bind(
             *(None for a in arguments if not a.kwarg_only), **{a.name: None for a in arguments if a.kwarg_only}
@@ -362,5 +372,5 @@ def _check_arguments(name: str, function: Callable[..., Any], func: Any) -> None
         label = getattr(function, "__name__", "the function")
         raise DeclarationError(
             f"rule for {name}: {label}{signature} does not take its arguments ({error}); write "
-            f"def {label}({_parameters(func._schema)})"
+            f"def {label}({_parameters(torch_internals.schema(func))})"
         ) from error

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch._vmap_internals import _vmap
 from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
-from torch.utils._pytree import tree_flatten
+
+from diffcheck import torch_internals
 
 Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
 """Takes the differentiated inputs."""
@@ -28,20 +28,20 @@ def import_forward_mode() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch scripts functions there, and warns of that
-        from torch._decomp import decompositions_for_jvp  # noqa: F401 - so that PyTorch has it
+        torch_internals.find("torch._decomp.decompositions_for_jvp")
 
 
 def outputs_of(result: Any) -> list[Tensor]:
     """The real and complex tensors that a function returned, in order."""
     if type(result) is Tensor:  # as most are: asking what it is an instance of costs as much as adding two of them
         return [result] if result.is_floating_point() or result.is_complex() else []
-    parts = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
+    parts = [result] if isinstance(result, Tensor) else torch_internals.tree_leaves(result)
     return [t for t in parts if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())]
 
 
 def materialized(tensor: Tensor) -> Tensor:
     """A tensor that has memory: PyTorch's zero tangents have none, and can't be read."""
-    return torch.zeros_like(tensor) if tensor._is_zerotensor() else tensor
+    return torch.zeros_like(tensor) if torch_internals.is_without_memory(tensor) else tensor
 
 
 def reverse(
@@ -431,7 +431,7 @@ def forward_under_vmap(function: Function, inputs: Sequence[Tensor], tangents: S
         outputs, found = forward(function, inputs, each)
         return tuple(torch.zeros_like(y) if t is None else t for y, t in zip(outputs, found, strict=True))
 
-    batched: tuple[Tensor, ...] = _vmap(along)(*tangents)
+    batched: tuple[Tensor, ...] = torch_internals.get("torch._vmap_internals._vmap")(along)(*tangents)
     return batched
 
 

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch._compile import _disable_dynamo
-from torch._decomp import decomposition_table
+from diffcheck import torch_internals
 
 
 def not_imported() -> None:
@@ -28,11 +27,15 @@ def not_imported() -> None:
 
 def _guarded() -> Iterator[Callable[..., Any]]:
     """What stands behind that decorator."""
-    decorated = _disable_dynamo(lambda: None).__code__
+    disable = torch_internals.find("torch._compile._disable_dynamo")
+    table = torch_internals.find("torch._decomp.decomposition_table")
+    if disable is None or table is None:
+        return
+    decorated = disable(lambda: None).__code__
     if "fn" not in decorated.co_freevars:
         return
     place = decorated.co_freevars.index("fn")
-    for outermost in decomposition_table.values():
+    for outermost in table.values():
         layer: Any = outermost
         while layer is not None:
             if getattr(layer, "__code__", None) is decorated:

@@ -14,7 +14,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.domain import matches
 from diffcheck.differentiate import autodiff
 from diffcheck.differentiate.device import generator_state
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Unsupported
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, NotAvailable
 from diffcheck.modes import plain, under_vmap
 from diffcheck.verdict import Mistake
 
@@ -67,10 +67,10 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
             raise BudgetExceeded(f"case {case.name!r} needs more memory than there is: {text}") from error
         lacking = lacking_dtype({value.dtype for value in values.values()}, text)
         if lacking:
-            raise Unsupported(lacking, text) from error
+            raise NotAvailable(lacking, text, mode=False) from error
         lacks = _NOT_IMPLEMENTED.get(plain(mode), _HIGHER_ORDER_LACKS)
         if any(word in text for word in (*lacks, *(_VMAP_LACKS if under_vmap(mode) else ()))):
-            raise Unsupported(f"{mode} mode", text) from error
+            raise NotAvailable(mode, text, mode=True) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
         what = "gradient= of case" if mode == "gradient" else "case"

@@ -19,7 +19,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from diffcheck.declare.domain import Argument, Shapes, contains, resolved
-from diffcheck.errors import Unsupported
+from diffcheck.errors import NotAvailable
 
 _WIDEST: Final = 20
 """Where no bound says more, magnitudes reach from 2**-20 to 2**20."""
@@ -329,12 +329,14 @@ def tensors(drawn: Drawn, arguments: Sequence[Argument], dtype: torch.dtype) -> 
     """The drawn inputs as fresh tensors: real ones in the dtype under test, complex ones in that of its precision.
 
     Raises:
-        Unsupported: There are no complex numbers of that precision.
+        NotAvailable: There are no complex numbers of that precision.
     """
     kinds = {"real": dtype.to_real(), "integer": torch.int64, "boolean": torch.bool}
     if any(a.kind == "complex" for a in arguments):
         if kinds["real"] not in (torch.float64, torch.float32):
-            raise Unsupported(str(dtype).removeprefix("torch."), "complex inputs are complex128 or complex64")
+            raise NotAvailable(
+                str(dtype).removeprefix("torch."), "complex inputs are complex128 or complex64", mode=False
+            )
         kinds["complex"] = kinds["real"].to_complex()
     if drawn.given is not None:
         given = {a.name: copied(drawn.given[a.name].detach()) for a in arguments}

@@ -112,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         strict=project.strict if strict is None else strict,
         seconds=project.seconds,
         device=config.getoption("--diffcheck-device") or project.device,
+        by_name=project.by_name | frozenset(modes) | frozenset(dtypes),
         project=project,
     )
 

@@ -24,6 +24,8 @@ class Asked:
     strict: bool
     seconds: float
     device: str
+    by_name: frozenset[str]
+    """The modes and dtypes that options or the project name."""
     project: Config
     """What the project says, before options."""
     met: bool = False

@@ -14,7 +14,7 @@ import pytest
 from diffcheck.checking import declared
 from diffcheck.declare.load import Loaded
 from diffcheck.pytest_plugin.asked import ASKED, Asked
-from diffcheck.report.summary import passes
+from diffcheck.report.summary import fails
 from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def settings_of(asked: Asked) -> Settings:
         dtypes=asked.dtypes,
         seconds=asked.seconds,
         device=asked.device,
+        by_name=asked.by_name,
         reuse=not asked.chosen,
     )
 
@@ -92,7 +93,7 @@ def _selected(session: pytest.Session) -> dict[Key, set[Key]]:
 
 def _standing_for(row: Row, results: list[Result]) -> Result:
     """A row's own result; or where the case came to nothing, what it came to."""
-    failed = [r for r in results if not passes(r, strict=False)]
+    failed = [r for r in results if fails(r, strict=False)]
     own = [r for r in results if (r.mode, r.dtype) == (row.mode, row.dtype)]
     for found in (own, [r for r in failed if r.dtype == row.dtype], failed):
         if found:

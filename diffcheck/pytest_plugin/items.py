@@ -16,7 +16,7 @@ from diffcheck.pytest_plugin.asked import ASKED, VERDICT
 from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
 from diffcheck.pytest_plugin.source import marks_above, module_marks, names_in
 from diffcheck.report.summary import is_internal, passes
-from diffcheck.verdict import Result, Verdict
+from diffcheck.verdict import Result, Verdict, left_out
 
 
 class CaseFile(pytest.File):
@@ -83,6 +83,8 @@ class CaseItem(pytest.Item):
         self.user_properties += [(VERDICT, result.verdict.value), (f"{VERDICT}-seed", asked.seed)]
         if result.details and result.verdict is not Verdict.UNSUPPORTED and not is_internal(result):
             self.add_report_section("call", VERDICT, "\n".join(result.details))
+        if left_out(result):
+            raise pytest.skip.Exception(f"{result.verdict}: {result.reason}", _use_item_location=True)
         if not passes(result, strict=asked.strict):
             raise NotPassedError(result)
 

@@ -12,14 +12,16 @@ from diffcheck.report.text import nested
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from diffcheck.report.summary import Run
 
 VERSION: Final = 1
 """Of the format; new keys may come without a new version."""
 
 
-def dumps(run: Run) -> str:
-    """Write a run as JSON."""
+def dumps(run: Run, about: Mapping[str, Any] | None = None) -> str:
+    """Write a run as JSON, with what else is known about it under further keys."""
     document = {
         "version": VERSION,
         "results": [as_data(result) for result in run.results],
@@ -30,6 +32,7 @@ def dumps(run: Run) -> str:
         "stopped": run.stopped,
         "not_run": list(run.not_run),
         "deselected": run.deselected,
+        **(about or {}),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
@@ -157,6 +160,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "seconds": _number(result.seconds),
         "gradient": result.gradient,
         "reason": result.reason,
+        "by_name": result.by_name,
         "details": list(result.details),
         "finding": None if result.finding is None else _finding(result.finding),
     }
@@ -179,6 +183,7 @@ def from_data(data: dict[str, Any]) -> Result:
         seconds=float(data["seconds"]),
         gradient=data["gradient"],
         reason=data["reason"],
+        by_name=data.get("by_name", False),  # older reports do not say
         details=tuple(data["details"]),
         finding=None if data["finding"] is None else _to_finding(data["finding"]),
     )

@@ -16,7 +16,7 @@ from rich.text import Text
 from diffcheck.modes import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
-from diffcheck.report.summary import INTERNAL, Run, counts, is_internal, passes
+from diffcheck.report.summary import INTERNAL, Run, counts, fails, is_internal
 from diffcheck.report.text import count, duration, print_hanging, printable, shorten
 from diffcheck.verdict import Verdict
 
@@ -99,7 +99,7 @@ class Terminal:
     def case(self, results: Sequence[Result]) -> None:
         """Print the lines of one case: its rows, why they are no better, and its tables."""
         if self.verbosity < 0:
-            results = [result for result in results if not passes(result, strict=self.strict)]
+            results = [result for result in results if fails(result, strict=self.strict)]
         if not results:
             return
         self._enter(results[0])
@@ -182,7 +182,7 @@ class Terminal:
 
 def summary_line(run: Run) -> Text:
     """Write the last line: how it ended, how many of each verdict, and what repeats the run."""
-    failed = [result for result in run.results if not passes(result, strict=run.strict)]
+    failed = [result for result in run.results if fails(result, strict=run.strict)]
     if run.stopped == "interrupted":
         word, style = "interrupted", "bold yellow"
     elif any(map(is_internal, run.results)):

@@ -1,4 +1,4 @@
-"""The user's code on Python's stack: which line of it runs, and whether a custom Function's forward does."""
+"""The user's code on Python's stack: which line of it runs."""
 
 from __future__ import annotations
 
@@ -20,22 +20,6 @@ class Source:
     function: str
     phase: str
     """`forward` or `backward`."""
-
-
-_APPLY: Final = torch.autograd.Function.__dict__["apply"].__func__.__code__
-
-
-def inside_function() -> bool:
-    """Whether a custom Function's forward is running: autograd is off there, and nothing is meant to be frozen by that.
-
-    By the frames: people keep `Cube.apply` under names of their own, so that replacing it would miss calls.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _APPLY:
-            return True
-        frame = frame.f_back
-    return False
 
 
 _PACKAGE: Final = Path(__file__).parents[1]

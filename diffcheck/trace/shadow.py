@@ -7,6 +7,7 @@ shadow of its storage), writes, which parts are frozen, which conditions Python 
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +16,20 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
+from diffcheck import torch_internals
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
-from diffcheck.declare.operation import Operation, decomposition_of, operation, targets, tensors_in
+from diffcheck.declare.operation import Operation, operation, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, how_to_give
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
+from diffcheck.torch_internals import DispatchMode, decomposition_of
 from diffcheck.trace.application import prepared
 from diffcheck.trace.deciding import Operands, is_discrete, rely_on
-from diffcheck.trace.frames import Source, inside_function, users_line
+from diffcheck.trace.frames import Source, users_line
+from diffcheck.trace.grad_mode import GradMode, Stop, inside_function, is_from_function
 from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
 from diffcheck.trace.storages import Storages, are_views, exact_constants
 from diffcheck.trace.watch import PythonWatch
@@ -76,7 +78,9 @@ class Left:
 
 @dataclass(slots=True)
 class _State:
-    frozen: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    frozen: dict[int, tuple[Tensor, Stop]] = field(default_factory=dict)
+    presumed: set[Expr] = field(default_factory=set)
+    """Parts that are frozen unless they turn out to be a Function's."""
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
     left: list[Left] = field(default_factory=list)
@@ -87,7 +91,7 @@ class _State:
     suspended: int = 0
 
 
-class Shadows(TorchDispatchMode):
+class Shadows(DispatchMode):
     """Runs PyTorch operations and, beside them, their rules on shadows.
 
     Args:
@@ -118,6 +122,7 @@ class Shadows(TorchDispatchMode):
         self._stand_ins = StandIns(given or {}, self._storages.window)
         self._deadline = time.monotonic() + self._budget.seconds
         self._watch = PythonWatch(self)
+        self._grad_mode = GradMode()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -160,12 +165,12 @@ class Shadows(TorchDispatchMode):
 
     def read(self, tensor: Tensor) -> Array:
         """The tensor's shadow, shaped like it."""
+        if self._state.phase != "forward":
+            return self._storages.window(tensor)
+        self._settle(tensor)
         shadow = self._storages.window(tensor)
-        if self._state.phase == "forward":
-            mark = self._state.frozen.get(id(tensor))
-            if mark is not None:
-                return by_parts(lambda e: graph.frozen(e, mark[1]), shadow)
-        return shadow
+        mark = self._state.frozen.get(id(tensor))
+        return shadow if mark is None else self._frozen(shadow, mark[1])
 
     def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
         """Records a condition that the path depended on."""
@@ -192,11 +197,16 @@ class Shadows(TorchDispatchMode):
         if not is_discrete(tensor) and self._state.phase == "forward":
             self._state.left.append(Left(how, inside_function()))
 
+    def about_to_switch(self, enabled: bool) -> None:  # noqa: FBT001 - as PyTorch is told
+        """Python is about to switch reverse mode on or off; in a decomposition that is none of the user's doing."""
+        if not self._state.inside_decomposition:
+            self._grad_mode.about_to_switch(enabled)
+
     def leave(self) -> None:
         """Takes the mode out of force if leaving it was interrupted: an alarm may ring at any instruction."""
-        if self._watch in _get_current_function_mode_stack():
+        if self._watch in torch_internals.function_modes():
             self._watch.__exit__(None, None, None)
-        while any(mode is self for mode in _get_current_dispatch_mode_stack()):
+        while any(mode is self for mode in torch_internals.dispatch_modes()):
             super().__exit__(None, None, None)
 
     @contextlib.contextmanager
@@ -224,6 +234,7 @@ class Shadows(TorchDispatchMode):
         tensors = positional + tensors_in(kwargs) if kwargs else positional
         if any(t.is_meta for t in tensors):
             return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
+        self._settle(*tensors)
         live = any(map(self.is_live, tensors))
         if op.random:
             self._state.random.add(op.text)
@@ -387,18 +398,16 @@ class Shadows(TorchDispatchMode):
         if bits < self._bits:
             shadow = by_parts(lambda e: graph.rounded(e, bits), shadow)
         state = self._state
-        if (
-            state.phase == "forward"
-            and not torch.is_grad_enabled()
-            and not state.inside_decomposition
-            and not inside_function()
-        ):
-            if op.writes and target in self._storages:
-                # Autograd does not see the write: to it the tensor still is what it was.
-                before = self._storages.window(target)
-                return elementwise(lambda old, new: old + graph.frozen(new - old, "no_grad"), before, shadow)
-            return by_parts(lambda e: graph.frozen(e, "no_grad"), shadow)
-        return shadow
+        if state.phase != "forward" or state.inside_decomposition:
+            return shadow
+        stop = self._grad_mode.stop(detaches=False)
+        if stop is None:
+            return shadow
+        if op.writes and target in self._storages:
+            # Autograd does not see the write: to it the tensor still is what it was.
+            before = self._storages.window(target)
+            return elementwise(operator.add, before, self._frozen(elementwise(operator.sub, shadow, before), stop))
+        return self._frozen(shadow, stop)
 
     def _decompose(
         self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -438,9 +447,12 @@ class Shadows(TorchDispatchMode):
 
     def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the operation itself: what it does to memory is its own business, and may be done in Python."""
-        if func._overloadname == "Scalar":
+        if torch_internals.overload_name(func) == "Scalar":
             # Of a zero tangent, which has no memory, these call themselves under a dispatch mode until the stack ends.
-            args = tuple(torch.zeros_like(a) if isinstance(a, Tensor) and a._is_zerotensor() else a for a in args)
+            args = tuple(
+                torch.zeros_like(a) if isinstance(a, Tensor) and torch_internals.is_without_memory(a) else a
+                for a in args
+            )
         self._state.inside_kernel += 1
         try:
             return func(*args, **kwargs)
@@ -453,7 +465,7 @@ class Shadows(TorchDispatchMode):
     def _watched(self) -> Iterator[None]:
         """Follows a function, and watches Python: PyTorch takes the watch off while it runs what that has seen."""
         with self._followed():
-            if self._watch in _get_current_function_mode_stack():
+            if self._watch in torch_internals.function_modes():
                 yield
                 return
             with self._watch:
@@ -472,16 +484,39 @@ class Shadows(TorchDispatchMode):
             return
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
         inherited = state.frozen.get(id(source))
-        kind = inherited[1] if inherited is not None else None
-        if op.detaches:
-            fresh: str | None = "detach"
-        else:
-            fresh = "no_grad" if kind is None and not torch.is_grad_enabled() else None
-        if fresh is not None and not inside_function():
-            kind = fresh
-        if kind is not None:
+        stop = inherited[1] if inherited is not None else None
+        if stop is None or op.detaches:
+            stop = self._grad_mode.stop(detaches=op.detaches) or stop
+        if stop is not None:
             for tensor in outputs:
-                state.frozen[id(tensor)] = (tensor, kind)
+                state.frozen[id(tensor)] = (tensor, stop)
+
+    def _frozen(self, shadow: Array, stop: Stop) -> Array:
+        """A shadow that is constant to differentiation, or presumed to be."""
+
+        def freeze(e: Expr) -> Expr:
+            node = graph.frozen(e, stop.by)
+            if stop.presumed and node is not e:
+                self._state.presumed.add(node)
+            return node
+
+        return by_parts(freeze, shadow)
+
+    def _settle(self, *tensors: Tensor) -> None:
+        """Takes back what was presumed of tensors that turn out to be what a Function has returned."""
+        state = self._state
+        if state.phase != "forward" or not (state.frozen or state.presumed):
+            return
+        for tensor in filter(is_from_function, tensors):
+            mark = state.frozen.get(id(tensor))
+            if mark is not None and mark[1].presumed:
+                del state.frozen[id(tensor)]
+            if not state.presumed:
+                continue
+            shadow = self._storages.window(tensor)
+            moving = by_parts(lambda e: graph.thawed([e], state.presumed)[0], shadow)
+            if any(a != b for a, b in zip(moving.flat, shadow.flat, strict=True)):
+                self._storages.write(tensor, moving)
 
 
 __all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

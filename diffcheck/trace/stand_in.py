@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from diffcheck.algebra import expr as graph
-from diffcheck.declare.operation import decomposition_of, operation
+from diffcheck.declare.operation import operation
 from diffcheck.declare.rule import (
     Mismatch,
     OperationRule,
@@ -25,6 +25,7 @@ from diffcheck.declare.rule import (
 from diffcheck.errors import CaseFailure, DiffcheckError, Unsupported, WrongRule
 from diffcheck.rules.complexes import parts_of
 from diffcheck.rules.registry import Array
+from diffcheck.torch_internals import decomposition_of
 
 
 @dataclass(frozen=True, slots=True)

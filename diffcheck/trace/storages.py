@@ -16,6 +16,7 @@ from diffcheck.declare.operation import storage_address
 from diffcheck.errors import Unsupported
 from diffcheck.rules.complexes import Complex, by_parts, joined, parted
 from diffcheck.rules.registry import Array, elements, elementwise
+from diffcheck.torch_internals import is_without_memory
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ def _strided(storage: _Storage, tensor: Tensor) -> Array:
 def exact_constants(tensor: Tensor) -> Array:
     """A tensor's entries as exact constants."""
     values = tensor.detach().resolve_conj().resolve_neg()
-    if values._is_zerotensor():
+    if is_without_memory(values):
         return elements([graph.ZERO] * values.numel(), tuple(values.shape))
     if values.dtype.is_complex:
         return joined(exact_constants(torch.view_as_real(values)))

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from diffcheck import torch_internals
 from diffcheck.errors import Unsupported
 
-if TYPE_CHECKING:
-    from diffcheck.trace.shadow import Shadows
+
+class Watched(Protocol):
+    """What is told: `Shadows`."""
+
+    @property
+    def looks_away(self) -> bool:
+        """Whether what happens is no part of the run."""
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """What is done inside is no part of the run."""
+
+    def is_live(self, tensor: Tensor) -> bool:
+        """Whether a tensor depends on the inputs."""
+
+    def tell(self, tensor: Tensor, how: str) -> None:
+        """Python has been told the tensor's numbers."""
+
+    def about_to_switch(self, enabled: bool) -> None:  # noqa: FBT001 - as PyTorch is told
+        """Python is about to switch reverse mode on or off."""
 
 
 class PythonWatch(TorchFunctionMode):
     """Sees what `Shadows` can't, and tells it."""
 
-    def __init__(self, shadows: Shadows) -> None:
+    def __init__(self, shadows: Watched) -> None:
         super().__init__()
         self._shadows = shadows
 
@@ -27,6 +46,8 @@ class PythonWatch(TorchFunctionMode):
         shadows = self._shadows
         if shadows.looks_away:
             return func(*args, **kwargs)
+        if torch_internals.switches_reverse_mode(func):
+            shadows.about_to_switch(*args)
         if func is _DATA_GETTER:
             return args[0].detach()
         if func in _PRINTING:

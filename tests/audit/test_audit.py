@@ -26,7 +26,7 @@ from diffcheck.compare.evaluate import DTYPES
 from diffcheck.errors import LoadError
 from diffcheck.verdict import Result, Verdict
 
-PROVED, UNSUPPORTED = Verdict.PROVED, Verdict.UNSUPPORTED
+PROVED, UNSUPPORTED, NOT_AVAILABLE = Verdict.PROVED, Verdict.UNSUPPORTED, Verdict.NOT_AVAILABLE
 PLAN = Plan(samples=2)
 
 
@@ -41,18 +41,22 @@ def test_operators_are_judged_in_both_modes() -> None:
     found = verdicts(*names, "cdist")
     assert {name: [v for v, _ in found[name]] for name in names} == {name: [PROVED, PROVED] for name in names}
     (reverse, _), (forward, reason) = found["cdist"]
-    assert (reverse, forward) == (PROVED, UNSUPPORTED)
+    assert (reverse, forward) == (PROVED, NOT_AVAILABLE)
     assert reason.startswith("forward mode: ")
+
+
+PROVED_IN_HALF = ("exp", "matmul", "sinc")
+REFUSED_IN_HALF = ("linalg.householder_product", "cholesky_solve")
+"""The first has samples that it can't take; those of the second can't even be made."""
 
 
 def test_half_precisions_where_pytorch_has_them() -> None:
     for dtype in ("float16", "bfloat16"):
         plan = Plan(modes=("reverse",), dtype=dtype, samples=2)
-        found = {done.name: done.results[0] for done in audit(entries(["exp", "matmul", "cholesky*", "sinc"]), plan)}
-        for name in ("exp", "matmul", "sinc"):
+        found = {done.name: done.results[0] for done in audit(entries([*PROVED_IN_HALF, *REFUSED_IN_HALF]), plan)}
+        for name in PROVED_IN_HALF:
             assert found[name].verdict is PROVED, found[name]
-        # `cholesky` has samples that it can't take; those of `cholesky_solve` can't even be made.
-        for name in ("cholesky", "cholesky_solve"):
+        for name in REFUSED_IN_HALF:
             assert report.lacks_mode(found[name]), found[name]
             assert "not implemented for" in found[name].reason
 
@@ -127,7 +131,7 @@ def test_what_the_database_has_on_a_gpu() -> None:
     assert len(names) > 500
     (entry,) = entries(["cholesky_inverse"], device="cuda")
     (result,) = judge(entry, Plan(modes=("reverse",), dtype="bfloat16", device="cuda"))
-    assert (result.verdict, result.device) == (UNSUPPORTED, "cuda")
+    assert (result.verdict, result.device) == (NOT_AVAILABLE, "cuda")
     assert result.reason == "bfloat16: PyTorch's database has no derivative of it in that on cuda"
     assert report.lacks_mode(result)
 
@@ -265,7 +269,7 @@ def results() -> tuple[Result, ...]:
         Result("exp", "reverse", "float64", PROVED),
         Result("exp", "forward", "float64", PROVED),
         Result("cdist", "reverse", "float64", Verdict.AGREES, reason="not proved: input[0], too many cases [sample 3]"),
-        Result("cdist", "forward", "float64", UNSUPPORTED, reason=lacking),
+        Result("cdist", "forward", "float64", NOT_AVAILABLE, reason=lacking),
         Result("odd", "reverse", "float64", UNSUPPORTED, reason="aten.odd: no rule [sample 1]", details=("y = odd()",)),
         Result("odd", "forward", "float64", UNSUPPORTED, reason="aten.odd: no rule [sample 2]", details=("y = odd()",)),
     )

@@ -151,7 +151,7 @@ def checked_case(name: str) -> Checked:
     case, checked, random = cases()[name], Checked(), Random(name)
     for shapes in size_assignments(case.arguments)[:2]:
         values = wide_values(case, shapes, random)
-        traced, _, _ = trace(case, mode_of(case), values, ones_like)
+        traced = trace(case, mode_of(case), values, ones_like).trace
         count = len(traced.unit_reference)
         inputs = [symbol(v) for v in traced.variables[:count]]
         seeds = [symbol(v) for v in traced.variables[count:]]

@@ -127,15 +127,15 @@ def test_a_double_backward_that_is_cut_is_wrong_and_the_first_is_right():
     assert [c.name for c in result.finding.cotangents] == ["dy", "vx"]
 
 
-def test_a_mode_that_pytorch_lacks_is_unsupported_and_says_so():
+def test_a_mode_that_pytorch_lacks_is_not_available_and_says_so():
     result = run(WrongTwice.apply, "forward-over-reverse")
-    assert result.verdict is Verdict.UNSUPPORTED
+    assert result.verdict is Verdict.NOT_AVAILABLE
     assert "forward-over-reverse mode: You must implement the jvp function" in result.reason
 
 
 def test_pytorchs_logsumexp_can_not_be_differentiated_in_reverse_over_forward():
     result = run(lambda x: torch.logsumexp(x, 0), "reverse-over-forward")
-    assert result.verdict is Verdict.UNSUPPORTED
+    assert result.verdict is Verdict.NOT_AVAILABLE
     assert "modified by an inplace operation" in result.reason
 
 
@@ -174,9 +174,9 @@ class Unfollowed(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("mode", HIGHER)
-def test_a_nesting_that_pytorch_lacks_is_unsupported_and_says_so(mode: str):
+def test_a_nesting_that_pytorch_lacks_is_not_available_and_says_so(mode: str):
     result = run(Unfollowed.apply, mode)
-    assert result.verdict is Verdict.UNSUPPORTED, result
+    assert result.verdict is Verdict.NOT_AVAILABLE, result
     assert result.reason.startswith(f"{mode} mode: ")
 
 

@@ -251,9 +251,9 @@ class Unruly(Cube):
         (Unruly.apply, "does not have vmap support"),
     ],
 )
-def test_what_vmap_can_not_do_is_unsupported_in_pytorchs_words(function: Callable[..., Any], words: str):
+def test_what_vmap_can_not_do_is_not_available_in_pytorchs_words(function: Callable[..., Any], words: str):
     result = judged(function)
-    assert result.verdict is Verdict.UNSUPPORTED, result
+    assert result.verdict is Verdict.NOT_AVAILABLE, result
     assert result.reason.startswith("vmap-reverse mode: ")
     assert words in result.reason
 

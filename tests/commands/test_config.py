@@ -50,8 +50,9 @@ def test_every_key():
         'examples = 20\nseed = 0\nmodes = ["forward"]\ndtypes = ["float32", "float64"]\nstrict = true\n'
         'seconds = 5\ndevice = "cuda:1"\ncase_paths = ["gradients", "more/a.py"]'
     )
+    named = frozenset({"forward", "float32", "float64"})
     assert read(Path.cwd()) == Config(
-        20, 0, ("forward",), ("float32", "float64"), True, 5.0, "cuda:1", ("gradients", "more/a.py"), file
+        20, 0, ("forward",), ("float32", "float64"), True, 5.0, "cuda:1", ("gradients", "more/a.py"), named, file
     )
     assert read(Path.cwd()).cases == (file.parent / "gradients", file.parent / "more" / "a.py")
 

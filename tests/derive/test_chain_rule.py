@@ -189,7 +189,7 @@ def entries_of(name: str, mode: str) -> tuple[list[Expr], list[sympy.Expr]]:
     for known in case.arguments:
         value = torch.rand(shapes[known.name], generator=generator, dtype=torch.float64) * 0.8 + 0.1
         values[known.name] = value if known.kind == "real" else torch.zeros(shapes[known.name], dtype=torch.int64)
-    traced, _, _ = trace(case, mode, values, lambda like: [torch.ones_like(t) for t in like])
+    traced = trace(case, mode, values, lambda like: [torch.ones_like(t) for t in like]).trace
     count = sum(v.numel() for n, v in values.items() if next(a for a in case.arguments if a.name == n).differentiated)
     inputs = list(map(symbol, traced.variables[:count]))
     seeds = list(map(symbol, traced.variables[count:]))

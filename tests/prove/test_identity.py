@@ -414,12 +414,30 @@ def test_what_is_linear_in_seeds_is_decided_seed_by_seed(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "node",
-    [X * X * Z, X + 1, X * Y, positive(X) * X, exp(X), 1 / X, where(greater(X, Z), X, Y), X + Y * Y, Z],
+    [
+        X * X * Z,
+        X + 1,
+        X * Y,
+        positive(X) * X,
+        exp(X),
+        1 / X,
+        where(greater(X, Z), X, Y),
+        X + Y * Y,
+        Z,
+        X * Z / (X + Y),
+    ],
     ids=str,
 )
 def test_what_is_not_linear_is_not_taken_apart(node: Expr):
     for pair in ((node, X + Y), (X + Y, node + 0 * Y)):
         assert list(identity._slopes(pair, {X, Y})) == []
+
+
+def test_a_seed_in_a_denominator_is_not_linear(monkeypatch: pytest.MonkeyPatch):
+    """Seed by seed the sides agree: at s = 1, t = 0 both are x, and at s = 0, t = 1 both are 0."""
+    monkeypatch.setattr(identity, "_FEW_PRODUCTS", 0)
+    s, t = symbol("s"), symbol("t")
+    assert prove([s * X / (s + t)], [s * X], ["s", "t"]).status is not Status.PROVED
 
 
 def test_what_is_linear_is_taken_apart():

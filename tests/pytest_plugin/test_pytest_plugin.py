@@ -205,8 +205,8 @@ def test_a_wrong_case_fails_with_its_finding(pytester: pytest.Pytester):
     """The finding as `diffcheck run` prints it, the command that replays it, and nothing of our code."""
     write("cases/wrong.py", WRONG)
     options = ("--diffcheck-seed=1", "--diffcheck-examples=20")
-    result = pytester.runpytest_inprocess(*options, "--diffcheck-dtype=float64")
-    result.assert_outcomes(failed=2)
+    result = pytester.runpytest_inprocess("-rfs", *options, "--diffcheck-dtype=float64")
+    result.assert_outcomes(failed=1, skipped=1)
     result.stdout.fnmatch_lines(
         [
             "diffcheck: 20 examples each, seed 1; the same again: --diffcheck-seed=1",
@@ -218,9 +218,8 @@ def test_a_wrong_case_fails_with_its_finding(pytester: pytest.Pytester):
             "  autograd ran  2*dy[[]0]*x[[]0][*][*]2",
             "  reference     3*dy[[]0]*x[[]0][*][*]2",
             f"  replay        pytest 'cases/wrong.py::cube[[]reverse-float64]' {' '.join(options)}",
-            "unsupported: forward mode: You must implement the jvp function *",
             "FAILED cases/wrong.py::cube[[]reverse-float64] - wrong: *",
-            "FAILED cases/wrong.py::cube[[]forward-float64] - unsupported: *",
+            "SKIPPED [[]1] cases/wrong.py:*: not available: forward mode: You must implement the jvp function *",
         ]
     )
     assert "Traceback" not in result.stdout.str()
@@ -431,6 +430,15 @@ def test_rewritten_assertions_change_nothing(pytester: pytest.Pytester):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_not_available_fails_where_it_was_asked_for_by_name(pytester: pytest.Pytester):
+    write("cases/wrong.py", WRONG)
+    options = ("--diffcheck-seed=1", "--diffcheck-examples=5", "-k", "forward-float64")
+    pytester.runpytest_inprocess(*options).assert_outcomes(skipped=1, deselected=3)
+    result = pytester.runpytest_inprocess(*options, "--diffcheck-mode=forward,reverse")
+    result.assert_outcomes(failed=1, deselected=3)
+    result.stdout.fnmatch_lines(["*not available: forward mode: You must implement the jvp function *"])
+
+
 def test_workers_agree_with_one_process(pytester: pytest.Pytester):
     """The same items, with the same outcomes; the workers draw what the first process says.
 
@@ -441,8 +449,8 @@ def test_workers_agree_with_one_process(pytester: pytest.Pytester):
     write("test_a.py", f"{FAKE}own = Fake('agrees', do=lambda s: print('drawn with', s.seed))\n")
     alone = pytester.runpytest_inprocess("-rA", "--diffcheck-examples=5")
     shared = pytester.runpytest_subprocess("-rA", "--diffcheck-examples=5", "-n", "2", "-W", "error")
-    alone.assert_outcomes(passed=13, failed=4)
-    assert len(outcomes(alone)) == 17
+    alone.assert_outcomes(passed=13, failed=2, skipped=2)
+    assert len(outcomes(alone)) == 15
     assert outcomes(shared) == outcomes(alone)
     (line,) = (line for line in shared.outlines if line.startswith("diffcheck: "))
     drawn = {line.split()[2] for line in shared.outlines if line.startswith("drawn with")}

@@ -129,6 +129,8 @@ def test_results_are_a_sequence():
         ((Verdict.PROVED,), True, True),
         ((Verdict.PROVED, Verdict.AGREES), True, False),
         ((Verdict.PROVED, Verdict.UNSUPPORTED), False, False),
+        ((Verdict.PROVED, Verdict.NOT_AVAILABLE), True, True),
+        ((Verdict.NOT_AVAILABLE,), False, False),
     ],
 )
 def test_what_has_passed(verdicts: tuple[Verdict, ...], passed: bool, proved: bool):
@@ -140,7 +142,7 @@ def test_what_has_passed(verdicts: tuple[Verdict, ...], passed: bool, proved: bo
 
 def test_as_text():
     shown = repr(Results((PROVED, WRONG)))
-    assert "proved      quadratic reverse    f64     4*x" in shown
+    assert "proved        quadratic reverse    f64     4*x" in shown
     assert f"replay        {FINDING.replay}" in shown
     assert shown.endswith("failed: 1 wrong, 1 proved")
     assert repr(Results(())) == "no results"

@@ -33,8 +33,7 @@ def traced(function: Callable[[Tensor], Any], mode: str = "reverse", x: Tensor =
     """A function of one tensor, traced at given values."""
     axes = " ".join(str(n) for n in x.shape)
     it: Case = case(function, inputs={"x": real(axes)}, name="it")
-    found, _, _ = trace(it, mode, {"x": x}, lambda like: [torch.ones_like(t) for t in like], Budget(**budget))
-    return found
+    return trace(it, mode, {"x": x}, lambda like: [torch.ones_like(t) for t in like], Budget(**budget)).trace
 
 
 def value(node: Expr, x: Tensor = VALUES) -> float:
@@ -458,6 +457,6 @@ def test_symbols_do_not_clash_with_arguments_called_like_cotangents():
 
     made: Case = case(it, inputs={"y": real("2"), "dy": real("2")})
     values = {"y": torch.ones(2, dtype=torch.float64), "dy": torch.ones(2, dtype=torch.float64)}
-    found, _, _ = trace(made, "reverse", values, lambda like: [torch.ones_like(t) for t in like])
+    found = trace(made, "reverse", values, lambda like: [torch.ones_like(t) for t in like]).trace
     assert len(set(found.variables)) == len(found.variables)
     assert prove(found.executed, found.reference).status is Status.PROVED
