@@ -277,8 +277,8 @@ def part_as_constant(view: View) -> Diagnosis | None:
 
 def _as_constant(view: View, *, several: bool) -> Diagnosis | None:
     names = {str(node.payload) for node in view.inputs}
-    if any(node.head == "frozen" for node in graph.topological(view.outputs)):
-        thawed = {n: n.args[0] for n in graph.topological(view.outputs) if n.head == "frozen"}
+    thawed = {n: n.args[0] for n in graph.topological(view.outputs) if n.head == "frozen" and graph.symbols([n])}
+    if thawed:
         certainty = _explains(view, 0, thawed)
         if certainty is not None:
             return _constancy(view, next(iter(thawed.values())), certainty, function_holds_it=True)
