@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from diffcheck.alarm import processor_time
 from diffcheck.checking.conclude import conclude, result_of, wrong_rule_of
 from diffcheck.checking.visit import (
     Check,
@@ -55,7 +55,7 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
 
 
 def _checked(case: Case, settings: Settings, rows: Sequence[Row], case_id: str, location: str) -> Iterator[Result]:
-    started = time.perf_counter()
+    started = processor_time()
     memory = Memory()
     assignments = size_assignments(case.arguments) if case.draws else []
     inputs = inputs_of(case, assignments, special_values(case, rows, assignments, settings, memory))
@@ -79,7 +79,7 @@ def _visited(check: Check, rows: Sequence[Row], halfway: float) -> None:
         drawn += drawn_for(check, rows, source, halfway)
     drawn += check.inputs.swept
     for row in rows:
-        row.late = time.perf_counter() > halfway
+        row.late = processor_time() > halfway
     for block in blocks(drawn):
         for row in rows:
             visit(check, row, block)

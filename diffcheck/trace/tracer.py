@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import ONE, ZERO, Expr
+from diffcheck.certify.cells import Function
 from diffcheck.declare.case import Case
 from diffcheck.declare.rule import rules_by_operation
 from diffcheck.derive import chain_rule
@@ -76,6 +77,8 @@ class Trace:
     guards: tuple[Guard, ...]
     custom: tuple[str, ...] = ()
     """The operations in it that are a `torch.library.custom_op`."""
+    function: Function | None = None
+    """What is differentiated, and how."""
 
     @property
     def seed_names(self) -> tuple[str, ...]:
@@ -192,6 +195,13 @@ def trace(
             differentiated if mode == VALUE else chain_rule.nested(steps(mode), differentiated, flat_inputs, seeds)
         )
         derived[key] = tuple(reference)
+    done = () if mode == VALUE else steps(mode)
+    function = Function(
+        outputs=tuple(differentiated),
+        inputs=tuple(str(e.payload) for e in flat_inputs),
+        steps=done,
+        levels=partial(chain_rule.levels, steps=done, inputs=flat_inputs, seeds=seeds[: len(done)]),
+    )
     return Traced(
         Trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.variables),
@@ -204,6 +214,7 @@ def trace(
             inputs=tuple(flat_inputs),
             guards=shadows.guards,
             custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
+            function=function,
         ),
         run,
         shadows.applied,
@@ -244,9 +255,21 @@ def trace_textbook(case: Case, values: Mapping[str, Tensor], reference: Trace, b
             summed=reference.summed,
             inputs=reference.inputs,
             guards=(*reference.guards, *shadows.guards),
+            function=_of_sum(reference),
         ),
         Run((), tuple(said)),
         shadows.applied,
+    )
+
+
+def _of_sum(reference: Trace) -> Function:
+    """What a gradient that the case states is that of."""
+    units = [[ONE] * len(reference.summed)]
+    return Function(
+        outputs=reference.summed,
+        inputs=reference.variables[: len(reference.inputs)],
+        steps=("reverse",),
+        levels=partial(chain_rule.levels, steps=("reverse",), inputs=reference.inputs, seeds=units),
     )
 
 
