@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from diffcheck import __version__, config
+from diffcheck import __version__, config, versions
 from diffcheck.config import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError, Unsupported
 from diffcheck.report import files
@@ -55,10 +55,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
-    if wanted:
-        typer.echo(f"diffcheck {__version__}")
-        raise typer.Exit
+def _print_versions(*, verbose: bool) -> None:
+    """Print what runs here; in full also what it runs on, and whether that PyTorch is one that was tried."""
+    typer.echo(f"diffcheck {__version__}")
+    if verbose:
+        for name, version in versions.installed().items():
+            typer.echo(f"{name} {version}")
+        typer.echo(versions.note(versions.installed()["torch"]) or versions.tried())
 
 
 def _choices(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
@@ -151,17 +154,22 @@ Against = Annotated[
 ]
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _diffcheck(
+    context: typer.Context,
     *,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version, with -v all, and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", hidden=True)] = False,
 ) -> None:
     """Is this derivative right? PyTorch's autograd, proved by algebra and checked against certified values.
 
     Exit codes: 0 all passed, 1 something failed, 2 interrupted, 3 a mistake in diffcheck, 4 wrong usage, 5 no cases.
     """
+    if version:
+        _print_versions(verbose=verbose)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
 
 
 @app.command(short_help="Prove and certify the derivatives of cases.")

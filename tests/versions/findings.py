@@ -30,6 +30,10 @@ class Found:
     wrong: Numbers | float | str
     """Numbers, or the name of the error; NaN stands for a derivative that is lost."""
     right: Numbers | float
+    since: tuple[int, int] = (2, 9)
+    """The first version that has it, of those that were looked at."""
+    until: tuple[int, int] = (9, 0)
+    """The first that has it no more."""
 
 
 def status(found: Found) -> str:
@@ -46,6 +50,11 @@ def status(found: Found) -> str:
     if wrong and _near(numbers, wrong, right):
         return "has it"
     return "right" if _near(numbers, right, wrong or [2 * r + 1 for r in right]) else f"gives {numbers}"
+
+
+def installed() -> tuple[int, ...]:
+    """The version of PyTorch, major and minor."""
+    return tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 def _flat(value: Tensor | Numbers | float | None) -> list[float]:
@@ -299,13 +308,14 @@ FOUND: Final = (
     Found("eigvalsh, unread triangle", lambda: gradient(torch.linalg.eigvalsh, matrix([1, 1], [1, 1]),
                                                         at(1.0, -1.0).detach())[0, 1], -1.0, 0.0),
     Found("custom_op, forward", own_square, NAN, 6.0),
-    Found("linear_cross_entropy, forward", lambda: tangent(chunked, (X23, EYE3)), NAN, -0.3847298094355045),
+    Found("linear_cross_entropy, forward", lambda: tangent(chunked, (X23, EYE3)), NAN, -0.3847298094355045,
+          since=(2, 13)),
     Found("polar", lambda: gradient(lambda r: torch.view_as_real(torch.polar(r, at(0.0).detach()))[..., 0], at(-1.0)),
           -1.0, 1.0),
     Found("logcumsumexp, forward", lambda: tangent(lambda x: x.logcumsumexp(0), (at(1.0), ONES)), 1 - 1e-13, 1.0),
     Found("logcumsumexp", lambda: gradient(lambda x: x.logcumsumexp(0), at(700.0, 0.0))[0], 1.99999999999989, 2.0),
     Found("native_layer_norm, saved statistics", saved_statistics, NAN, 0.5),
-    Found("native_group_norm, saved statistics", group_statistics, NAN, 0.5),
+    Found("native_group_norm, saved statistics", group_statistics, NAN, 0.5, until=(2, 14)),
     Found("max_unpool", lambda: gradient(unpooled, at(5.0, 5.0)), (1, 1), (0, 1)),
     Found("segment_reduce", lambda: gradient(segments, at(1.0, 1.0), -ONES), (-1, -1), (-0.5, -0.5)),
     Found("normal, forward", lambda: tangent(noise, (ONES, ONES)), "RuntimeError", (0, 0)),
@@ -328,7 +338,7 @@ FOUND: Final = (
           0.21969509377325656),
     Found("batch_norm, third order", lambda: thrice(lambda s: F.batch_norm(three(s)[:, None], None, None,
                                                                            training=True)[0, 0]), 0.2101206547807966,
-          0.21969509377325656),
+          0.21969509377325656, until=(2, 14)),
     Found("det, third order", lambda: over(det, forward, forward, forward), 5.0, 0.0),
     Found("solve, third order", lambda: over(solution, forward, forward, forward), -0.2008, -1.2048),
     Found("logsumexp, reverse over forward", logsumexp_over_forward, "RuntimeError", (-0.25, 0.25)),

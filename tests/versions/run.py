@@ -7,9 +7,9 @@
     python tests/versions/run.py --table docs/versions.md         # writes the table of what is recorded
 
 The interpreter is that of an environment with `.[test]`: it stays as it is, a candidate goes into a folder before it on
-the path. Passing is `diffcheck run cases/` and the core of the suite (packages.py). Minor versions are bisected by a
-glance, and what that finds is looked at whole: its first release, then its last one, then the next minor version, until
-one passes. The record is tests/versions/results.json.
+the path. Passing is `diffcheck run cases/ --examples 20` and the core of the suite (packages.py). Minor versions are
+bisected by a glance, and what that finds is looked at whole: its first release, then its last one, then the next minor
+version, until one passes. The record is tests/versions/results.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OUR_OPTIONS: Final = (
     "-x",
 )
 """Without those of pyproject.toml that belong to pytest-xdist."""
-_GLANCE: Final = ["diffcheck", "run", "cases/autograd.py", "--seed", "1", "--examples", "5", "-j", "1", "-v"]
+_GLANCE: Final = ["diffcheck", "run", str(ROOT / "cases" / "autograd.py"), "--seed", "1", "--examples", "5", "-j", "1"]
 """What most versions that do not pass fail at."""
 _WHAT_IT_IS: Final = """
 import json, platform
@@ -101,28 +101,32 @@ def overlay(requirements: Sequence[str], work: Path, python: str) -> Iterator[tu
 
 
 def complaint(folder: Path | None, python: str, *commands: Sequence[str]) -> str:
-    """Runs commands, and says in a line what fails; nothing if all pass."""
+    """Runs commands, and says in a line what fails; nothing if all pass. A busy machine makes nothing undecided."""
     path = os.pathsep.join(map(str, [folder, ROOT] if folder else [ROOT]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
-    for command in commands:
-        ended = subprocess.run(
-            [python, "-m", *command],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=3600,
-        )
-        if ended.returncode:
-            return f"{command[0]}: {_telling(ended.stdout + ended.stderr)}"
+    with tempfile.TemporaryDirectory() as patient:
+        Path(patient, "pyproject.toml").write_text("[tool.diffcheck]\nseconds = 3600\n")
+        for command in commands:
+            ended = subprocess.run(
+                [python, "-m", *command],
+                cwd=patient if command[0] == "diffcheck" else ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if ended.returncode:
+                return f"{command[0]}: {_telling(ended.stdout + ended.stderr)}"
     return ""
 
 
 def whole(tests: Sequence[str]) -> list[list[str]]:
     """What passing is."""
-    return [["diffcheck", "run", "cases/", "--seed", "1", "-v"], ["pytest", *_OUR_OPTIONS, *tests]]
+    return [
+        ["diffcheck", "run", str(ROOT / "cases"), "--seed", "1", "--examples", "20", "-j", "1"],
+        ["pytest", *_OUR_OPTIONS, *tests],
+    ]
 
 
 def _telling(output: str) -> str:
