@@ -5,25 +5,23 @@ The public names are loaded when they are asked for: `import diffcheck` imports 
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+import diffcheck.regression  # noqa: F401 - a package with the name of a public function: loaded once, it gives that up
 from diffcheck.errors import DeclarationError, DiffcheckError, MeaninglessOptionWarning, WrongDerivativeError
+from diffcheck.versions import __version__
 
 if TYPE_CHECKING:
     from diffcheck import strategies
-    from diffcheck.case import Case, case
-    from diffcheck.check import Settings
-    from diffcheck.gradcheck import GradcheckError, gradcheck, gradgradcheck
-    from diffcheck.library import assert_derivatives, check
+    from diffcheck.api.gradcheck import GradcheckError, gradcheck, gradgradcheck
+    from diffcheck.api.library import assert_derivatives, check
+    from diffcheck.declare.case import Case, case
+    from diffcheck.declare.rule import OperationRule, rule
     from diffcheck.regression import regression
     from diffcheck.results import Results
-    from diffcheck.rule import OperationRule, rule
+    from diffcheck.settings import Settings
     from diffcheck.verdict import Finding, Result, Value, Verdict
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Case",
@@ -39,6 +37,7 @@ __all__ = [
     "Value",
     "Verdict",
     "WrongDerivativeError",
+    "__version__",
     "assert_derivatives",
     "case",
     "check",
@@ -50,23 +49,25 @@ __all__ = [
 ]
 
 _LAZY: Final = {
-    "Case": "diffcheck.case",
+    "Case": "diffcheck.declare.case",
     "Finding": "diffcheck.verdict",
-    "GradcheckError": "diffcheck.gradcheck",
-    "OperationRule": "diffcheck.rule",
+    "GradcheckError": "diffcheck.api.gradcheck",
+    "OperationRule": "diffcheck.declare.rule",
     "Result": "diffcheck.verdict",
     "Results": "diffcheck.results",
-    "Settings": "diffcheck.check",
+    "Settings": "diffcheck.settings",
     "Value": "diffcheck.verdict",
     "Verdict": "diffcheck.verdict",
-    "assert_derivatives": "diffcheck.library",
-    "case": "diffcheck.case",
-    "check": "diffcheck.library",
-    "gradcheck": "diffcheck.gradcheck",
-    "gradgradcheck": "diffcheck.gradcheck",
+    "assert_derivatives": "diffcheck.api.library",
+    "case": "diffcheck.declare.case",
+    "check": "diffcheck.api.library",
+    "gradcheck": "diffcheck.api.gradcheck",
+    "gradgradcheck": "diffcheck.api.gradcheck",
     "regression": "diffcheck.regression",
-    "rule": "diffcheck.rule",
+    "rule": "diffcheck.declare.rule",
 }
+
+del globals()["regression"]
 
 
 def __getattr__(name: str) -> object:
@@ -81,14 +82,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Importing the file `diffcheck/case.py` must not put the module in the place of the function `diffcheck.case`."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _LAZY and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -2,6 +2,6 @@
 
 import sys
 
-from diffcheck.cli import main
+from diffcheck.commands.cli import main
 
 sys.exit(main())

@@ -1,8 +1,10 @@
-"""What can go wrong, each with its likely cause."""
+"""What can go wrong, each with its likely cause, and the verdict on a case that it happens to."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from diffcheck.verdict import Verdict
 
 WRONG_RULE: Final = "wrong rule"
 """How the reason of a result begins when a rule that somebody gave is wrong."""
@@ -10,6 +12,8 @@ WRONG_RULE: Final = "wrong rule"
 
 class DiffcheckError(Exception):
     """The root of what diffcheck raises on purpose."""
+
+    verdict: ClassVar[Verdict] = Verdict.ERROR
 
 
 class DeclarationError(DiffcheckError, ValueError):
@@ -27,6 +31,8 @@ class ConfigError(DiffcheckError):
 class Unsupported(DiffcheckError):
     """An operation has no rule, or leaves what a shadow can follow."""
 
+    verdict = Verdict.UNSUPPORTED
+
     def __init__(self, operation: str, reason: str, advice: tuple[str, ...] = ()) -> None:
         super().__init__(f"{operation}: {reason}")
         self.operation = operation
@@ -35,8 +41,21 @@ class Unsupported(DiffcheckError):
         """What to do about it, in lines: a snippet to paste."""
 
 
+class NotAvailable(DiffcheckError):
+    """PyTorch, or the Function under test, has no such mode or dtype."""
+
+    verdict = Verdict.NOT_AVAILABLE
+
+    def __init__(self, lacking: str, reason: str, *, mode: bool) -> None:
+        super().__init__(f"{lacking} mode: {reason}" if mode else f"{lacking}: {reason}")
+        self.lacking = lacking
+        """The mode or the dtype, as options name it."""
+
+
 class BudgetExceeded(DiffcheckError):
     """A budget of time, operations, memory or precision ran out."""
+
+    verdict = Verdict.UNDECIDED
 
 
 class CaseFailure(DiffcheckError):
@@ -45,6 +64,8 @@ class CaseFailure(DiffcheckError):
 
 class RuleError(DiffcheckError):
     """A rule's value is not what PyTorch's kernel computed: diffcheck's mistake, never the derivative's."""
+
+    verdict = Verdict.UNSUPPORTED
 
 
 class WrongRule(DiffcheckError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from diffcheck.verdict import PASSING, Result, Verdict
+from diffcheck.verdict import PASSING, Result, Verdict, left_out
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -17,18 +17,23 @@ class Results(Sequence[Result]):
 
     @property
     def passed(self) -> bool:
-        """Whether there are results, and each is `proved` or `agrees`: what was not checked has not passed."""
-        return len(self.results) > 0 and all(result.verdict in PASSING for result in self.results)
+        """Whether some result is `proved` or `agrees`, and none fails: what was not checked has not passed.
+
+        A mode or dtype that is not available neither passes nor fails, unless it was asked for by name.
+        """
+        return not self.failures.results and any(result.verdict in PASSING for result in self.results)
 
     @property
     def proved(self) -> bool:
-        """Whether there are results, and each is `proved`."""
-        return len(self.results) > 0 and all(result.verdict is Verdict.PROVED for result in self.results)
+        """Whether some result is `proved`, and all but what is not available."""
+        judged = [result.verdict for result in self.results if not left_out(result)]
+        return len(judged) > 0 and all(verdict is Verdict.PROVED for verdict in judged)
 
     @property
     def failures(self) -> Results:
-        """Those that do not pass."""
-        return Results(tuple(result for result in self.results if result.verdict not in PASSING))
+        """Those that fail."""
+        failed = (r for r in self.results if r.verdict not in PASSING and not left_out(r))
+        return Results(tuple(failed))
 
     def __len__(self) -> int:
         return len(self.results)

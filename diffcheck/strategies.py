@@ -13,12 +13,12 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcheck import draw
-from diffcheck.case import Case
-from diffcheck.domain import Argument, argument, arguments_of, large_assignments, size_assignments
-from diffcheck.draw import Drawn, Layout
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Argument, argument, arguments_of, large_assignments, size_assignments
+from diffcheck.declare.nested import flattened
+from diffcheck.draw import inputs as draw
+from diffcheck.draw.inputs import Drawn, Layout
 from diffcheck.errors import DeclarationError
-from diffcheck.nested import flattened
 
 __all__ = ["Layout", "arguments", "tensors"]
 

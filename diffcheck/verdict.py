@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Verdict(StrEnum):
@@ -23,12 +23,27 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
     """A budget of time, operations, memory or precision ran out."""
     UNSUPPORTED = "unsupported"
-    """An operation has no rule, or PyTorch does not implement the mode."""
+    """An operation has no rule."""
+    NOT_AVAILABLE = "not available"
+    """PyTorch, or the Function under test, has no such mode or dtype: neither right nor wrong."""
     ERROR = "error"
     """The case itself misbehaved: it raised, returned no tensor, is random, changed its inputs, has a wrong rule."""
 
+    @property
+    def severity(self) -> int:
+        """How much it says of a whole that a part of it came to this: the worst of the parts is the whole's.
 
-PASSING = frozenset({Verdict.PROVED, Verdict.AGREES})
+        What was not decided weighs more than lost digits, which may be no more than a warning, and less than a mistake.
+        """
+        return _BY_SEVERITY.index(self)
+
+
+_BY_SEVERITY: Final = (
+    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.NOT_AVAILABLE, Verdict.INACCURATE, Verdict.UNSUPPORTED,
+    Verdict.UNDECIDED, Verdict.ERROR, Verdict.WRONG,
+)  # fmt: skip
+"""Parts without a derivative say nothing of the whole."""
+PASSING: Final = frozenset({Verdict.PROVED, Verdict.AGREES})
 
 
 class Mistake(StrEnum):
@@ -63,15 +78,24 @@ class Mistake(StrEnum):
     WHERE_BROADCAST = "only where broadcast"
     LAYOUT = "only for one layout"
     BEYOND = "only beyond a size"
+    AT_SIZE = "only at a size"
     REGION = "only in a region"
+    TIE = "tie"
     TIES = "only at ties and kinks"
     PRECISION = "computed in lower precision"
     ROUNDED = "rounded constant"
     FINITE_DIFFERENCES = "finite differences"
+    EPSILON = "epsilon in the formula"
+    PYTORCHS_EPSILON = "epsilon in PyTorch's formula"
     NOT_TAKEN = "NaN from the branch not taken"
+    MASKED = "0/0 under a mask"
+    ROOT = "root of zero"
     ZERO = "division by zero"
+    INFINITE = "infinity on the way"
+    OVERFLOWING_VALUE = "overflow of the value"
     OVERFLOW = "overflow of an intermediate"
     UNDERFLOW = "underflow of an intermediate"
+    WAY = "only in one way of asking"
     NONDETERMINISTIC = "nondeterministic"
 
 
@@ -158,7 +182,7 @@ class Result:
     id: str
     """`cases/autograd.py::quadratic`."""
     mode: str
-    """One of `diffcheck.config.MODES`, `accumulate`, or `gradient` for the case's own `gradient=`."""
+    """One of `diffcheck.modes.MODES`, `accumulate`, or `gradient` for the case's own `gradient=`."""
     dtype: str
     """`float64`, `float32`, `float16`, `bfloat16`, `complex128` or `complex64`."""
     verdict: Verdict
@@ -170,6 +194,8 @@ class Result:
     """How many inputs were kinks, and judged by the adjacent branches."""
     undefined: int = 0
     """How many inputs had no derivative, and were left out."""
+    out_of_range: int = 0
+    """How many were left out since the function's own value is infinite there, undefined, or beyond the dtype."""
     max_error_ulps: float = 0.0
     max_error_bounds: float = 0.0
     seconds: float = 0.0
@@ -182,6 +208,8 @@ class Result:
     """Further lines of a report: a table, a loss per epoch."""
     device: str = "cpu"
     """Where PyTorch computed: `cpu`, `cuda`, `cuda:1`, …"""
+    by_name: bool = False
+    """Whether the mode or dtype that is not available was asked for by name: then that fails."""
 
     def _repr_html_(self) -> str:
         from diffcheck.report.notebook import result_html
@@ -192,3 +220,8 @@ class Result:
         from diffcheck.report.notebook import result_latex
 
         return result_latex(self) or None
+
+
+def left_out(result: Result) -> bool:
+    """Whether a result neither passes nor fails: there is no such derivative, and nobody asked for it by name."""
+    return result.verdict is Verdict.NOT_AVAILABLE and not result.by_name

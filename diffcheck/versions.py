@@ -1,4 +1,4 @@
-"""Which versions of PyTorch diffcheck was tried on, and what is installed."""
+"""The version of diffcheck, which versions of PyTorch it was tried on, and what is installed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+__version__ = "0.1.0"
 OLDEST: Final = (2, 9)
 NEWEST: Final = (2, 14)
 """The oldest and the newest PyTorch that the cases and the tests pass on."""

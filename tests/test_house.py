@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -12,17 +14,30 @@ from pathlib import Path
 from typing import Any, Final
 
 import grimp
+import networkx as nx
 import pytest
 import typer
 
 import diffcheck
-from diffcheck.cli import app
+from diffcheck.commands.cli import app
 
 ROOT: Final = Path(__file__).parents[1]
-AGREED: Final = {"LICENSE", "README.md", "cases", "diffcheck", "docs", "pyproject.toml", "tests"}
+AGREED: Final = {
+    "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "cases", "diffcheck", "docs", "pyproject.toml", "tests",
+}  # fmt: skip
 IGNORED: Final = tuple(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines())
-LAZY: Final = {("case", "check"), ("case", "show"), ("results", "report"), ("verdict", "report")}
-"""What is imported only when a function is called."""
+DISPLAY: Final = {
+    ("diffcheck.declare.case", "diffcheck.checking.show"),
+    ("diffcheck.regression.declare", "diffcheck.regression.show"),
+    ("diffcheck.results", "diffcheck.report.notebook"),
+    ("diffcheck.results", "diffcheck.report.table"),
+    ("diffcheck.verdict", "diffcheck.report.notebook"),
+}
+"""What is imported when something is shown, and not before."""
+LONGEST_FILE: Final = 400
+LONGEST_FUNCTION: Final = 60
+REASON: Final = "# Long: "
+"""How the reason begins, in the first lines of a file or of a function, for which it is longer."""
 
 
 @cache
@@ -79,34 +94,85 @@ def test_the_licence_is_bsd_3_clause():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def packages() -> list[str]:
+    return sorted(p.name for p in (ROOT / "diffcheck").iterdir() if (p / "__init__.py").is_file())
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in (ROOT / "diffcheck").rglob("*.py") if not ignored(p))
+
+
 @cache
-def reading_order() -> tuple[tuple[str, ...], ...]:
-    """The modules of each row of the table in docs/architecture.md."""
-    rows = re.findall(r"^\| (`.*?) \|", texts()["docs/architecture.md"], re.MULTILINE)
-    return tuple(tuple(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in rows)
+def imports() -> nx.DiGraph[str]:
+    """Who imports whom, inside functions and for type checkers only included; other packages too."""
+    graph = grimp.build_graph("diffcheck", include_external_packages=True, cache_dir=None)
+    return nx.DiGraph((m, n) for m in graph.modules for n in graph.find_modules_directly_imported_by(m))
 
 
-def test_the_architecture_names_every_module():
-    package = ROOT / "diffcheck"
-    modules = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
-    named = [name for row in reading_order() for name in row]
-    assert sorted(named) == sorted(modules - {"__init__"})
+def test_no_file_imports_itself_through_others():
+    known = imports().copy()
+    known.remove_edges_from(DISPLAY)
+    assert not [sorted(circle) for circle in nx.strongly_connected_components(known) if len(circle) > 1]
 
 
-def test_a_module_imports_only_from_rows_above_it():
-    graph = grimp.build_graph("diffcheck", exclude_type_checking_imports=True, cache_dir=None)
-    place = {name: number for number, row in enumerate(reading_order()) for name in row}
-    for module in graph.modules:
-        for imported in graph.find_modules_directly_imported_by(module):
-            rooms = tuple(name.split(".")[1] for name in (module, imported) if "." in name)
-            if len(rooms) == 2 and rooms not in LAZY:
-                assert place[rooms[1]] <= place[rooms[0]], f"{module} imports {imported}"
+def test_each_exception_is_one():
+    assert all(imports().has_edge(*edge) for edge in DISPLAY)
 
 
-def test_the_layers_of_import_linter_and_the_table_are_of_the_same_modules():
-    layers = pyproject()["tool"]["importlinter"]["contracts"][0]["layers"]
-    listed = [name for layer in layers for name in layer.split(" | ")]
-    assert sorted(listed) == sorted(name for row in reading_order() for name in row)
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("sympy", {"checking", "derive", "explain", "regression"}),
+        ("flint", {"certify", "compare", "explain", "prove", "regression"}),
+    ],
+)
+def test_sympy_and_ball_arithmetic_have_their_rooms(library: str, rooms: set[str]):
+    assert {name.split(".")[1] for name in imports().predecessors(library)} == rooms
+
+
+@pytest.mark.parametrize("package", packages())
+def test_a_package_says_what_goes_in_what_comes_out_and_where_to_add(package: str):
+    readme = texts()[f"diffcheck/{package}/README.md"]
+    assert re.search(r"^In: ", readme, re.MULTILINE)
+    assert re.search(r"^Out: ", readme, re.MULTILINE)
+    assert re.search(r"^To add ", readme, re.MULTILINE)
+    for name in re.findall(r"`([\w/]+\.py)`", readme):
+        assert any((folder / name).is_file() for folder in (ROOT / "diffcheck" / package, ROOT / "diffcheck", ROOT)), (
+            name
+        )
+
+
+def test_the_architecture_names_every_package():
+    named = set(re.findall(r"`(\w+)/`", texts()["docs/architecture.md"]))
+    assert named >= set(packages())
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda p: str(p.relative_to(ROOT / "diffcheck")))
+def test_nothing_is_longer_than_one_reads_in_a_sitting(file: Path):
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= LONGEST_FILE or any(REASON in line for line in lines[:20]), len(lines)
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            own = lines[node.lineno - 1 : node.end_lineno]
+            assert len(own) <= LONGEST_FUNCTION or any(REASON in line for line in own), (node.name, len(own))
+
+
+def test_nothing_is_imported_by_a_computed_name():
+    for file in modules():
+        called = {
+            getattr(n.func, "id", getattr(n.func, "attr", ""))
+            for n in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(n, ast.Call)
+        }
+        public_names = file.name in ("__init__.py", "torch_internals.py")
+        assert public_names or not called & {"__import__", "import_module"}, file
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = ("torch", "sympy", "flint", "hypothesis", "numpy", "jaxtyping", "rich", "typer")
+    code = f"import sys, diffcheck; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
@@ -149,7 +215,7 @@ def test_the_version_stands_in_one_place():
     source = texts()[project["tool"]["hatch"]["version"]["path"]]
     assert re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE) == [diffcheck.__version__]
     assert [f for f, text in texts().items() if re.search(r"^__version__ =", text, re.MULTILINE)] == [
-        "diffcheck/__init__.py"
+        "diffcheck/versions.py"
     ]
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from diffcheck import torch_internals
-from diffcheck.config import CPU
-from diffcheck.device import seed_generator
+from diffcheck.differentiate.device import seed_generator
 from diffcheck.errors import LoadError
+from diffcheck.modes import CPU
 
 SEED: Final = 0
 """Samples are drawn from PyTorch's, NumPy's and Python's generators; seeded so before each entry."""

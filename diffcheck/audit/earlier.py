@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from diffcheck.audit.database import matches
 from diffcheck.audit.judge import Plan
-from diffcheck.config import CPU
 from diffcheck.errors import LoadError
+from diffcheck.modes import CPU
 from diffcheck.report.json_ import from_data
 from diffcheck.verdict import Result
 

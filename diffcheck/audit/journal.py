@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from diffcheck.config import CPU
 from diffcheck.errors import LoadError
+from diffcheck.modes import CPU
 from diffcheck.report.json_ import as_data, from_data
 from diffcheck.verdict import Result
 

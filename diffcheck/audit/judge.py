@@ -10,31 +10,28 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from diffcheck import draw
+from diffcheck.alarm import processor_time
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, repro_of, sampled
-from diffcheck.balls import EXACT
-from diffcheck.batch import Input, flat, scaled, stacked
-from diffcheck.certify import Certifier
-from diffcheck.compiler import Program
-from diffcheck.conclude import VERDICT_OF
-from diffcheck.config import CPU, FIRST_ORDER, order, under_vmap
-from diffcheck.errors import BudgetExceeded, CaseFailure, RuleError, Unsupported
-from diffcheck.evaluate import DTYPES, Evaluation, Path, check_values
-from diffcheck.faults import lacking_dtype, time_limit
-from diffcheck.finding import finding_at
-from diffcheck.formats import Format, format_of
-from diffcheck.identity import Known, Proof, Status, prove
-from diffcheck.shadow import MANTISSA_BITS, Budget
-from diffcheck.trace import differentiate, trace
+from diffcheck.certify.balls import EXACT
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.compiler import Program
+from diffcheck.certify.formats import Format, format_of
+from diffcheck.compare.evaluate import DTYPES, Evaluation, Path
+from diffcheck.compare.values import check_values
+from diffcheck.differentiate.batch import Input, flat, scaled, stacked
+from diffcheck.differentiate.faults import lacking_dtype, time_limit
+from diffcheck.differentiate.run import differentiate
+from diffcheck.draw import inputs as draw
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleError
+from diffcheck.explain.finding import finding_at
+from diffcheck.modes import CPU, FIRST_ORDER, order, under_vmap
+from diffcheck.prove.identity import Known, Proof, Status, prove
+from diffcheck.trace.shadow import MANTISSA_BITS, Budget
+from diffcheck.trace.tracer import trace
 from diffcheck.verdict import Result, Verdict
 
 _BEYOND: Final = "out of bounds for storage"
-_ORDER: Final = (
-    Verdict.UNDEFINED, Verdict.PROVED, Verdict.AGREES, Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.INACCURATE,
-    Verdict.ERROR, Verdict.WRONG,
-)  # fmt: skip
-"""From the least to the most that one sample says of an entry; a sample without a derivative says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +63,21 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
     """Judges an entry in every mode asked for."""
     dtype = DTYPES[plan.dtype]
     chosen: Sequence[Sample] = ()
-    why_none = "none of its samples is small enough to be traced"
+    none = _Judged(Verdict.UNSUPPORTED, "none of its samples is small enough to be traced")
     try:
         if plan.device == CPU or dtype in entry.info.supported_backward_dtypes(plan.device):
             chosen = samples(entry, dtype, plan.samples, plan.device)
         else:
-            why_none = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
+            why = f"{plan.dtype}: PyTorch's database has no derivative of it in that on {plan.device}"
+            none = _Judged(Verdict.NOT_AVAILABLE, why)
     except (NotImplementedError, RuntimeError) as error:  # the database computes samples in the dtype itself
         if not lacking_dtype([dtype], str(error)):
             raise
-        why_none = f"{plan.dtype}: {str(error).strip().splitlines()[0]}"
+        none = _Judged(Verdict.NOT_AVAILABLE, f"{plan.dtype}: {str(error).strip().splitlines()[0]}")
     for mode in plan.modes:
         started = time.perf_counter()
         if not chosen:
-            judged = [_Judged(Verdict.UNSUPPORTED, why_none)]
+            judged = [none]
         else:
             judged = list(_judge_samples(entry, chosen, mode, plan))
         yield _result(entry, mode, plan, chosen, judged, time.perf_counter() - started)
@@ -88,7 +86,7 @@ def judge(entry: Entry, plan: Plan) -> Iterator[Result]:
 def _result(
     entry: Entry, mode: str, plan: Plan, chosen: Sequence[Sample], judged: Sequence[_Judged], seconds: float
 ) -> Result:
-    position = max(range(len(judged)), key=lambda i: (_ORDER.index(judged[i].verdict), -i))
+    position = max(range(len(judged)), key=lambda i: (judged[i].verdict.severity, -i))
     worst = judged[position]
     repro: tuple[str, ...] = ()
     reason = worst.reason
@@ -130,23 +128,23 @@ def _judge_samples(entry: Entry, chosen: Sequence[Sample], mode: str, plan: Plan
 
 
 def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Known | None) -> _Judged:
-    deadline = time.monotonic() + plan.seconds
+    deadline = processor_time() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
             item = sampled(entry, sample, plan.device)
             evaluation = _evaluated(item, mode, plan)
-    except Unsupported as error:
-        return _Judged(Verdict.UNSUPPORTED, str(error))
     except RuleError as error:
-        return _Judged(Verdict.UNSUPPORTED, f"a rule is wrong: {error}")
-    except (BudgetExceeded, RecursionError) as error:
+        return _Judged(error.verdict, f"a rule is wrong: {error}")
+    except RecursionError as error:
         return _Judged(Verdict.UNDECIDED, str(error))
     except CaseFailure as error:
         if _BEYOND in str(error):  # the copies that are traced are no views of larger tensors
             return _Judged(Verdict.UNSUPPORTED, "it reads memory outside of its input: it is no function of that")
         if DTYPES[plan.dtype] not in entry.info.supported_backward_dtypes(plan.device):
-            return _Judged(Verdict.UNSUPPORTED, f"{plan.dtype}: {error}")
-        return _Judged(Verdict.ERROR, str(error))
+            return _Judged(Verdict.NOT_AVAILABLE, f"{plan.dtype}: {error}")
+        return _Judged(error.verdict, str(error))
+    except DiffcheckError as error:
+        return _Judged(error.verdict, str(error))
     return _concluded(evaluation, item, known, deadline)
 
 
@@ -155,13 +153,14 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
     if under_vmap(mode):
         given = Input(draw.at(values, (1.0,)), values, [])
         values = stacked(item.case, given, [scaled]).values
-    traced, run = trace(item.case, mode, values, _Seeds(), Budget(seconds=plan.seconds))
+    ran = trace(item.case, mode, values, _Seeds(), Budget(seconds=plan.seconds))
     seeds = _Seeds()
     fresh = {name: value.clone() for name, value in values.items()}
     computed = flat(differentiate(item.case, mode, fresh, seeds).derivatives)
     point = flat(list(values.values())) + flat(seeds.kept)
-    fmt = _coarsest(DTYPES[plan.dtype], run.derivatives)
-    check_values(traced, run, point, fmt, {})
+    fmt = _coarsest(DTYPES[plan.dtype], ran.run.derivatives)
+    check_values(ran, point, fmt, {})
+    traced = ran.trace
     certifier = Certifier(
         traced.variables,
         traced.reference,
@@ -169,6 +168,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         fmt,
         higher_order=order(mode) > 1,
         seeds=len(traced.seed_variables),
+        function=traced.function,
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, Program([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
@@ -211,16 +211,17 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
         "kink": judgement.kink,
     }
     if judgement.failures:
-        verdict = max((VERDICT_OF[v.outcome] for v in judgement.failures.values()), key=_ORDER.index)
+        assert judgement.worst is not None
+        verdict = judgement.worst.verdict
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         return _Judged(verdict, failed=(item, evaluation), **facts)
-    if evaluation.computed and judgement.undefined == len(evaluation.computed):
+    if evaluation.computed and judgement.left_out == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
     if known is None:
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
     try:
-        with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
+        with time_limit(max(deadline - processor_time(), 0.5), "the proof"):
             traced = evaluation.path.trace
             proof = prove(traced.executed, traced.reference, traced.seed_variables, known, all_or_none=True)
     except (BudgetExceeded, RecursionError) as error:

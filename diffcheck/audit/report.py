@@ -39,8 +39,7 @@ class Audit:
 
 def lacks_mode(result: Result) -> bool:
     """Whether PyTorch does not implement the mode, or the dtype, for this operator: there is nothing to judge."""
-    missing = (f"{result.mode} mode: ", f"{result.dtype}: ")
-    return result.verdict is Verdict.UNSUPPORTED and result.reason.startswith(missing)
+    return result.verdict is Verdict.NOT_AVAILABLE
 
 
 def counts(results: Iterable[Result]) -> dict[str, Counter[str]]:

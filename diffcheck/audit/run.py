@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from diffcheck import __version__
 from diffcheck.audit import database
 from diffcheck.audit import judge as judging
 from diffcheck.audit.database import Entry
 from diffcheck.audit.journal import Journal
 from diffcheck.audit.judge import Plan
-from diffcheck.audit.pool import Done, Limits, each
-from diffcheck.config import CPU
-from diffcheck.evaluate import DTYPES
+from diffcheck.audit.pool import Done, Limits, Processes, each
+from diffcheck.compare.evaluate import DTYPES
+from diffcheck.modes import CPU
+from diffcheck.processes import start_method
 from diffcheck.verdict import Result
+from diffcheck.versions import __version__
 
 _MEMORY: Final = 3 * 2**30
 """What one entry may take, beyond what is shared with all."""
@@ -65,15 +67,15 @@ def audit(
             yield Progress(entry.name, known[entry.name])
     if kept is not None:
         kept.begin()
-    forked = plan.device == CPU
-    limits = limits or Limits(20 + 2 * plan.seconds * plan.samples * len(plan.modes), _MEMORY if forked else None)
+    on_cpu = plan.device == CPU
+    limits = limits or Limits(20 + 2 * plan.seconds * plan.samples * len(plan.modes), _MEMORY if on_cpu else None)
     open_positions = [i for i, entry in enumerate(entries) if entry.name not in known]
-    if forked:
+    if on_cpu and start_method() == "fork":
         warm_up()
         finished = each(open_positions, lambda i: work(entries[i], plan), limits, jobs)
     else:
         by_name = _ByName(tuple(entry.name for entry in entries), plan, work)
-        finished = each(open_positions, by_name, limits, jobs, method="spawn")
+        finished = each(open_positions, by_name, limits, jobs, Processes("spawn", warm_up))
     for done in finished:
         results = _completed(entries[done.position], plan, done)
         if kept is not None:
@@ -83,16 +85,20 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _ByName:
-    """The work in a process that has nothing in memory: a driver that was used before a fork is of no use after it."""
+    """The work in a process that has nothing in memory."""
 
     names: tuple[str, ...]
     plan: Plan
     work: Work
 
     def __call__(self, position: int) -> Iterator[Result]:
-        warm_up()
-        known = database.entries((), DTYPES[self.plan.dtype], self.plan.device)
-        return self.work(next(entry for entry in known if entry.name == self.names[position]), self.plan)
+        known = _by_name(self.plan.dtype, self.plan.device)
+        return self.work(known[self.names[position]], self.plan)
+
+
+@cache
+def _by_name(dtype: str, device: str) -> dict[str, Entry]:
+    return {entry.name: entry for entry in database.entries((), DTYPES[dtype], device)}
 
 
 def _completed(entry: Entry, plan: Plan, done: Done) -> tuple[Result, ...]:
@@ -120,15 +126,15 @@ def asked(plan: Plan) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Imports what every process would import by itself, and starts no thread: the processes are forked from here."""
+    """Imports what every process would import by itself, and starts no thread: processes are forked from here."""
     import gc
 
     import torch
 
-    from diffcheck.autodiff import import_forward_mode
-    from diffcheck.constants import known_constants
+    from diffcheck.algebra.constants import known_constants
+    from diffcheck.derive.symbolic import derive_all
+    from diffcheck.differentiate.autodiff import import_forward_mode
     from diffcheck.rules import table
-    from diffcheck.symbolic import derive_all
 
     table()
     derive_all()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from diffcheck.audit.database import SEED, Entry, Sample
-from diffcheck.case import Case
-from diffcheck.config import CPU
-from diffcheck.device import seed_generator
-from diffcheck.domain import Argument, Axis
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Argument, Axis
+from diffcheck.differentiate.device import seed_generator
 from diffcheck.errors import Unsupported
+from diffcheck.modes import CPU
 from diffcheck.torch_internals import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
 _LONGEST: Final = 64

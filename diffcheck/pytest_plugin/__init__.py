@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from diffcheck import config as configuration
+from diffcheck import modes
+from diffcheck.commands import config as configuration
 from diffcheck.errors import ConfigError
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT, Asked
 
@@ -41,13 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--diffcheck-seed", type=_whole(0), metavar="N", help="Draws the same inputs as the run that printed it."
     )
-    for name, known in (("mode", configuration.MODES), ("dtype", configuration.DTYPES)):
+    for name, known in (("mode", modes.MODES), ("dtype", modes.DTYPES)):
         group.addoption(
             f"--diffcheck-{name}",
             action="append",
             type=_some_of(known),
             metavar=name.upper(),
-            help=f"Some of {configuration.in_words(known)}; repeated or with commas between.",
+            help=f"Some of {modes.in_words(known)}; repeated or with commas between.",
         )
     group.addoption(
         "--diffcheck-device", type=_device, metavar="DEVICE", help="Where PyTorch computes: cpu, cuda, cuda:1, … (cpu)."
@@ -74,14 +75,14 @@ def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         words = tuple(word.strip() for word in text.split(","))
         for word in words:
             if word not in known:
-                raise argparse.ArgumentTypeError(configuration.refusal(word, known))
+                raise argparse.ArgumentTypeError(modes.refusal(word, known))
         return words
 
     return convert
 
 
 def _device(text: str) -> str:
-    if not configuration.is_device(text):
+    if not modes.is_device(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a device, as cpu, cuda or cuda:1")
     return text
 
@@ -111,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         strict=project.strict if strict is None else strict,
         seconds=project.seconds,
         device=config.getoption("--diffcheck-device") or project.device,
+        by_name=project.by_name | frozenset(modes) | frozenset(dtypes),
         project=project,
     )
 

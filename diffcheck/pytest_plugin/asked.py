@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from diffcheck.config import CPU, Config
+from diffcheck.commands.config import Config
+from diffcheck.modes import CPU
 
 
 @dataclass(slots=True)
@@ -23,6 +24,8 @@ class Asked:
     strict: bool
     seconds: float
     device: str
+    by_name: frozenset[str]
+    """The modes and dtypes that options or the project name."""
     project: Config
     """What the project says, before options."""
     met: bool = False

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from diffcheck.load import Loaded
+from diffcheck.checking import declared
+from diffcheck.declare.load import Loaded
 from diffcheck.pytest_plugin.asked import ASKED, Asked
-from diffcheck.report.summary import passes
+from diffcheck.report.summary import fails
 from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
-    from diffcheck.check import Settings
+    from diffcheck.settings import Settings
 
 Key = tuple[str, str]
 
@@ -44,7 +45,7 @@ _RESULTS: Final = pytest.StashKey[dict[Key, list[Result]]]()
 
 def settings_of(asked: Asked) -> Settings:
     """What a session was asked to do, as a check takes it."""
-    from diffcheck.check import Settings
+    from diffcheck.settings import Settings
 
     return Settings(
         examples=asked.examples,
@@ -53,6 +54,7 @@ def settings_of(asked: Asked) -> Settings:
         dtypes=asked.dtypes,
         seconds=asked.seconds,
         device=asked.device,
+        by_name=asked.by_name,
         reuse=not asked.chosen,
     )
 
@@ -65,7 +67,7 @@ def options_of(row: Row, asked: Asked) -> list[str]:
         options.append(f"--diffcheck-device={asked.device}")
     if asked.examples != asked.project.examples:
         options.append(f"--diffcheck-examples={asked.examples}")
-    if (row.mode, row.dtype) not in row.loaded.case.rows(usual):
+    if (row.mode, row.dtype) not in declared.rows(row.loaded.case, usual):
         options += [f"--diffcheck-mode={','.join(asked.modes)}", f"--diffcheck-dtype={','.join(asked.dtypes)}"]
     return options
 
@@ -91,7 +93,7 @@ def _selected(session: pytest.Session) -> dict[Key, set[Key]]:
 
 def _standing_for(row: Row, results: list[Result]) -> Result:
     """A row's own result; or where the case came to nothing, what it came to."""
-    failed = [r for r in results if not passes(r, strict=False)]
+    failed = [r for r in results if fails(r, strict=False)]
     own = [r for r in results if (r.mode, r.dtype) == (row.mode, row.dtype)]
     for found in (own, [r for r in failed if r.dtype == row.dtype], failed):
         if found:
@@ -100,7 +102,7 @@ def _standing_for(row: Row, results: list[Result]) -> Result:
 
 
 def _check(loaded: Loaded, settings: Settings) -> list[Result]:
-    from diffcheck.run import results_of
+    from diffcheck.commands.run import results_of
 
     _prepare()
     with _one_thread():

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from diffcheck.device import why_absent
-from diffcheck.load import Broken, Loaded, case_in, cases_of, label, load
+from diffcheck.checking import declared
+from diffcheck.declare.load import Broken, Loaded, case_in, cases_of, label, load
+from diffcheck.differentiate.device import why_absent
+from diffcheck.processes import typed
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT
 from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
 from diffcheck.pytest_plugin.source import marks_above, module_marks, names_in
 from diffcheck.report.summary import is_internal, passes
-from diffcheck.verdict import Result, Verdict
+from diffcheck.verdict import Result, Verdict, left_out
 
 
 class CaseFile(pytest.File):
@@ -52,7 +53,7 @@ def _items(
     if absent := why_absent(parent.config.stash[ASKED].device):
         raise parent.CollectError(f"diffcheck can't compute on {parent.config.stash[ASKED].device}: {absent}")
     marks = [*marks, *module_marks(getattr(loaded.case, "function", None))]
-    for mode, dtype in loaded.case.rows(settings_of(parent.config.stash[ASKED])):
+    for mode, dtype in declared.rows(loaded.case, settings_of(parent.config.stash[ASKED])):
         # The case's own `gradient=` is judged once, in float64.
         name = f"{loaded.name}[{mode}]" if mode == "gradient" else f"{loaded.name}[{mode}-{dtype}]"
         row = Row(loaded, mode, dtype, parent.nodeid)
@@ -82,6 +83,8 @@ class CaseItem(pytest.Item):
         self.user_properties += [(VERDICT, result.verdict.value), (f"{VERDICT}-seed", asked.seed)]
         if result.details and result.verdict is not Verdict.UNSUPPORTED and not is_internal(result):
             self.add_report_section("call", VERDICT, "\n".join(result.details))
+        if left_out(result):
+            raise pytest.skip.Exception(f"{result.verdict}: {result.reason}", _use_item_location=True)
         if not passes(result, strict=asked.strict):
             raise NotPassedError(result)
 
@@ -107,7 +110,7 @@ class CaseItem(pytest.Item):
     def _replay(self) -> str:
         """The command that checks this row again with the same inputs."""
         node = f"{label(self.path)}::{self.nodeid.partition('::')[2]}"
-        return " ".join(["pytest", shlex.quote(node), *options_of(self.row, self.config.stash[ASKED])])
+        return " ".join(["pytest", typed(node), *options_of(self.row, self.config.stash[ASKED])])
 
 
 class NotPassedError(Exception):

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from diffcheck.config import plain
+from diffcheck.modes import plain
+from diffcheck.report.advice import advice
 from diffcheck.report.rows import STYLES
 from diffcheck.report.text import bracketed, count, ellipsis, number, parameters, print_hanging, printable
 
@@ -95,6 +96,9 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
         yield ("reference", _formula(finding.reference_formula, console))
     for note in finding.notes:
         yield ("note", note)
+    what = advice(result, finding)
+    if what:
+        yield ("to do", what)
 
 
 def _place(result: Result, finding: Finding) -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any, Final
 
 from diffcheck import versions
-from diffcheck.config import CPU
+from diffcheck.modes import CPU
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Value, Verdict
@@ -23,7 +23,7 @@ VERSION: Final = 1
 
 
 def dumps(run: Run, about: Mapping[str, Any] | None = None) -> str:
-    """Write a run as JSON, with the versions of what it was made with, and what else is known about it."""
+    """Write a run as JSON, with the versions of what it was made with, and what else is known under further keys."""
     document = {
         "version": VERSION,
         "made_with": dict(versions.installed()),
@@ -159,11 +159,13 @@ def as_data(result: Result) -> dict[str, Any]:
         "paths": result.paths,
         "kinks": result.kinks,
         "undefined": result.undefined,
+        "out_of_range": result.out_of_range,
         "max_error_ulps": _number(result.max_error_ulps),
         "max_error_bounds": _number(result.max_error_bounds),
         "seconds": _number(result.seconds),
         "gradient": result.gradient,
         "reason": result.reason,
+        "by_name": result.by_name,
         "details": list(result.details),
         "finding": None if result.finding is None else _finding(result.finding),
     }
@@ -181,11 +183,13 @@ def from_data(data: dict[str, Any]) -> Result:
         paths=data["paths"],
         kinks=data["kinks"],
         undefined=data["undefined"],
+        out_of_range=data.get("out_of_range", 0),  # older reports do not say
         max_error_ulps=float(data["max_error_ulps"]),
         max_error_bounds=float(data["max_error_bounds"]),
         seconds=float(data["seconds"]),
         gradient=data["gradient"],
         reason=data["reason"],
+        by_name=data.get("by_name", False),  # older reports do not say
         details=tuple(data["details"]),
         finding=None if data["finding"] is None else _to_finding(data["finding"]),
     )

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from diffcheck.report.summary import Run, passes
 from diffcheck.report.text import parameters
-from diffcheck.verdict import Verdict
+from diffcheck.verdict import Verdict, left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,9 @@ def _test(suite: ET.Element, result: Result, *, strict: bool) -> None:
         classname=_class(result.id),
         time=_seconds(result.seconds),
     )
-    if not passes(result, strict=strict):
+    if left_out(result):
+        ET.SubElement(element, "skipped", message=_valid(f"{result.verdict}: {result.reason}"))
+    elif not passes(result, strict=strict):
         kind = "failure" if result.verdict in _FAILURES else "error"
         reason = result.reason or (result.finding.headline if result.finding else "")
         problem = ET.SubElement(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from diffcheck.load import Broken, Loaded
+from diffcheck.declare.load import Broken, Loaded
 from diffcheck.report.text import printable
 
 if TYPE_CHECKING:

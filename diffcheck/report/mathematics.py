@@ -10,8 +10,8 @@ from collections.abc import Callable
 from html import escape
 from typing import Final
 
-_FUNCTIONS: Final = frozenset({"sin", "cos", "tan", "sinh", "cosh", "tanh", "log"})
-"""Those that LaTeX has a command for."""
+from diffcheck.algebra.functions import FUNCTIONS
+
 _RELATIONS: Final[dict[type[ast.cmpop], tuple[str, str]]] = {
     ast.Gt: (">", "&gt;"),
     ast.GtE: (r"\ge", "≥"),
@@ -145,7 +145,8 @@ def _latex_call(name: str, arguments: list[str]) -> str:
         return rf"\sqrt{{{arguments[0]}}}"
     if name == "exp":
         return f"e^{{{arguments[0]}}}"
-    command = rf"\{name}" if name in _FUNCTIONS else rf"\operatorname{{{name.replace('_', chr(92) + '_')}}}"
+    known = FUNCTIONS.get(name)
+    command = (known and known.command) or rf"\operatorname{{{name.replace('_', chr(92) + '_')}}}"
     return rf"{command}\left({', '.join(arguments)}\right)"
 
 

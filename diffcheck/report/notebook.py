@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from diffcheck.report.findings import facts
 from diffcheck.report.mathematics import latex, mathml
-from diffcheck.report.summary import passes
+from diffcheck.report.summary import fails
 from diffcheck.report.table import tally
 from diffcheck.report.text import duration, number, parameters
 from diffcheck.verdict import Result, Verdict
@@ -97,7 +97,7 @@ def _below(result: Result) -> str:
         reason += f"<pre>{escape(chr(10).join(result.details))}</pre>"
     finding = finding_html(result.finding, result) if result.finding else ""
     # What passes may have something to say, and does not push itself forward.
-    opened = "" if passes(result, strict=False) else " open"
+    opened = " open" if fails(result, strict=False) else ""
     return f"<details{opened}><summary>{_verdict(result)}: {escape(where)}</summary>{reason}{finding}</details>"
 
 

@@ -28,6 +28,7 @@ STYLES: Final = {
     Verdict.UNDEFINED: "magenta",
     Verdict.UNDECIDED: "magenta",
     Verdict.UNSUPPORTED: "magenta",
+    Verdict.NOT_AVAILABLE: "dim",
     Verdict.ERROR: "bold red",
 }
 
@@ -74,7 +75,7 @@ def _greatest(values: Iterable[float]) -> float:
     return max(values, key=lambda value: math.inf if math.isnan(value) else value, default=0.0)
 
 
-_VERDICT: Final = Column("verdict", 11, lambda row: row.first.verdict.value, right=False)
+_VERDICT: Final = Column("verdict", 13, lambda row: row.first.verdict.value, right=False)
 _MODE: Final = Column("mode", 10, lambda row: row.first.mode, right=False)
 _DTYPE: Final = Column("dtype", 7, lambda row: row.dtypes, right=False)
 _NUMBERS: Final = (

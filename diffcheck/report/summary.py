@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from diffcheck.verdict import PASSING, Result, Verdict
+from diffcheck.verdict import PASSING, Result, Verdict, left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +36,11 @@ class Run:
 def passes(result: Result, *, strict: bool) -> bool:
     """Tell whether a result counts as passed."""
     return result.verdict is Verdict.PROVED if strict else result.verdict in PASSING
+
+
+def fails(result: Result, *, strict: bool) -> bool:
+    """Tell whether a result counts as failed; what is not available does neither, unless it was asked for by name."""
+    return not passes(result, strict=strict) and not left_out(result)
 
 
 def is_internal(result: Result) -> bool:
@@ -67,6 +72,6 @@ def exit_code(run: Run) -> Exit:
         return Exit.INTERRUPTED
     if any(map(is_internal, run.results)):
         return Exit.INTERNAL
-    if not run.results:
-        return Exit.NOTHING
-    return Exit.PASSED if all(passes(result, strict=run.strict) for result in run.results) else Exit.FAILED
+    if any(fails(result, strict=run.strict) for result in run.results):
+        return Exit.FAILED
+    return Exit.PASSED if any(passes(result, strict=run.strict) for result in run.results) else Exit.NOTHING

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from diffcheck.report.findings import print_finding
 from diffcheck.report.rows import layout
-from diffcheck.report.summary import counts, passes
+from diffcheck.report.summary import counts, fails, passes
 from diffcheck.report.terminal import PIPE_WIDTH, Terminal
 
 if TYPE_CHECKING:
@@ -37,5 +37,6 @@ def table(results: Sequence[Result]) -> str:
 
 def tally(results: Sequence[Result]) -> str:
     """Write how results ended: `failed: 1 wrong, 4 proved`."""
-    word = "passed" if all(passes(result, strict=False) for result in results) else "failed"
+    failed = any(fails(result, strict=False) for result in results)
+    word = "failed" if failed else "passed" if any(passes(r, strict=False) for r in results) else "nothing judged"
     return f"{word}: {', '.join(f'{amount} {verdict}' for verdict, amount in counts(results).items())}"

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from diffcheck import versions
-from diffcheck.config import CPU
+from diffcheck.modes import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
-from diffcheck.report.summary import INTERNAL, Run, counts, is_internal, passes
+from diffcheck.report.summary import INTERNAL, Run, counts, fails, is_internal
 from diffcheck.report.text import count, duration, print_hanging, printable, shorten
 from diffcheck.verdict import Verdict
 
@@ -101,7 +101,7 @@ class Terminal:
     def case(self, results: Sequence[Result]) -> None:
         """Print the lines of one case: its rows, why they are no better, and its tables."""
         if self.verbosity < 0:
-            results = [result for result in results if not passes(result, strict=self.strict)]
+            results = [result for result in results if fails(result, strict=self.strict)]
         if not results:
             return
         self._enter(results[0])
@@ -158,6 +158,7 @@ class Terminal:
             concerned = [Row(tuple(r for r in row.results if r.reason == reason)) for row in rows]
             where = ", ".join(f"{row.first.mode} {row.dtypes}" for row in concerned if row.results)
             yield reason if concerned == list(rows) else f"{where}: {reason}"
+        yield from dict.fromkeys(filter(None, map(_left_out, rows)))
         if self.verbosity > 0 and rows[0].first.gradient:
             yield f"gradient: {rows[0].first.gradient}"
 
@@ -182,9 +183,18 @@ class Terminal:
                 yield from (f"  {detail}" for detail in result.details)
 
 
+def _left_out(row: Row) -> str:
+    """Say at how many inputs there was nothing to compare with, the most of what the row merges."""
+    undefined = max(result.undefined for result in row.results)
+    beyond = max(result.out_of_range for result in row.results)
+    parts = [f"{undefined} without a derivative"] * (undefined > 0)
+    parts += [f"{beyond} where the value itself is infinite, undefined or beyond the dtype"] * (beyond > 0)
+    return f"left out, of {max(r.inputs for r in row.results)} inputs: {', '.join(parts)}" if parts else ""
+
+
 def summary_line(run: Run) -> Text:
     """Write the last line: how it ended, how many of each verdict, and what repeats the run."""
-    failed = [result for result in run.results if not passes(result, strict=run.strict)]
+    failed = [result for result in run.results if fails(result, strict=run.strict)]
     if run.stopped == "interrupted":
         word, style = "interrupted", "bold yellow"
     elif any(map(is_internal, run.results)):

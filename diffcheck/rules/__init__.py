@@ -16,6 +16,7 @@ def table() -> Mapping[str, Rule]:
         activation,
         attention,
         complexes,
+        discrete,
         drawing,
         factorizations,
         holomorphic,
@@ -36,8 +37,8 @@ def table() -> Mapping[str, Rule]:
     )
 
     families = (
-        pointwise, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling, normalization,
-        attention, losses, drawing, sampling, segments, factorizations,
+        pointwise, discrete, activation, reduction, layout, indexing, matrix, linalg, windows, resampling, pooling,
+        normalization, attention, losses, drawing, sampling, segments, factorizations,
         spectral, complexes, holomorphic,
     )  # fmt: skip
     merged: dict[str, Rule] = {}

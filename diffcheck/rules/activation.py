@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from diffcheck.expr import (
+from diffcheck.algebra.expr import (
     HALF,
     ONE,
     PI,

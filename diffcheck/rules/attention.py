@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ONE, Expr, call, constant
 from diffcheck.errors import Unsupported
-from diffcheck.expr import ONE, Expr, call, constant
 from diffcheck.rules.matrix import batched
 from diffcheck.rules.normalization import safe_softmax_row
 from diffcheck.rules.reduction import log_sum_exp, scan

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from diffcheck.expr import ONE, Expr, call, constant, frozen, total
+from diffcheck.algebra.expr import ONE, Expr, call, constant, frozen, total
 from diffcheck.rules.registry import Array, elements
 
 _THREE: Final = constant(3)

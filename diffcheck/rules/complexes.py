@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import HALF, ONE, PI, TWO, ZERO, Expr, call, constant, total, vanishes, where
 from diffcheck.errors import Unsupported
-from diffcheck.expr import HALF, ONE, PI, TWO, ZERO, Expr, call, constant, total, vanishes, where
 from diffcheck.rules import indexing, layout, pointwise, reduction, resampling
 from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, guarded
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from diffcheck.constants import scalar
-from diffcheck.expr import ONE, ZERO, Expr, greater, where
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ONE, ZERO, Expr, greater, where
 from diffcheck.rules.reduction import exact
 from diffcheck.rules.registry import Array, Decisions, Rule, array, elementwise, guarded, in_numpy
 

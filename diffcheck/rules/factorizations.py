@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from diffcheck.algebra.expr import MINUS_ONE, ONE, ZERO, Expr, call, number, total
 from diffcheck.errors import Unsupported
-from diffcheck.expr import MINUS_ONE, ONE, ZERO, Expr, call, number, total
 from diffcheck.rules.backward_error import as_seen, columns_as_seen, orthonormal
 from diffcheck.rules.linalg import cholesky, cholesky_factor, identity, per_matrix, solve_triangular, transposed
 from diffcheck.rules.reduction import exact

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcheck.constants import scalar
-from diffcheck.expr import ZERO, Expr, constant, divide, product, total
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ZERO, Expr, constant, divide, product, total
 from diffcheck.rules.pointwise import largest, smallest, truth
 from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, in_numpy, integers, lift
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from diffcheck.constants import scalar
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ONE, ZERO, Expr, total
 from diffcheck.errors import Unsupported
-from diffcheck.expr import ONE, ZERO, Expr, total
 from diffcheck.rules.pointwise import trunc, truth
 from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, elementwise, filled, guarded, lift
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffcheck.expr import ONE, ZERO, Expr, call, computed_as, constant, product, total
+from diffcheck.algebra.expr import ONE, ZERO, Expr, call, computed_as, constant, product, total
 from diffcheck.rules.layout import triangle
 from diffcheck.rules.pointwise import absolute, sign
 from diffcheck.rules.reduction import exact

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import (
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import (
     HALF,
     MINUS_ONE,
     ONE,

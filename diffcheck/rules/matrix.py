@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import ONE, ZERO, Expr, equal, power, total, vanishes, where
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ONE, ZERO, Expr, equal, power, total, vanishes, where
 from diffcheck.rules.pointwise import absolute, sign
 from diffcheck.rules.reduction import length
 from diffcheck.rules.registry import Array, Rule, array, elements, elementwise, matrix_product, reduce, sum_over

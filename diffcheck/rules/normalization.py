@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import ONE, ZERO, Expr, call, computed_as, constant, total
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ONE, ZERO, Expr, call, computed_as, constant, total
 from diffcheck.rules.pointwise import largest
 from diffcheck.rules.reduction import exponentials, mean, scan, variance
 from diffcheck.rules.registry import Array, Rule, array, elementwise, sum_over

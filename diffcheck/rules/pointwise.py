@@ -10,9 +10,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from diffcheck.constants import scalar
-from diffcheck.errors import Unsupported
-from diffcheck.expr import (
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import (
     HALF,
     MINUS_ONE,
     NAN,
@@ -35,10 +34,12 @@ from diffcheck.expr import (
     number,
     positive,
     power,
+    rounded,
     vanishes,
     where,
 )
-from diffcheck.rules.registry import Array, Decisions, Rule, elementwise, guarded, in_numpy, lift, pointwise
+from diffcheck.errors import Unsupported
+from diffcheck.rules.registry import Array, Decisions, Rule, elementwise, guarded, in_numpy, integers, lift, pointwise
 
 
 def larger(x: Expr, y: Expr) -> Expr:
@@ -204,12 +205,15 @@ def _logical(function: Callable[..., Expr]) -> Rule:
     return guarded(apply)
 
 
-def _bitwise(function: Callable[..., Expr], operation: str) -> Rule:
+def _bitwise(function: Callable[..., Expr], of_numbers: Callable[..., Any], operation: str) -> Rule:
+    """An operation on bits: on those of truth values it is one of logic, of whole numbers it needs the numbers."""
+
     def apply(decisions: Decisions, *args: Any) -> Array:
-        for real in decisions.arguments:
-            if (real.dtype if isinstance(real, torch.Tensor) else torch.tensor(real).dtype) != torch.bool:
-                raise Unsupported(operation, "bits of integers that are computed from the differentiated inputs")
-        return elementwise(function, *(truth(x, real) for x, real in zip(args, decisions.arguments, strict=True)))
+        reals = [real if isinstance(real, torch.Tensor) else torch.tensor(real) for real in decisions.arguments]
+        if all(real.dtype == torch.bool for real in reals):
+            return elementwise(function, *(truth(x, real) for x, real in zip(args, reals, strict=True)))
+        numbers = [integers(elementwise(lambda e: e, x), operation) for x in args]
+        return elementwise(lambda e: constant(int(e)), of_numbers(*numbers).astype(object))
 
     return guarded(apply)
 
@@ -237,16 +241,15 @@ def _frexp(decisions: Decisions, x: Array) -> tuple[Array, Array]:
     return mantissas, elementwise(lambda e: constant(int(e)), exponents.astype(object))
 
 
-def _refused(operation: str, reason: str) -> Rule:
-    def apply(*_: Any, **__: Any) -> Expr:
-        raise Unsupported(operation, reason)
-
-    return pointwise(apply)
+def _neighbour(decisions: Decisions, x: Array, _: Array) -> Array:
+    """The same number, an ulp away: to differentiation the identity, to rounding one of one bit less."""
+    bits = 1 - round(math.log2(torch.finfo(decisions.result.dtype).eps))
+    return elementwise(lambda e: rounded(e, bits - 1), x)
 
 
 RULES: Final[dict[str, Rule]] = {
     "aten.frexp": guarded(_frexp),
-    "aten.nextafter": _refused("aten.nextafter", "the next number of a format is no function of a real number"),
+    "aten.nextafter": guarded(_neighbour),
     # Arithmetic
     "aten.add": pointwise(lambda x, y, alpha=1: x + scalar(alpha) * y),
     "aten.sub": pointwise(lambda x, y, alpha=1: x - scalar(alpha) * y),
@@ -312,6 +315,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.abs": pointwise(absolute),
     "aten.sign": pointwise(sign),
     "aten.sgn": pointwise(sign),
+    "aten.signbit": pointwise(lambda x: greater(ZERO, x), lambda negative, x: ONE if negative[0] else greater(ZERO, x)),
     "aten.maximum": pointwise(larger),
     "aten.minimum": pointwise(smaller),
     "aten.fmax": pointwise(larger),
@@ -341,10 +345,10 @@ RULES: Final[dict[str, Rule]] = {
     "aten.logical_or": _logical(logical_or),
     "aten.logical_xor": _logical(differ),
     "aten.logical_not": _logical(logical_not),
-    "aten.bitwise_and": _bitwise(logical_and, "aten.bitwise_and"),
-    "aten.bitwise_or": _bitwise(logical_or, "aten.bitwise_or"),
-    "aten.bitwise_xor": _bitwise(differ, "aten.bitwise_xor"),
-    "aten.bitwise_not": _bitwise(logical_not, "aten.bitwise_not"),
+    "aten.bitwise_and": _bitwise(logical_and, np.bitwise_and, "aten.bitwise_and"),
+    "aten.bitwise_or": _bitwise(logical_or, np.bitwise_or, "aten.bitwise_or"),
+    "aten.bitwise_xor": _bitwise(differ, np.bitwise_xor, "aten.bitwise_xor"),
+    "aten.bitwise_not": _bitwise(logical_not, np.invert, "aten.bitwise_not"),
     "aten.isnan": pointwise(is_nan),
     "aten.isinf": pointwise(is_infinite),
     "aten.nan_to_num": pointwise(nan_to_num),

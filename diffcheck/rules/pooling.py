@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.expr import ZERO
+from diffcheck.algebra.expr import ZERO
 from diffcheck.rules.reduction import exact
 from diffcheck.rules.registry import Array, Decisions, Rule, filled, guarded
 from diffcheck.rules.resampling import adaptive

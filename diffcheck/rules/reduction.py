@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import (
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import (
     NAN,
     ONE,
     ZERO,

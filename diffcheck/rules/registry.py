@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from diffcheck import expr as graph
-from diffcheck.constants import scalar
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import Expr
 from diffcheck.errors import Unsupported
-from diffcheck.expr import Expr
 
 Array: TypeAlias = npt.NDArray[Any]
 """An object array of `Expr`; NumPy's own type for one says nothing of its elements."""
@@ -157,16 +157,20 @@ def matrix_product(a: Array, b: Array) -> Array:
     )
 
 
+class NumberNeeded(Unsupported):
+    """A rule needs a whole number that is computed from the inputs: it is decided, and the rule applied again."""
+
+
 def integers(x: Array, operation: str) -> npt.NDArray[np.int64]:
-    """The values of an integer array that does not depend on the inputs.
+    """The values of an integer array.
 
     Raises:
-        Unsupported: An element depends on the inputs.
+        NumberNeeded: An element depends on the inputs.
     """
     result = np.empty(x.shape, dtype=np.int64)
     for i, element in enumerate(x.flat):
         value = graph.number(element)
         if value is None:
-            raise Unsupported(operation, "an index is computed from the differentiated inputs")
+            raise NumberNeeded(operation, "an index is computed from the differentiated inputs")
         result.flat[i] = int(value)
     return result

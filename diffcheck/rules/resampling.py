@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from diffcheck.expr import ONE, Expr, constant, product, rounded
+from diffcheck.algebra.expr import ONE, Expr, constant, product, rounded
 from diffcheck.rules.registry import Array, Decisions, Rule, array, guarded
 from diffcheck.rules.windows import Sums
 

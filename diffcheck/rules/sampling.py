@@ -15,8 +15,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffcheck.constants import scalar
-from diffcheck.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, constant, greater, product, total
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import (
+    HALF,
+    MINUS_ONE,
+    ONE,
+    ZERO,
+    Expr,
+    constant,
+    greater,
+    product,
+    symbols,
+    total,
+    unfolded,
+)
+from diffcheck.algebra.expr import number as fraction
 from diffcheck.rules.registry import Array, Decisions, Rule, filled, guarded, in_numpy
 from diffcheck.rules.windows import Sums
 
@@ -24,6 +37,9 @@ _LINEAR, _NEAREST = 0, 1
 _BORDER, _REFLECTION = 1, 2
 _CUBIC: Final = constant(-3) / constant(4)
 """The free coefficient of the cubic kernel."""
+
+_FEW_DIGITS: Final = 64
+"""Places computed of fractions with such denominators are exact in every format."""
 
 Tap = tuple[int, Expr, Expr]
 """A position on an axis (possibly outside of it), its weight, and the weight's derivative by the grid's number."""
@@ -55,7 +71,7 @@ class _Sampler:
 
     def taps(self, number: Expr, real: float, size: int) -> list[Tap]:
         """The positions on an axis that a number of the grid names, with weights; `real` is its place."""
-        place = self._unnormalized(number, real, size)
+        place = self._unnormalized(_as_computed_with(number), real, size)
         if self.mode not in (_LINEAR, _NEAREST):
             return self._cubic(place, size)
         place = self._inside(place, size)
@@ -142,8 +158,15 @@ class _Sampler:
         return found
 
     def _decided(self, selector: Expr, value: bool) -> bool:
-        self.decisions.record(selector, value)
+        if symbols([selector]):  # where a constant of the grid lies is no condition
+            self.decisions.record(selector, value)
         return value
+
+
+def _as_computed_with(number: Expr) -> Expr:
+    """A number of the grid; a constant one with the rounding of what is computed of it, unless it has few digits."""
+    value = fraction(number)
+    return number if value is not None and value.denominator <= _FEW_DIGITS else unfolded(number)
 
 
 def _located(

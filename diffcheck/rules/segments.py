@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from diffcheck.constants import scalar
+from diffcheck.algebra.constants import scalar
+from diffcheck.algebra.expr import ONE, ZERO, Expr, constant, divide, equal, greater, product, total, where
 from diffcheck.errors import Unsupported
-from diffcheck.expr import ONE, ZERO, Expr, constant, divide, equal, greater, product, total, where
 from diffcheck.rules.indexing import REDUCTIONS, combined, positions_of, rows_at
 from diffcheck.rules.pointwise import largest, smallest
 from diffcheck.rules.reduction import exact

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from diffcheck.algebra.expr import HALF, ONE, TWO, ZERO, Expr, call, greater, total
 from diffcheck.errors import Unsupported
-from diffcheck.expr import HALF, ONE, TWO, ZERO, Expr, call, greater, total
 from diffcheck.rules.backward_error import as_seen, orthonormal
 from diffcheck.rules.pointwise import absolute
 from diffcheck.rules.registry import Array, Decisions, Rule, elements, filled, guarded, in_numpy, matrix_product

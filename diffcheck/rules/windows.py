@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from diffcheck.expr import ZERO, Expr, constant, divide, total
+from diffcheck.algebra.expr import ZERO, Expr, constant, divide, total
 from diffcheck.rules.reduction import exact
 from diffcheck.rules.registry import Array, Decisions, Rule, array, elements, filled, guarded, integers, sum_over
 

@@ -14,7 +14,7 @@ from diffcheck.audit import comparison_report, report
 from diffcheck.audit.comparison import Change, Comparison, compare
 from diffcheck.audit.earlier import Earlier, read
 from diffcheck.audit.judge import Plan
-from diffcheck.cli import main
+from diffcheck.commands.cli import main
 from diffcheck.errors import LoadError
 from diffcheck.verdict import PASSING, Result, Verdict
 

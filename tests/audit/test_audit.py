@@ -21,12 +21,12 @@ from diffcheck.audit.judge import Plan, judge
 from diffcheck.audit.pool import Limits
 from diffcheck.audit.run import audit
 from diffcheck.audit.sampled import repro_of, sampled
-from diffcheck.cli import main
+from diffcheck.commands.cli import main
+from diffcheck.compare.evaluate import DTYPES
 from diffcheck.errors import LoadError
-from diffcheck.evaluate import DTYPES
 from diffcheck.verdict import Result, Verdict
 
-PROVED, UNSUPPORTED = Verdict.PROVED, Verdict.UNSUPPORTED
+PROVED, UNSUPPORTED, NOT_AVAILABLE = Verdict.PROVED, Verdict.UNSUPPORTED, Verdict.NOT_AVAILABLE
 PLAN = Plan(samples=2)
 
 
@@ -41,7 +41,7 @@ def test_operators_are_judged_in_both_modes() -> None:
     found = verdicts(*names, "cdist")
     assert {name: [v for v, _ in found[name]] for name in names} == {name: [PROVED, PROVED] for name in names}
     (reverse, _), (forward, reason) = found["cdist"]
-    assert (reverse, forward) == (PROVED, UNSUPPORTED)
+    assert (reverse, forward) == (PROVED, NOT_AVAILABLE)
     assert reason.startswith("forward mode: ")
 
 
@@ -131,7 +131,7 @@ def test_what_the_database_has_on_a_gpu() -> None:
     assert len(names) > 500
     (entry,) = entries(["cholesky_inverse"], device="cuda")
     (result,) = judge(entry, Plan(modes=("reverse",), dtype="bfloat16", device="cuda"))
-    assert (result.verdict, result.device) == (UNSUPPORTED, "cuda")
+    assert (result.verdict, result.device) == (NOT_AVAILABLE, "cuda")
     assert result.reason == "bfloat16: PyTorch's database has no derivative of it in that on cuda"
     assert report.lacks_mode(result)
 
@@ -246,7 +246,9 @@ def test_results_of_another_audit_are_not_mixed_in(tmp_path: Path) -> None:
 
 
 def test_without_expecttest_the_error_says_what_to_install() -> None:
-    program = "import sys; sys.modules['expecttest'] = None; import diffcheck.cli as c; sys.exit(c.main(['audit']))"
+    program = (
+        "import sys; sys.modules['expecttest'] = None; import diffcheck.commands.cli as c; sys.exit(c.main(['audit']))"
+    )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 4
     assert ended.stdout == ""
@@ -267,7 +269,7 @@ def results() -> tuple[Result, ...]:
         Result("exp", "reverse", "float64", PROVED),
         Result("exp", "forward", "float64", PROVED),
         Result("cdist", "reverse", "float64", Verdict.AGREES, reason="not proved: input[0], too many cases [sample 3]"),
-        Result("cdist", "forward", "float64", UNSUPPORTED, reason=lacking),
+        Result("cdist", "forward", "float64", NOT_AVAILABLE, reason=lacking),
         Result("odd", "reverse", "float64", UNSUPPORTED, reason="aten.odd: no rule [sample 1]", details=("y = odd()",)),
         Result("odd", "forward", "float64", UNSUPPORTED, reason="aten.odd: no rule [sample 2]", details=("y = odd()",)),
     )

@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp
 
 import diffcheck
-from diffcheck.config import SECOND_ORDER, THIRD_ORDER
+from diffcheck.modes import SECOND_ORDER, THIRD_ORDER
 from diffcheck.verdict import Verdict
 
 OVER_FORWARD = ("reverse-over-forward", "forward-over-forward")

@@ -21,13 +21,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from diffcheck.batch import Input, numbers_at_each
-from diffcheck.case import Case, case
-from diffcheck.draw import Drawn, taken_in_turn
-from diffcheck.evaluate import Evaluation, Memory, evaluate, evaluate_each
-from diffcheck.load import Loaded, collect
-from diffcheck.running_error import Floats
-from diffcheck.visit import BLOCK
+from diffcheck.certify.floats import Floats
+from diffcheck.checking.visit import BLOCK
+from diffcheck.compare.evaluate import Evaluation, Memory, evaluate, evaluate_each
+from diffcheck.declare.case import Case, case
+from diffcheck.declare.load import Loaded, collect
+from diffcheck.differentiate.batch import Input, numbers_at_each
+from diffcheck.draw.inputs import Drawn, taken_in_turn
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (4, 256)

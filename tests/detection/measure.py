@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from diffcheck import case
-from diffcheck.case import Case
-from diffcheck.check import Settings, check
-from diffcheck.domain import Argument, resolved, size_assignments
+from diffcheck.checking.check import check
+from diffcheck.declare.case import Case
+from diffcheck.declare.domain import Argument, resolved, size_assignments
+from diffcheck.settings import Settings
 from diffcheck.verdict import PASSING, Mistake, Result, Verdict
 from tests.detection.gradients import FalseAlarm
 from tests.detection.mutant import Annotated, Float, Mutant

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
+from diffcheck.declare.case import Case
 
 Backward = Callable[..., Any]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from diffcheck.check import Settings
 from diffcheck.report.summary import Run
 from diffcheck.report.terminal import text_of
+from diffcheck.settings import Settings
 from tests.detection.catalogue import MUTANTS, named
 from tests.detection.measure import checked
 from tests.detection.mutant import Mutant

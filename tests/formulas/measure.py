@@ -12,8 +12,9 @@ from typing import Final
 import mpmath
 import torch
 
-from diffcheck.check import Settings, check
-from diffcheck.config import USUAL_DTYPES
+from diffcheck.checking.check import check
+from diffcheck.modes import USUAL_DTYPES
+from diffcheck.settings import Settings
 from diffcheck.verdict import Finding, Result
 from tests.formulas.rows import TORCH, Formula
 from tests.formulas.truth import derivative, drawn

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import case
-from diffcheck.case import Case
+from diffcheck.declare.case import Case
 from tests.formulas.notation import Algebra, Tree, evaluated, formula, precondition
 
 _DATA: Final = Path(__file__).parents[1] / "data"

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import mpmath
 import torch
 
-from diffcheck.check import Settings
+from diffcheck.settings import Settings
 from diffcheck.verdict import PASSING, Result
 from tests.formulas.measure import DOUBTFUL, Loss, is_off, result_at, results, true_value, worst_loss
 from tests.formulas.rows import Formula, formulas

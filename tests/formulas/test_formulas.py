@@ -18,9 +18,9 @@ import mpmath
 import pytest
 import torch
 
-from diffcheck import draw
-from diffcheck.evaluate import DTYPES, Evaluation, Memory, evaluate
-from diffcheck.identity import Status
+from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate
+from diffcheck.draw import inputs as draw
+from diffcheck.prove.identity import Status
 from diffcheck.verdict import Mistake, Verdict
 from tests.formulas.measure import is_off, loss_of, result_at, results, true_value
 from tests.formulas.notation import FUNCTIONS, evaluated, formula, precondition

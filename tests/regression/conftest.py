@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcheck.check import Settings
+from diffcheck.checking import declared
 from diffcheck.regression import Regression, regression
+from diffcheck.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +45,9 @@ def declare() -> Callable[..., Regression]:
 def results() -> Callable[..., dict[tuple[str, str], Result]]:
     """Runs a pipeline; results by mode and dtype."""
 
-    def run(declared: Regression, **options: Any) -> dict[tuple[str, str], Result]:
+    def run(pipeline: Regression, **options: Any) -> dict[tuple[str, str], Result]:
         settings = Settings(**({"examples": 8, "seed": 7, "database": False} | options))
-        found = list(declared.run(settings, case_id="file.py::case", location="file.py::case"))
+        found = list(declared.run(pipeline, settings, case_id="file.py::case", location="file.py::case"))
         assert len({(r.mode, r.dtype) for r in found}) == len(found)
         return {(r.mode, r.dtype): r for r in found}
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffcheck import DeclarationError, Verdict
-from diffcheck.load import collect
+from diffcheck.declare.load import collect
 from diffcheck.regression import Regression, regression
 
 if TYPE_CHECKING:

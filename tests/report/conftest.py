@@ -127,6 +127,7 @@ def scenes() -> dict[str, Run]:
     broken = Result("cases/bad.py", "", "", Verdict.ERROR, reason="cases/bad.py:3: NameError: name 'x' is not defined")
     traceback = ("Traceback (most recent call last):", '  File "check.py", line 1, in check', "KeyError: 'x'")
     internal = replace(broken, id=PROVED.id, reason=f"{INTERNAL}: KeyError: 'x'", details=traceback)
+    lacking = "forward mode: Trying to use forward AD with Cube that does not support it"
     raising = "the function raised ValueError: shapes [2] and [3]\n\x1b[31mdo not\x07 match"
     return {
         "passing": _passing(),
@@ -134,6 +135,10 @@ def scenes() -> dict[str, Run]:
         "inaccurate": _inaccurate(),
         "regression": _regression(),
         "unsupported": run(*both(unjudged(Verdict.UNSUPPORTED, "aten.airy_ai has no rule and no decomposition"))),
+        "not_available": run(PROVED, unjudged(Verdict.NOT_AVAILABLE, lacking, mode="forward")),
+        "asked_for": run(
+            PROVED, unjudged(Verdict.NOT_AVAILABLE, f"{lacking} (asked for by name)", mode="forward", by_name=True)
+        ),
         "undecided": run(unjudged(Verdict.UNDECIDED, never)),
         "undefined": run(unjudged(Verdict.UNDEFINED, "every input drawn was a kink", inputs=100, kinks=100)),
         "error": run(unjudged(Verdict.ERROR, raising), PROVED),

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from diffcheck.report.junit import dumps
 from diffcheck.report.summary import Exit, Run, exit_code
-from diffcheck.verdict import Result, Verdict
+from diffcheck.verdict import Result, Verdict, left_out
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
 
-@pytest.mark.parametrize("name", ["passing", "wrong", "error", "regression", "stopped"])
+@pytest.mark.parametrize("name", ["passing", "wrong", "error", "regression", "stopped", "not_available"])
 def test_junit(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion) -> None:
     assert dumps(scenes[name]) == snapshot
 
@@ -40,4 +40,5 @@ def test_counts_and_exit_code_agree(scenes: dict[str, Run]) -> None:
         bad = int(root.get("failures", "")) + int(root.get("errors", ""))
         assert (bad == 0) == (exit_code(run) in {Exit.PASSED, Exit.INTERRUPTED})
         assert len(root.findall(".//failure")) == int(root.get("failures", ""))
-        assert len(root.findall(".//skipped")) == len(run.not_run)
+        left = sum(map(left_out, run.results))
+        assert len(root.findall(".//skipped")) == len(run.not_run) + left

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffcheck import Results, case
-from diffcheck.check import Settings
+from diffcheck.checking import declared
+from diffcheck.settings import Settings
 from diffcheck.verdict import Result, Value, Verdict
 from tests.report.conftest import FINDING, PROVED
 
@@ -128,6 +129,8 @@ def test_results_are_a_sequence():
         ((Verdict.PROVED,), True, True),
         ((Verdict.PROVED, Verdict.AGREES), True, False),
         ((Verdict.PROVED, Verdict.UNSUPPORTED), False, False),
+        ((Verdict.PROVED, Verdict.NOT_AVAILABLE), True, True),
+        ((Verdict.NOT_AVAILABLE,), False, False),
     ],
 )
 def test_what_has_passed(verdicts: tuple[Verdict, ...], passed: bool, proved: bool):
@@ -139,7 +142,7 @@ def test_what_has_passed(verdicts: tuple[Verdict, ...], passed: bool, proved: bo
 
 def test_as_text():
     shown = repr(Results((PROVED, WRONG)))
-    assert "proved      quadratic reverse    f64     4*x" in shown
+    assert "proved        quadratic reverse    f64     4*x" in shown
     assert f"replay        {FINDING.replay}" in shown
     assert shown.endswith("failed: 1 wrong, 1 proved")
     assert repr(Results(())) == "no results"
@@ -151,7 +154,7 @@ def test_results_of_a_check():
         return x * x
 
     settings = Settings(examples=3, seed=1, database=False)
-    results = Results(tuple(square.run(settings, case_id="square", location="square")))
+    results = Results(tuple(declared.run(square, settings, case_id="square", location="square")))
     assert results.proved
     assert "square" in repr(results)
     assert "<math" in results._repr_html_()

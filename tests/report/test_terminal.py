@@ -24,6 +24,8 @@ NAMES = [
     "inaccurate",
     "regression",
     "unsupported",
+    "not_available",
+    "asked_for",
     "undecided",
     "undefined",
     "error",

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import mpmath
 
-from diffcheck import expr as graph
-from diffcheck.expr import Expr
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "pi": lambda: +mpmath.pi,

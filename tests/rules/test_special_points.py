@@ -19,11 +19,11 @@ import torch
 from flint import arb
 from torch import Tensor
 
-from diffcheck import expr as graph
-from diffcheck.balls import EXACT, Selections
-from diffcheck.compiler import Program
-from diffcheck.expr import Expr
-from diffcheck.operation import operation
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr
+from diffcheck.certify.balls import EXACT, Selections
+from diffcheck.certify.compiler import Program
+from diffcheck.declare.operation import operation
 from diffcheck.rules import table
 from diffcheck.rules.registry import lift
 from tests.rules import tracing

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcheck import expr as graph
+from diffcheck.algebra import expr as graph
+from diffcheck.algebra.expr import Expr
 from diffcheck.errors import Unsupported
-from diffcheck.expr import Expr
 from tests.rules import tracing
 from tests.rules.evaluate import evaluate
 

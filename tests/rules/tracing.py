@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from diffcheck import autodiff
-from diffcheck.expr import topological
+from diffcheck.algebra.expr import topological
+from diffcheck.differentiate import autodiff
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule
-from diffcheck.shadow import Shadows
-from diffcheck.storages import symbols_for
+from diffcheck.trace.shadow import Shadows
+from diffcheck.trace.storages import symbols_for
 from tests.rules.evaluate import evaluate
 
 SPECIAL = {

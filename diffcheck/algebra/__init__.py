@@ -1,0 +1,1 @@
+"""Expressions: the graph that shadows hold, its elementary functions and constants."""

@@ -1,0 +1,1 @@
+"""What programs call: `check`, `gradcheck`, `assert_derivatives`."""

@@ -1,0 +1,1 @@
+"""Certified values, bounds of what rounding can do, and the judgement on numbers."""

@@ -1,0 +1,1 @@
+"""One case as results: the steps of a check in order."""

@@ -1,0 +1,1 @@
+"""A case at an input: PyTorch's numbers beside certified ones."""

@@ -1,0 +1,1 @@
+"""Cases: functions with annotated inputs, and the files that hold them."""

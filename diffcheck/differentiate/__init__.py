@@ -1,0 +1,1 @@
+"""What PyTorch computes, in every mode. Knows nothing of the oracle."""

@@ -1,0 +1,1 @@
+"""Inputs that Hypothesis draws from a case's domain."""

@@ -1,0 +1,1 @@
+"""A failed comparison as a finding, with the mistake by name."""

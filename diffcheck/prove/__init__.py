@@ -1,0 +1,1 @@
+"""Identities for every input of a path: what was executed equals the reference."""

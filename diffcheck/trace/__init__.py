@@ -1,0 +1,1 @@
+"""One run under shadow memory: what an operation does to expressions."""
