@@ -195,6 +195,8 @@ def _notes(
         notes.append("the kernel is not traced: its numbers were compared with its reference's")
     elif not evaluation.path.followed:
         notes.append(LEFT_BACKWARD)
+    elif verdict.formula_differs and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
+        notes.append(f"beside this input {formula_name} is the derivative; at it, it has another value, or none")
     elif verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:
