@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final, Literal
@@ -22,6 +24,11 @@ def start_method() -> Literal["fork", "spawn"]:
     Apple's frameworks, PyTorch's linear algebra among them, do not outlive a fork.
     """
     return "fork" if hasattr(os, "fork") and sys.platform != "darwin" else "spawn"
+
+
+def typed(*words: str) -> str:
+    """Words as one types them into this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def processors() -> int:

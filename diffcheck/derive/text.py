@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
@@ -32,12 +32,16 @@ def text(node: Expr) -> str:
 
 def latex(node: Expr) -> str:
     """One expression in LaTeX."""
-    import sympy
-
     size = written_size(node)
     if size > LARGEST:
         return rf"\text{{(a formula of {size:,} operations)}}"
-    (expression,) = symbolic.to_sympy([node], reveal=True)
+    return latex_of(*symbolic.to_sympy([node], reveal=True))
+
+
+def latex_of(expression: Any) -> str:
+    """One of SymPy's expressions in LaTeX, the entries of a variable with their index below."""
+    import sympy
+
     names = {symbol: _subscripted(symbol.name) for symbol in expression.free_symbols}
     return str(sympy.latex(expression, symbol_names=names))
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from unittest import SkipTest
 
 import hypothesis
@@ -26,6 +26,8 @@ from diffcheck.draw import inputs as draw
 from diffcheck.draw.corners import corners
 from diffcheck.draw.inputs import Drawn, Layout, OneInput, SeveralInputs
 from diffcheck.settings import Settings
+
+_T = TypeVar("_T")
 
 _TOGETHER: Final = 8
 """Inputs that are drawn as one example of Hypothesis', at most."""
@@ -160,16 +162,16 @@ def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, d
 
 
 def find(
-    strategy: OneInput,
-    condition: Callable[[Drawn], bool],
+    strategy: SearchStrategy[_T],
+    condition: Callable[[_T], bool],
     asked: Settings,
     *,
     phases: Sequence[Phase],
     examples: float = math.inf,
     key: bytes | None = None,
-    first: Drawn | None = None,
-) -> Drawn | None:
-    """The smallest input with a property, of at most so many as are asked for, or None.
+    first: _T | None = None,
+) -> _T | None:
+    """The smallest input, or whatever else is drawn, with a property, of at most so many as are asked for, or None.
 
     Args:
         strategy: Where they are drawn from.
@@ -181,11 +183,11 @@ def find(
         first: An input with the property, to begin with.
     """
     database = None if key is None else (asked.profile or hypothesis.settings()).database
-    if first is not None and first.choices:
+    if isinstance(first, Drawn) and first.choices:
         database = _Beginning(first.choices, database, reads=Phase.reuse in phases)
         phases, key = list({Phase.reuse, *phases}), key or b"first"
     most = min(asked.examples, examples)
-    found: Drawn | None = _found(
+    found: _T | None = _found(
         strategy, condition, asked, phases=phases, examples=most, database=database, database_key=key
     )
     return found

@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from diffcheck.modes import plain
+from diffcheck.report.advice import advice
 from diffcheck.report.rows import STYLES
 from diffcheck.report.text import bracketed, count, ellipsis, number, parameters, print_hanging, printable
 
@@ -95,6 +96,9 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
         yield ("reference", _formula(finding.reference_formula, console))
     for note in finding.notes:
         yield ("note", note)
+    what = advice(result, finding)
+    if what:
+        yield ("to do", what)
 
 
 def _place(result: Result, finding: Finding) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any, Final
 
+from diffcheck import versions
 from diffcheck.modes import CPU
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
@@ -21,9 +23,11 @@ VERSION: Final = 1
 
 
 def dumps(run: Run, about: Mapping[str, Any] | None = None) -> str:
-    """Write a run as JSON, with what else is known about it under further keys."""
+    """Write a run as JSON, with the versions of what it was made with, and what else is known under further keys."""
     document = {
         "version": VERSION,
+        "made_with": dict(versions.installed()),
+        "note": versions.note(version_of("torch")),
         "results": [as_data(result) for result in run.results],
         "summary": counts(run.results),
         "seed": run.seed,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from diffcheck import versions
 from diffcheck.modes import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
@@ -61,10 +62,11 @@ def progress_on(console: Console) -> Progress:
 
 
 def header(*, version: str, cases: int, examples: int, seed: int | None, device: str = CPU) -> str:
-    """Write with what a run is made."""
-    made = f"diffcheck {version}, torch {version_of('torch')}"
+    """Write with what a run is made, and what is to be told of that PyTorch."""
+    torch = version_of("torch")
     where = "" if device == CPU else f", on {device}"
-    return f"{made}: {count(cases, 'case')}, {count(examples, 'example')} each, seed {seed}{where}"
+    made = f"diffcheck {version}, torch {torch}: {count(cases, 'case')}, {count(examples, 'example')} each"
+    return "\n".join(filter(None, [f"{made}, seed {seed}{where}", versions.note(torch)]))
 
 
 def text_of(run: Run, header: str, verbosity: int) -> str:

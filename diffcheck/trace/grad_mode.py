@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffcheck import torch_internals
+from diffcheck.errors import Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Stop:
     by: Literal["detach", "no_grad"]
     presumed: bool
     """Whether it may turn out that a Function ran, whose derivative is its backward."""
+    unknown: Unsupported | None = None
+    """What is to be raised once it matters, where this PyTorch does not tell."""
 
 
 class GradMode:
@@ -56,8 +59,13 @@ class GradMode:
         off = not torch.is_grad_enabled()
         if not (off or detaches or self._off):
             return None
-        if inside_function():
-            return Stop("no_grad", presumed=False) if self._off else None  # a Function that is applied under no_grad
+        try:
+            if inside_function():
+                return (
+                    Stop("no_grad", presumed=False) if self._off else None
+                )  # a Function that is applied under no_grad
+        except Unsupported as error:
+            return Stop("detach", presumed=False, unknown=error)
         presumed = off and not self._off and not torch.is_inference_mode_enabled()
         if detaches:
             return Stop("detach", presumed or not called)

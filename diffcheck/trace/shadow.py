@@ -493,6 +493,8 @@ class Shadows(DispatchMode):
 
     def _frozen(self, shadow: Array, stop: Stop) -> Array:
         """A shadow that is constant to differentiation, or presumed to be."""
+        if stop.unknown is not None:
+            raise stop.unknown
 
         def freeze(e: Expr) -> Expr:
             node = graph.frozen(e, stop.by)
