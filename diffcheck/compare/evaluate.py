@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -32,8 +32,8 @@ from diffcheck.differentiate.batch import (
     seeds_for,
     stacked,
 )
-from diffcheck.differentiate.faults import case_errors, time_limit
-from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
+from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -282,16 +282,14 @@ def _is_of_layout(error: DiffcheckError, case: Case, dtype: str, drawn: Drawn, m
     if given is None:
         return False
 
-    def raises(arguments: Iterable[Tensor]) -> bool:
+    def raises(values: Mapping[str, Tensor]) -> bool:
         try:
-            with torch.no_grad():
-                case.function(*arguments)
+            case.function(*leaves_of(case, values))
         except Exception:  # noqa: BLE001 - a user's function may raise anything
             return True
         return False
 
-    values = given.values.values()
-    return raises(map(copied, values)) and not raises(v.contiguous().clone() for v in values)
+    return raises(given.values) and not raises({n: v.contiguous() for n, v in given.values.items()})
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
