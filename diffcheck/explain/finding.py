@@ -15,6 +15,7 @@ from diffcheck.compare.values import LEFT_BACKWARD
 from diffcheck.declare.case import Case
 from diffcheck.derive import text
 from diffcheck.draw.inputs import Drawn
+from diffcheck.explain.branch import formulas_here
 from diffcheck.explain.diagnosis import Subject, diagnose
 from diffcheck.explain.repro import repro
 from diffcheck.modes import TEXTBOOK, VALUE, steps, under_vmap
@@ -24,6 +25,7 @@ from diffcheck.trace.tracer import Entry
 from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
+_LARGEST_RATIO = 1e4
 
 
 def finding_of(subject: Subject, replay: str, location: str) -> Finding:
@@ -47,6 +49,7 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
     headline = _headline(case, mode, entry, verdict)
     decimal = verdict.certified.str(_DIGITS, radius=False)
     diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
+    executed, reference = text.texts(formulas_here(evaluation, position))
     return Finding(
         headline=headline,
         argument=entry.owner,
@@ -59,10 +62,8 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
         bounds=_ratio(verdict.error, verdict.bound),
-        autograd_formula=""
-        if case.kernel is not None or not evaluation.path.followed
-        else text.text(trace.executed[position]),
-        reference_formula=text.text(trace.reference[position]),
+        autograd_formula="" if case.kernel is not None or not evaluation.path.followed else executed,
+        reference_formula=reference,
         replay=replay,
         notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
         diagnosis=diagnosis,
@@ -178,9 +179,17 @@ def _notes(
         )
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
-    if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
+    if verdict.outcome is Outcome.WRONG and abs(certified) > verdict.bound and _is_ratio(number, certified):
         notes.append(f"{whose} value is {number / certified:.12g} times the certified one")
     return notes
+
+
+def _is_ratio(number: float, certified: float) -> bool:
+    """Whether one number over another says something: not of noise beside 0."""
+    if not number or not certified or not math.isfinite(number):
+        return False
+    ratio = abs(number / certified)
+    return 1 / _LARGEST_RATIO < ratio < _LARGEST_RATIO and f"{ratio:.6g}" != "1"
 
 
 def _value(name: str, tensor: Tensor) -> Value:
