@@ -22,8 +22,8 @@ from torch import Tensor
 
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.compiler import Program
+from diffcheck.certify.linear import precision
 from diffcheck.derive.symbolic import to_sympy, variable
-from diffcheck.regression.affine import precision
 from diffcheck.regression.formulas import BatchFormulas
 
 _SOLVED_SYMBOLICALLY: Final = 3

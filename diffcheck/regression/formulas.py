@@ -28,13 +28,13 @@ from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import Judgement
+from diffcheck.certify.linear import column, error, identity, precision
 from diffcheck.declare.case import Case, case
 from diffcheck.derive import chain_rule
 from diffcheck.differentiate.faults import case_errors
 from diffcheck.errors import CaseFailure, DeclarationError, Unsupported
 from diffcheck.modes import VALUE
 from diffcheck.prove.identity import Proof, Status, prove
-from diffcheck.regression.affine import column, error, identity, precision
 from diffcheck.regression.bounds import MAP_BITS, Update
 from diffcheck.regression.declare import Regression
 from diffcheck.regression.training import Step, make_data, make_model, make_optimizer, trained
@@ -113,9 +113,7 @@ def loss_case(declared: Regression, *, outputs: bool = False) -> Case:
         declared: The pipeline.
         outputs: Whether it also returns what the network does.
     """
-    nets = {dtype: make_model(declared, dtype) for dtype in (torch.float64, torch.float32)}
-    # Not every network can be made in a half precision; each can be converted to it.
-    nets |= {dtype: make_model(declared, torch.float32).to(dtype) for dtype in (torch.float16, torch.bfloat16)}
+    nets = {d: make_model(declared, d) for d in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
     full = [name for name, p in nets[torch.float64].named_parameters() if p.requires_grad]
     axes = {name: list(map(str, p.shape)) for name, p in trained(nets[torch.float64]).items()}
     data = zip(("X", "y"), make_data(declared, torch.float64), strict=True)

@@ -15,11 +15,11 @@ from torch import Tensor
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.linear import precision
 from diffcheck.declare.case import Case
 from diffcheck.errors import Unsupported
 from diffcheck.prove.identity import Status
 from diffcheck.regression import bounds, formulas
-from diffcheck.regression.affine import precision
 from diffcheck.regression.bounds import MAP_BITS, Updates
 from diffcheck.regression.closed_form import Minimiser, NormalEquations, Solution, normal_equations
 from diffcheck.regression.declare import Regression
