@@ -125,13 +125,13 @@ def over_data_sets(training: Training, blank: Result, settings: Settings) -> Res
     if smallest is not None:
         problem = _judged(_trained(training, smallest), blank, settings)
         if problem.verdict in PASSING:
-            reason = "a disagreement did not happen again on the same data set"
-            return replace(found, verdict=Verdict.ERROR, reason=reason)
+            again = "a disagreement did not happen again on the same data set"
+            return replace(found, verdict=Verdict.ERROR, reason=again)
         reason = f"{problem.reason}; the smallest data set: {smallest}"
         return replace(found, verdict=problem.verdict, reason=reason, finding=problem.finding)
     if time.perf_counter() > deadline:
-        reason = f"the case ran for more than {settings.seconds:g} seconds"
-        return replace(found, verdict=Verdict.UNDECIDED, reason=reason)
+        late = f"the case ran for more than {settings.seconds:g} seconds"
+        return replace(found, verdict=Verdict.UNDECIDED, reason=late)
     return checks.proved(training, found)
 
 
@@ -140,9 +140,8 @@ def _trained(training: Training, drawn: DataSet) -> Training:
     pipeline = training.pipeline
 
     def data() -> tuple[Tensor, Tensor]:
-        both = zip(("X", "y"), (drawn.features, drawn.labels), strict=True)
-        x, y = (torch.tensor(v, dtype=pipeline.dtype).reshape(-1, *pipeline.row.shapes[name][1:]) for name, v in both)
-        return x, y
+        x, y = (torch.tensor(rows, dtype=pipeline.dtype) for rows in (drawn.features, drawn.labels))
+        return x.reshape(-1, *training.features.shape[1:]), y.reshape(-1, *training.labels.shape[1:])
 
     rate, batch_size = drawn.learning_rate, drawn.batch_size
     declared = replace(training.declared, data=data, learning_rate=rate, batch_size=batch_size, epochs=1)
@@ -150,10 +149,9 @@ def _trained(training: Training, drawn: DataSet) -> Training:
 
 
 def _judged(training: Training, blank: Result, settings: Settings) -> Result:
-    """What its steps come to, or its trajectory or its end if they fail."""
+    """What its steps come to; or its trajectory or its end, if that fails."""
     steps = checks.steps(training, blank, settings)
-    results = (
-        steps,
-        *(check(training, blank, settings) for check in (checks.trajectory, checks.end) if steps.verdict in PASSING),
-    )
+    results = [steps]
+    if steps.verdict in PASSING:
+        results += [checks.trajectory(training, blank, settings), checks.end(training, blank, settings)]
     return next((r for r in results if r.verdict not in {*PASSING, Verdict.UNDEFINED}), steps)
