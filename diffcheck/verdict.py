@@ -78,6 +78,7 @@ class Mistake(StrEnum):
     WHERE_BROADCAST = "only where broadcast"
     LAYOUT = "only for one layout"
     BEYOND = "only beyond a size"
+    AT_SIZE = "only at a size"
     REGION = "only in a region"
     TIE = "tie"
     TIES = "only at ties and kinks"
@@ -94,6 +95,7 @@ class Mistake(StrEnum):
     OVERFLOWING_VALUE = "overflow of the value"
     OVERFLOW = "overflow of an intermediate"
     UNDERFLOW = "underflow of an intermediate"
+    WAY = "only in one way of asking"
     NONDETERMINISTIC = "nondeterministic"
 
 
@@ -192,6 +194,8 @@ class Result:
     """How many inputs were kinks, and judged by the adjacent branches."""
     undefined: int = 0
     """How many inputs had no derivative, and were left out."""
+    out_of_range: int = 0
+    """How many were left out since the function's own value is infinite there, undefined, or beyond the dtype."""
     max_error_ulps: float = 0.0
     max_error_bounds: float = 0.0
     seconds: float = 0.0

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, repro_of, sampled
 from diffcheck.certify.balls import EXACT
@@ -127,7 +128,7 @@ def _judge_samples(entry: Entry, chosen: Sequence[Sample], mode: str, plan: Plan
 
 
 def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Known | None) -> _Judged:
-    deadline = time.monotonic() + plan.seconds
+    deadline = processor_time() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
             item = sampled(entry, sample, plan.device)
@@ -167,6 +168,7 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         fmt,
         higher_order=order(mode) > 1,
         seeds=len(traced.seed_variables),
+        function=traced.function,
     )
     path = Path(traced, Proof(Status.UNDECIDED), certifier, Program([], (), EXACT), traced.path, ())
     judgement = certifier.judge(point, computed)
@@ -214,12 +216,12 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         return _Judged(verdict, failed=(item, evaluation), **facts)
-    if evaluation.computed and judgement.undefined == len(evaluation.computed):
+    if evaluation.computed and judgement.left_out == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
     if known is None:
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
     try:
-        with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
+        with time_limit(max(deadline - processor_time(), 0.5), "the proof"):
             traced = evaluation.path.trace
             proof = prove(traced.executed, traced.reference, traced.seed_variables, known, all_or_none=True)
     except (BudgetExceeded, RecursionError) as error:

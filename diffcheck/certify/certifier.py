@@ -7,7 +7,7 @@ rounding of what was executed (`settle`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Final
@@ -17,11 +17,14 @@ from flint import arb
 
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import Selections
+from diffcheck.certify.cells import Direction, Function, Neighbourhood
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.existence import Blocks
 from diffcheck.certify.floats import Floats
 from diffcheck.certify.formats import Format
 from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.kinks import KinkJudge, judge_by_term
 from diffcheck.certify.settle import Formulas, Settler
 
 _MOST_ROWS: Final = 2**19
@@ -42,6 +45,8 @@ class Certifier:
             looks on (prod's double backward divides, or it does not), so that a right executed formula is right
             whatever its own rounding.
         seeds: How many of the variables, the last ones, are cotangents or tangents.
+        function: What is differentiated. It is asked what the derivative is where the reference does not say; without
+            it there is none there.
     """
 
     def __init__(
@@ -53,11 +58,16 @@ class Certifier:
         *,
         higher_order: bool = False,
         seeds: int = 0,
+        function: Function | None = None,
     ) -> None:
         self._reference = Reference(reference, variables)
         self._executed = Executed(executed, variables)
         self._format = fmt
         self._formulas = Formulas(self._reference, self._executed, fmt, higher_order, len(variables) - seeds)
+        if function is not None:
+            around = Neighbourhood(function, variables)
+            blocks = Blocks(reference, variables, function.inputs)
+            self._formulas = replace(self._formulas, around=around, blocks=blocks)
         self._settler: Settler | None = None
         """Of the input that was judged last."""
 
@@ -73,6 +83,11 @@ class Certifier:
         """Enclosures of the reference at an input, one per number."""
         found = self._reference.exact(values, precision or self._formulas.first_precision, Selections())
         return [found[slot] for slot in self._reference.slots]
+
+    def tolerances(self, values: Sequence[float]) -> list[float]:
+        """How far from the reference a number may be at an input for no more reason than rounding, one per number."""
+        found = self._reference.bounded(values, self._format, Selections())
+        return [RADII * float(found[slot].rad()) + self._format.smallest for slot in self._reference.slots]
 
     def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
@@ -110,10 +125,17 @@ class Certifier:
             ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
             uncancelled = radii < np.abs(computed) * self._formulas.most_cancelled
             ulps = np.where(uncancelled & plain, gaps / fmt.ulps(computed), 0.0).max(axis=1).tolist()
-        return [
-            Judgement(ulps[i], ratios[i]) if settled[i] else self.judge(points[i].tolist(), computed[i].tolist())
-            for i in range(len(points))
-        ]
+            sizes = np.abs(computed)
+            scales = np.maximum(sizes, np.abs(points[:, self._formulas.inputs :]).max(axis=1, initial=0.0)[:, None])
+            floors = self._formulas.most_cancelled * scales.max(axis=1, keepdims=True)
+            blind = (RADII * radii >= sizes) & (RADII * radii > floors)
+        found = []
+        for i in range(len(points)):
+            if settled[i]:
+                found.append(Judgement(ulps[i], ratios[i], blind=set(np.flatnonzero(blind[i]).tolist())))
+            else:
+                found.append(self.judge(points[i].tolist(), computed[i].tolist()))
+        return found
 
     def _errors_of_all(self, inputs: Floats, computed: Floats, radii: Floats) -> tuple[Floats, Floats]:
         """The distances to the middles of enclosures, and what `_errors` gives; NaN at inputs that are left to balls.
@@ -150,13 +172,17 @@ class Certifier:
             computed: What PyTorch returned, per number.
         """
         settler = self._settler_at(values)
-        selections = Selections()
-        true = self._reference.exact(values, self._formulas.first_precision, selections)
+        true, selections = self._decided(values)
         judgement = Judgement()
-        if selections.boundary or selections.undecided:
-            settler.judge_kink(computed, selections.boundary | selections.undecided, judgement)
-            return judgement
         slots = self._reference.slots
+        at_boundary = bool(selections.boundary or selections.undecided)
+        if at_boundary or not all(ball.is_finite() for ball in true):
+            if at_boundary and (self._formulas.higher_order or settler.surroundings is None):
+                judge_by_term(settler, computed, judgement)
+                return judgement
+            if settler.surroundings is not None:
+                KinkJudge(settler, settler.surroundings, computed, judgement).judge()
+                return judgement
         errors = self._errors(true, computed)
         radii = [float(ball.rad()) for ball in self._reference.bounded(values, self._format, Selections())]
         bounds = radii if self._reference.all_distinct else [radii[slot] for slot in slots]
@@ -169,14 +195,59 @@ class Certifier:
         ]
         for position in beyond:
             settler.settle(position, computed[position], true[slots[position]], bounds[position], judgement)
-        self._measure(computed, errors, bounds, judgement)
+        self._measure(computed, errors, bounds, settler.scale, judgement)
         return judgement
+
+    @property
+    def around(self) -> tuple[Neighbourhood, Reference] | None:
+        """What finds the cells around inputs, and the reference: if it is known what is differentiated."""
+        return None if self._formulas.around is None else (self._formulas.around, self._reference)
+
+    def near(self, values: Sequence[float], direction: Direction) -> tuple[Sequence[arb], int]:
+        """A point beside an input, nearer than any format tells, and the precision at which it is looked at."""
+        assert self._formulas.around is not None
+        entered = self._formulas.around.enter(values, direction)
+        return entered.near, entered.precision
+
+    def judge_at_tie(
+        self,
+        values: Sequence[float],
+        computed: Sequence[float],
+        towards: Callable[[Direction], Certifier | None],
+    ) -> Judgement:
+        """Judges computed numbers at an input at which paths end, by the derivatives on all of them.
+
+        Args:
+            values: Of the variables.
+            computed: What PyTorch returned, per number.
+            towards: From a direction to the certifier of the path that lies there, if it is known.
+        """
+
+        def other(direction: Direction) -> tuple[Neighbourhood, Reference] | None:
+            found = towards(direction)
+            return None if found is None else found.around
+
+        settler = Settler(self._formulas, values)
+        assert settler.surroundings is not None
+        judgement = Judgement()
+        KinkJudge(settler, settler.surroundings.with_paths(other), computed, judgement).judge_tie()
+        return judgement
+
+    def _decided(self, values: Sequence[float]) -> tuple[list[arb], Selections]:
+        """The reference, to as many digits as it takes to tell its selectors from those at their boundaries."""
+        for precision in (self._formulas.first_precision, EXECUTED_BITS):
+            selections = Selections()
+            true = self._reference.exact(values, precision, selections)
+            if not selections.undecided:
+                break
+        return true, selections
 
     def _measure(
         self,
         computed: Sequence[float],
         errors: Sequence[float],
         bounds: Sequence[float],
+        scale: float,
         judgement: Judgement,
     ) -> None:
         """The largest error of the numbers that are plainly within the bound."""
@@ -190,6 +261,10 @@ class Certifier:
             size = abs(computed[i])
             if error > relative * size and bound < size * self._formulas.most_cancelled:
                 relative, worst = error / size, i
+        scale = max(scale, max((abs(c) for c in computed if math.isfinite(c)), default=0.0))
+        for i, (error, bound, number) in enumerate(zip(errors, bounds, computed, strict=True)):
+            if error <= RADII * bound < math.inf and self._formulas.is_blind(bound, abs(number), scale):
+                judgement.blind.add(i)
         judgement.max_bounds = max(judgement.max_bounds, ratio)
         if relative:
             judgement.max_ulps = max(judgement.max_ulps, errors[worst] / self._format.ulp(computed[worst]))
@@ -229,8 +304,13 @@ class Certifier:
 
 def holds(guards: Program, expected: Sequence[bool], values: Sequence[float], precision: int) -> bool:
     """Whether an input certainly takes the path that these guards describe."""
+    return holds_near(guards, expected, [arb(v) for v in values], precision)
+
+
+def holds_near(guards: Program, expected: Sequence[bool], values: Sequence[arb], precision: int) -> bool:
+    """The same of a point that no format has."""
     selections = Selections()
-    found = guards([arb(v) for v in values], precision, selections)
+    found = guards(values, precision, selections)
     if selections.undecided:
         return False
     return all(value == (1 if want else 0) for value, want in zip(found, expected, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -11,6 +11,7 @@ from flint import arb
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr, symbols
 from diffcheck.certify.balls import BOUNDED, EXACT, ONE, ZERO, Selections
+from diffcheck.certify.cells import forced_by
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.extended import ExtendedValues, extended_values
 from diffcheck.certify.floats import Floats
@@ -20,6 +21,8 @@ from diffcheck.certify.table import Table, levelled
 
 EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
+IN_CELL_BITS: Final = 256
+"""The precision of a cell's derivative."""
 
 
 class Reference:
@@ -41,7 +44,6 @@ class Reference:
         """The variables that occur in it, by position: a program is given the values of these only."""
         self._inputs = [variables[i] for i in self._used]
         self._uses_all = len(self._used) == len(variables)
-        self._ranged: dict[Format, Program] = {}
 
     @cached_property
     def _exact(self) -> Program:
@@ -91,11 +93,15 @@ class Reference:
         """The same as wide as a format's rounding."""
         return self._bounded(list(map(arb, self.used(values))), fmt.bits, selections)
 
-    def in_range(self, values: Sequence[float], fmt: Format, selections: Selections) -> list[arb]:
-        """The same with the format's underflow and overflow."""
-        if fmt not in self._ranged:
-            self._ranged[fmt] = Program(self._distinct, self._inputs, fmt.careful)
-        return self._ranged[fmt](list(map(arb, self.used(values))), fmt.bits, selections)
+    def in_cell(
+        self, values: Sequence[float], selected: Mapping[Expr, arb], precision: int = IN_CELL_BITS
+    ) -> list[arb]:
+        """The distinct expressions with their selectors, where these are at their boundaries, as they are in a cell."""
+        return self.exact(values, precision, Selections(forced_by(self._exact, selected)))
+
+    def bounded_in_cell(self, values: Sequence[float], fmt: Format, selected: Mapping[Expr, arb]) -> list[arb]:
+        """The same as wide as a format's rounding."""
+        return self.bounded(values, fmt, Selections(forced_by(self._bounded, selected)))
 
 
 class Executed:

@@ -1,4 +1,4 @@
-"""What settles a number that the quick bound does not: digits of the reference, the executed rounding, and kinks.
+"""What settles a number that the quick bound does not: digits of the reference, and the executed rounding.
 
 The executed rounding is the traced formula on balls of the dtype's precision, underflow and overflow included.
 """
@@ -6,17 +6,18 @@ The executed rounding is the traced formula on balls of the dtype's precision, u
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from flint import arb
 
-from diffcheck.certify.balls import ONE, UNIT, ZERO, Selections
+from diffcheck.certify.balls import UNIT, Selections
+from diffcheck.certify.cells import Direction, Neighbourhood, Sample
 from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.existence import Block, Blocks, Surroundings
 from diffcheck.certify.formats import Format
 from diffcheck.certify.judgement import RADII, Assessment, Judgement, Outcome
 
@@ -28,7 +29,9 @@ _FIRST_BITS: Final = 64
 _FAR_NARROWER: Final = 2**20
 """A decided enclosure is so many times narrower than the bound, or than an ulp."""
 _MOST_BITS: Final = 4096
-_MOST_FORCED: Final = 6
+
+Sharper: TypeAlias = Callable[[int], arb]
+"""A number's true value at a precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,19 @@ class Formulas:
     """See `Certifier`."""
     inputs: int
     """So many variables come before the cotangents or tangents."""
+    around: Neighbourhood | None = None
+    """What is differentiated, if it is known."""
+    blocks: Blocks | None = None
+    """Of the reference, likewise."""
 
     @property
     def most_cancelled(self) -> float:
         """A sum that cancels more digits is counted in units of its bound only: its own ulps say nothing."""
         return 2.0 ** (-self.fmt.bits // 2)
+
+    def is_blind(self, bound: float, size: float, scale: float) -> bool:
+        """Whether a bound judges nothing: it is wider than the number, and more than rounding of what others are."""
+        return RADII * bound >= size and RADII * bound > self.most_cancelled * scale
 
     @property
     def first_precision(self) -> int:
@@ -66,21 +77,22 @@ class Settler:
         self._formulas = formulas
         self._reference = formulas.reference
         self._slots = formulas.reference.slots
-        self._format = formulas.fmt
+        self._format = self.fmt = formulas.fmt
         self.values = tuple(values)
+        self.scale = max(map(abs, self.values[formulas.inputs :]), default=0.0)
+        """Of the numbers: that of the cotangents or tangents, at least."""
         self._known: dict[int, list[arb]] = {}
         """The reference, by precision."""
 
-    def _exact(self, precision: int, selections: Selections) -> list[arb]:
-        return self._reference.exact(self.values, precision, selections)
-
-    def _bounded(self, selections: Selections) -> list[arb]:
-        return self._reference.bounded(self.values, self._format, selections)
-
-    def _in_range(self, selections: Selections) -> list[arb]:
-        return self._reference.in_range(self.values, self._format, selections)
-
-    def settle(self, position: int, number: float, true: arb, bound: float, judgement: Judgement) -> None:
+    def settle(
+        self,
+        position: int,
+        number: float,
+        true: arb,
+        bound: float,
+        judgement: Judgement,
+        sharper: Sharper | None = None,
+    ) -> None:
         """Judges one number, and writes down what came of it.
 
         Args:
@@ -89,30 +101,34 @@ class Settler:
             true: An enclosure of what it should be.
             bound: The quick bound.
             judgement: Of the input.
+            sharper: Gives what it should be to more digits; the reference does, if nothing else is said.
         """
-        verdict = self._verdict(position, number, true, bound)
+        verdict = self._verdict(position, number, true, bound, sharper)
+        if verdict.outcome is not Outcome.WITHIN and self._is_out_of_range(position, number):
+            judgement.out_of_range += 1
+            return
         if verdict.outcome is Outcome.UNDEFINED:
             judgement.undefined += 1
             return
         if verdict.outcome is not Outcome.WITHIN:
             judgement.failures[position] = verdict
+        elif self._formulas.is_blind(verdict.bound, float(abs(verdict.certified).mid()), self.scale):
+            judgement.blind.add(position)
         if verdict.bound > 0 and math.isfinite(verdict.error):
             judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
         certified = abs(float(verdict.certified.mid()))
         if math.isfinite(verdict.error) and verdict.bound < certified * self._formulas.most_cancelled:
             judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(certified))
 
-    def _verdict(self, position: int, number: float, true: arb, bound: float) -> Assessment:
+    def _verdict(self, position: int, number: float, true: arb, bound: float, sharper: Sharper | None) -> Assessment:
         bound = max(bound, self._running_bound(position))
-        true, decided = self.sharpened(position, true, bound if math.isfinite(bound) else 0.0)
+        true, decided = self.sharpened(position, true, bound if math.isfinite(bound) else 0.0, sharper)
         fmt = self._format
         if not true.is_finite():
             return Assessment(Outcome.UNDEFINED, true, math.nan, bound)
         error = float((arb(number) - true).abs_upper())
         if not decided:
             return Assessment(Outcome.UNDECIDED, true, error, bound)
-        if math.isnan(number) and self._beyond_range(position):
-            return Assessment(Outcome.UNDEFINED, true, math.nan, bound)
         # Where the reference is exact, or nearly so, an ulp is what is at stake.
         ulp = fmt.ulp(float(true.mid()))
         scale = max(bound, ulp)
@@ -125,19 +141,16 @@ class Settler:
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Assessment(Outcome.WITHIN, true, error, scale)
         differs, executed_bound = self._executed_rounding(position, true)
-        if fmt.is_narrow and not differs:
-            in_range = float(self._ranged[self._slots[position]].rad())
-            if math.isinf(in_range):  # in this format the formula has no value here, whoever computes it
-                return Assessment(Outcome.UNDEFINED, true, error, bound)
-            scale = max(scale, in_range)
+        if not differs and max(error, abs(number)) <= RADII * fmt.smallest_normal and abs(true) < fmt.smallest_normal:
+            return Assessment(Outcome.WITHIN, true, error, scale)  # below the normal range there are no digits to lose
         most = scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
         # Balls of a half precision are soon infinite, where rounding is far from doing anything.
         if fmt.bits >= 2 * LOST_BITS and math.isinf(bound) and math.isinf(executed_bound):
             most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
         lost = math.isinf(error) or error > most
         explained = error <= RADII * executed_bound or self._formulas.higher_order
-        # In a narrow format a right formula leaves the range on ordinary ways, and loses all of its digits there.
-        left = not math.isfinite(number) and fmt.is_narrow and math.isinf(executed_bound)
+        # Right formulas leave the range on their way, and lose all of their digits there.
+        left = not math.isfinite(number) and math.isinf(executed_bound)
         if differs or not (left or (explained and math.isfinite(number))):
             outcome = Outcome.WRONG
         elif left or (lost and not (abs(true) < arb(fmt.smallest_normal))):
@@ -146,8 +159,15 @@ class Settler:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else scale
         if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
-            true, _ = self.sharpened(position, true, 0.0)  # beside a large bound, it need not have digits yet
+            true, _ = self.sharpened(position, true, 0.0, sharper)  # beside a large bound, it need not have digits yet
         return Assessment(outcome, true, error, shown, executed_bound, differs)
+
+    def _is_out_of_range(self, position: int, number: float) -> bool:
+        """Whether the function's value is no number of the format, or the derivative is none that it is held to."""
+        around = self.surroundings
+        if around is not None and around.is_out_of_range(position):
+            return True
+        return math.isnan(number) and self._beyond_range(position)
 
     def _beyond_range(self, position: int) -> bool:
         """Whether the derivative exceeds the format once cotangents (tangents) that are 0 are not.
@@ -173,10 +193,6 @@ class Settler:
         return radius if math.isfinite(radius) else 0.0
 
     @cached_property
-    def _ranged(self) -> list[arb]:
-        return self._in_range(Selections())
-
-    @cached_property
     def _radii(self) -> list[float] | None:
         running = self._reference.running
         if running is None:
@@ -185,9 +201,10 @@ class Settler:
         found: list[float] = running(point, self._format.bits)[0].tolist()
         return found
 
-    def sharpened(self, position: int, true: arb, bound: float) -> tuple[arb, bool]:
+    def sharpened(self, position: int, true: arb, bound: float, sharper: Sharper | None = None) -> tuple[arb, bool]:
         """The enclosure at rising precision, until it is far narrower than the bound and than an ulp."""
         fmt = self._format
+        sharper = sharper or self._by_reference(position)
         precision = self._formulas.first_precision
         while True:
             if true.is_finite():
@@ -200,13 +217,15 @@ class Settler:
             if precision >= _MOST_BITS:
                 return true, False
             precision *= 2
-            true = self._sharper(precision)[self._slots[position]]
+            true = sharper(precision)
 
-    def _sharper(self, precision: int) -> list[arb]:
-        """The reference at a higher precision."""
-        if precision not in self._known:
-            self._known[precision] = self._exact(precision, Selections())
-        return self._known[precision]
+    def _by_reference(self, position: int) -> Sharper:
+        def sharper(precision: int) -> arb:
+            if precision not in self._known:
+                self._known[precision] = self._reference.exact(self.values, precision, Selections())
+            return self._known[precision][self._slots[position]]
+
+        return sharper
 
     def _executed_rounding(self, position: int, true: arb) -> tuple[bool, float]:
         """Whether the executed formula is another one at this input, and how far rounding can take it."""
@@ -232,57 +251,87 @@ class Settler:
         executed = self._formulas.executed
         return executed.exact(self.values), executed.rounded(self.values, self._format)
 
-    # -- kinks -----------------------------------------------------------------------------------------------------
+    # -- what is around the input ----------------------------------------------------------------------------------
 
-    def judge_kink(self, computed: Sequence[float], at: set[int], judgement: Judgement) -> None:
-        """Judges by the hull of the adjacent branches: every selector on its boundary, both ways."""
-        judgement.kink = True
-        indices = sorted(at)
-        if self._formulas.higher_order or len(indices) > _MOST_FORCED:
-            # Where the first derivative jumps there is no second one: each term may stand on a side of its own.
-            forced = [dict.fromkeys(indices, UNIT)]
-        else:
-            forced = [dict(zip(indices, v, strict=True)) for v in product((ZERO, ONE), repeat=len(indices))]
-        branches = [self._exact(self._formulas.first_precision, Selections(f)) for f in forced]
-        bounds = [self._bounded(Selections(f)) for f in forced]
-        in_range = [self._in_range(Selections(f)) for f in forced] if self._format.is_narrow else []
-        for position, (number, slot) in enumerate(zip(computed, self._slots, strict=True)):
-            sides = [b[slot] for b in branches if b[slot].is_finite()]
-            # What is not known of a selector is no rounding.
-            radii = [
-                max(float(b[slot].rad()) - float(e[slot].rad()), 0.0)
-                for b, e in zip(bounds, branches, strict=True)
-                if b[slot].is_finite() and e[slot].is_finite()
-            ]
-            if not sides:
-                judgement.undefined += 1
-                continue
-            lowest, highest = min(s.lower() for s in sides), max(s.upper() for s in sides)
-            hull = lowest.union(highest)
-            slack = RADII * max(max(radii, default=0.0), self._format.ulp(number)) + self._format.smallest
-            outside = self._outside(number, lowest, highest)
-            if outside <= slack:
-                continue
-            if len(sides) < len(branches) and not math.isfinite(number):
-                judgement.undefined += 1
-                continue
-            if highest - lowest <= 2.0**-20 * self._format.ulp(float(hull.mid())):
-                # Every branch gives the same here: this number is not at a kink.
-                self.settle(position, number, sides[0], max(radii, default=0.0), judgement)
-                continue
-            differs, executed_bound = self._executed_rounding(position, hull)
-            if not differs and not all(b[slot].is_finite() for b in in_range):
-                judgement.undefined += 1
-                continue
-            if not differs and outside <= RADII * executed_bound and math.isfinite(number):
-                continue
-            judgement.failures[position] = Assessment(Outcome.WRONG, hull, outside, slack / RADII, at_kink=True)
+    @cached_property
+    def surroundings(self) -> Surroundings | None:
+        """The cells around the input, if it is known what is differentiated."""
+        around = self._formulas.around
+        if around is None:
+            return None
+        seeds = len(self.values) - self._formulas.inputs
+        return Surroundings(around, self._reference, self.values, seeds, self._format.largest)
 
-    def _outside(self, number: float, lowest: arb, highest: arb) -> float:
-        """How far a number is from an interval; an overflow is inside of what is beyond the format's range."""
-        if math.isnan(number):
-            return math.inf
-        if math.isinf(number):
-            beyond = highest >= self._format.largest if number > 0 else lowest <= -self._format.largest
-            return 0.0 if beyond else math.inf
-        return max(0.0, float((lowest - number).upper()), float((number - highest).upper()))
+    @property
+    def moving(self) -> int:
+        """How many variables a direction has."""
+        assert self._formulas.around is not None
+        return len(self._formulas.around.function.inputs)
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the numbers are a gradient: one for each variable that moves."""
+        assert self._formulas.around is not None
+        steps = self._formulas.around.function.steps
+        return len(steps) == 1 and steps != ("forward",)
+
+    def blocks(self, numbers: Sequence[int]) -> list[Block]:
+        """Some of the numbers, by what they depend on at this input."""
+        assert self._formulas.blocks is not None
+        return self._formulas.blocks.at(self.values, numbers)
+
+    def in_cell(self, direction: Direction, precision: int) -> list[arb]:
+        """The derivatives in a cell, at the input."""
+        around = self._formulas.around
+        assert around is not None
+        selected = around.enter(self.values, direction).selected
+        found = self._reference.in_cell(self.values, selected, precision)
+        return [found[slot] for slot in self._slots]
+
+    def radius(self, position: int, samples: Sequence[Sample]) -> float:
+        """What rounding can do to a number in some cells; 0 if it can't be told."""
+        slot = self._slots[position]
+        found = 0.0
+        for sample in samples:
+            if id(sample) not in self._cell_radii:
+                bounded = self._reference.bounded_in_cell(self.values, self._format, sample.selected)
+                self._cell_radii[id(sample)] = [float(b.rad()) if b.is_finite() else 0.0 for b in bounded]
+            found = max(found, self._cell_radii[id(sample)][slot])
+        return found
+
+    @cached_property
+    def _cell_radii(self) -> dict[int, list[float]]:
+        return {}
+
+    @cached_property
+    def either_way(self) -> list[arb]:
+        """The numbers with every selector at its boundary both ways."""
+        selections = Selections()
+        self._reference.exact(self.values, self._formulas.first_precision, selections)
+        forced = dict.fromkeys(selections.boundary | selections.undecided, UNIT)
+        found = self._reference.exact(self.values, self._formulas.first_precision, Selections(forced))
+        return [found[slot] for slot in self._slots]
+
+    def radius_either_way(self, position: int) -> float:
+        """What rounding can do to a number, with every selector at its boundary both ways."""
+        ball = self._bounded_either_way[self._slots[position]]
+        rounding = float(ball.rad()) - float(self.either_way[position].rad()) if ball.is_finite() else 0.0
+        return max(rounding, 0.0) if math.isfinite(rounding) else 0.0
+
+    @cached_property
+    def _bounded_either_way(self) -> list[arb]:
+        selections = Selections()
+        self._reference.bounded(self.values, self._format, selections)
+        forced = dict.fromkeys(selections.boundary | selections.undecided, UNIT)
+        return self._reference.bounded(self.values, self._format, Selections(forced))
+
+    def executed_at(self, positions: Sequence[int]) -> list[float] | None:
+        """The executed formulas' exact values, rounded once; None if some have none."""
+        exact = self._formulas.executed.at_boundaries(self.values, EXECUTED_BITS)
+        found = [exact[p] for p in positions]
+        return [float(e.mid()) for e in found] if all(e.is_finite() for e in found) else None
+
+    def executed_radius(self, position: int) -> float:
+        """How far rounding can take an executed formula."""
+        ball = self._executed_both[1][position]
+        return float(ball.rad()) if ball.is_finite() else math.inf

@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import Phase
 
+from diffcheck.alarm import processor_time
+from diffcheck.checking.otherwise import Otherwise, ask_otherwise
 from diffcheck.checking.visit import Broken, Check, Row, how_broken, key_of, note, vouch_nearby
 from diffcheck.compare.evaluate import DTYPES, Evaluation, evaluate, numbers_again
 from diffcheck.compare.scale import Comparison
@@ -20,10 +22,10 @@ from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import find
 from diffcheck.errors import BudgetExceeded, DiffcheckError, NotAvailable, Unsupported, WrongRule
 from diffcheck.explain.diagnosis import Subject
-from diffcheck.explain.finding import finding_at_scale, finding_of
+from diffcheck.explain.finding import finding_at, finding_at_scale, finding_of
 from diffcheck.modes import TEXTBOOK
 from diffcheck.settings import Settings
-from diffcheck.verdict import Mistake, Result, Verdict
+from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Verdict
 
 
 def conclude(check: Check, row: Row) -> Result:
@@ -37,17 +39,38 @@ def conclude(check: Check, row: Row) -> Result:
         )
     if row.at_scale is not None:
         return _of_error(check, row, row.at_scale)
-    if row.late or time.perf_counter() > check.deadline:
+    if row.late or processor_time() > check.deadline:
         return result_of(
             check, row, Verdict.UNDECIDED, f"the case ran for more than {check.settings.seconds:g} seconds"
         )
     if row.inputs == 0:
         return result_of(check, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
+    never = sorted(row.blind - row.judged)
+    if never:
+        return result_of(
+            check,
+            row,
+            Verdict.UNDECIDED,
+            f"nothing was compared of the derivative {'of' if 'forward' in row.mode else 'by'} {', '.join(never)}: at "
+            "every input rounding can do more to it than it is large. Where what is computed is not what is meant (a "
+            "search, a table), say by reference= what is",
+        )
     if row.compared == 0:
-        return result_of(check, row, Verdict.UNDEFINED, "every input drawn was a kink or had no derivative")
+        return result_of(check, row, Verdict.UNDEFINED, _nothing_compared(row))
+    otherwise = ask_otherwise(check, row)
+    if isinstance(otherwise, DiffcheckError):
+        return _of_error(check, row, otherwise)
+    if otherwise is not None:
+        return result_of(check, row, Verdict.WRONG, "", _finding_otherwise(check, row, otherwise))
     if row.undecided:
         return result_of(check, row, Verdict.AGREES, row.undecided)
     return result_of(check, row, Verdict.PROVED)
+
+
+def _nothing_compared(row: Row) -> str:
+    if row.out_of_range == row.inputs:
+        return "the function's own value was infinite, undefined or beyond the dtype's range at every input drawn"
+    return "every input drawn was a kink or had no derivative"
 
 
 def _broken(check: Check, row: Row, broken: Broken) -> Result:
@@ -63,7 +86,7 @@ def _broken(check: Check, row: Row, broken: Broken) -> Result:
         return _of_error(check, row, error, at)
     if evaluation is not None and evaluation.judgement.failures:
         if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
-            note(row, evaluation)
+            note(row, drawn, evaluation)
         row.seconds += time.perf_counter() - started
         finding = finding_of(_subject(check, row, drawn, evaluation), replay_command(check, row), check.location)
         reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
@@ -80,6 +103,22 @@ def _of_error(check: Check, row: Row, error: DiffcheckError, at: str = "") -> Re
     by_name = isinstance(error, NotAvailable) and error.lacking in check.settings.by_name
     reason = f"{error}{' (asked for by name)' if by_name else ''}{at}"
     return replace(result_of(check, row, error.verdict, reason, details=details), by_name=by_name)
+
+
+def _finding_otherwise(check: Check, row: Row, found: Otherwise) -> Finding:
+    """The formulas and the script would be those of the usual way, which is right."""
+    finding = finding_at(check.case, row.mode, row.dtype, found.drawn, found.evaluation, replay_command(check, row))
+    usual = found.usual.computed[found.evaluation.judgement.worst_number]
+    beside = "" if found.way.missing else f"; otherwise PyTorch's value is {usual!r}"
+    return replace(
+        finding,
+        headline=f"{finding.headline} {found.way.how}",
+        diagnosis=Diagnosis(Mistake.WAY, Certainty.CERTAIN, f"{found.way.how}{beside}"),
+        notes=(),
+        line="",
+        repro="",
+        autograd_formula="",
+    )
 
 
 def wrong_rule_of(check: Check, rows: Sequence[Row]) -> str:
@@ -107,14 +146,14 @@ def _smallest(check: Check, row: Row, broken: Broken) -> Drawn:
     slow = broken.how is BudgetExceeded
     if slow and memory.smallest_exhausted is not None:
         return memory.smallest_exhausted
-    stop = min(check.deadline, time.perf_counter() + (4.0 if slow else 20.0))
+    stop = min(check.deadline, processor_time() + (4.0 if slow else 20.0))
     known: dict[str, bool] = {repr(first): True}
 
     def same(drawn: Drawn) -> bool:
         # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest input once more at the end.
         key = repr(drawn)
         if key not in known:
-            known[key] = time.perf_counter() < stop and how_broken(check, row, drawn) is broken.how
+            known[key] = processor_time() < stop and how_broken(check, row, drawn) is broken.how
         return known[key]
 
     source = check.inputs.like(first)
@@ -182,6 +221,7 @@ def result_of(
         paths=len(row.paths),
         kinks=row.kinks,
         undefined=row.undefined,
+        out_of_range=row.out_of_range,
         max_error_ulps=row.max_ulps,
         max_error_bounds=row.max_bounds,
         seconds=row.seconds,

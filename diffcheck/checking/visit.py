@@ -14,6 +14,7 @@ import torch
 from hypothesis import Phase
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
 from diffcheck.algebra.critical_points import numbers_to_try
 from diffcheck.certify.judgement import Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate, evaluate_each, input_of
@@ -22,7 +23,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.domain import Shapes
 from diffcheck.differentiate.faults import case_errors
 from diffcheck.draw import inputs as draw
-from diffcheck.draw.inputs import Drawn
+from diffcheck.draw.inputs import Drawn, Layout
 from diffcheck.draw.search import Inputs, Source, find, gather, is_at_scale
 from diffcheck.errors import DiffcheckError, WrongRule
 from diffcheck.modes import VALUE, under_vmap
@@ -57,7 +58,7 @@ class Check:
     location: str
     """What names the case on the command line; empty where a call does."""
     deadline: float
-    """On the clock of `time.perf_counter`."""
+    """By `processor_time`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,11 @@ class Row:
     """Inputs at which some number was compared away from kinks."""
     kinks: int = 0
     undefined: int = 0
+    out_of_range: int = 0
+    judged: set[str] = field(default_factory=set)
+    """Whose derivatives were compared: of which arguments, in forward mode of which outputs."""
+    blind: set[str] = field(default_factory=set)
+    """Whose were within a bound that is wider than they are."""
     max_ulps: float = 0.0
     max_bounds: float = 0.0
     seconds: float = 0.0
@@ -102,6 +108,8 @@ class Row:
     """The first disagreement at an input that is too large for a trace, or why there is no answer."""
     broken: Broken | None = None
     """The first input that was worst."""
+    ordinary: Drawn | None = None
+    """The last input of a traced size at which the derivative exists, is right, and is not zero throughout."""
 
     @property
     def closed(self) -> bool:
@@ -177,9 +185,9 @@ def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
 
     Those have a time limit together, and other rows wait for them: where one takes long, or is large, there are fewer.
     """
-    started = time.perf_counter()
+    started = processor_time()
     yield drawn[:1]
-    quick = time.perf_counter() - started < _QUICK
+    quick = processor_time() - started < _QUICK
     for large, group in groupby(drawn[1:], key=lambda one: one.large):
         alike = list(group)
         size = BLOCK if quick and not large else _SLOW_BLOCK
@@ -191,12 +199,12 @@ def visit(check: Check, row: Row, block: Sequence[Drawn]) -> None:
     """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
     started = time.perf_counter()
     for drawn, evaluation in evaluate_each(check.case, row.mode, row.dtype, block, check.memory):
-        if row.closed or time.perf_counter() > check.deadline:
+        if row.closed or processor_time() > check.deadline:
             break
         if isinstance(evaluation, DiffcheckError):
             row.broken = Broken(type(evaluation), drawn)
         elif evaluation is not None:
-            note(row, evaluation)
+            note(row, drawn, evaluation)
             status = evaluation.path.proof.status
             if status in (Status.REFUTED, Status.UNDECIDED) and not row.undecided:
                 row.undecided = _why_not_proved(evaluation)
@@ -222,21 +230,33 @@ def _why_not_proved(evaluation: Evaluation) -> str:
     return f"the executed formula of {place} was not recognised as the reference, which it equals to 500 bits"
 
 
-def note(row: Row, evaluation: Evaluation) -> None:
+def note(row: Row, drawn: Drawn, evaluation: Evaluation) -> None:
     """Counts an input, and its errors."""
     judgement = evaluation.judgement
     row.inputs += 1
     row.paths.add(evaluation.path.trace.guards)
     row.kinks += judgement.kink
     row.undefined += judgement.undefined > 0
-    row.compared += not judgement.kink and judgement.undefined < len(evaluation.computed)
+    row.out_of_range += judgement.out_of_range > 0
+    row.compared += not judgement.kink and judgement.left_out + len(judgement.blind) < len(evaluation.computed)
+    entries = evaluation.path.trace.entries
+    row.judged |= {entry.owner for i, entry in enumerate(entries) if i not in judgement.blind}
+    row.blind |= {entries[i].owner for i in judgement.blind}
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
+    if is_ordinary(evaluation) and not drawn.large and drawn.layout is Layout.CONTIGUOUS:
+        row.ordinary = drawn
     traced = evaluation.path.trace
     # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
     readable = evaluation.path.proof.status is not Status.LEFT
     if row.largest is None or (readable and len(traced.inputs) > len(row.largest.inputs)):
         row.largest = traced
+
+
+def is_ordinary(evaluation: Evaluation) -> bool:
+    """Whether the derivative exists at an input, is right, and is not zero throughout."""
+    judgement = evaluation.judgement
+    return not (judgement.failures or judgement.kink or judgement.undefined) and any(evaluation.computed)
 
 
 def how_broken(check: Check, row: Row, drawn: Drawn) -> Outcome | type[DiffcheckError] | None:
@@ -257,7 +277,7 @@ def hunt(check: Check, row: Row) -> None:
     """Looks for an input at which a formula that is another one shows, steering towards large differences."""
 
     def differs(drawn: Drawn) -> bool:
-        if time.perf_counter() > check.deadline:
+        if processor_time() > check.deadline:
             return False
         visit(check, row, [drawn])
         if row.broken is None and row.gap > 0:
@@ -279,7 +299,7 @@ def compare_at_scale(check: Check, row: Row) -> None:
         return  # at small sizes it was; at this one the other modes are
     turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
     for values, turn in turns:
-        if row.at_scale is not None or time.perf_counter() > check.deadline:
+        if row.at_scale is not None or processor_time() > check.deadline:
             break
         converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,10 +13,12 @@ from torch import Tensor
 from diffcheck import modes
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import EXACT
+from diffcheck.certify.cells import Direction
 from diffcheck.certify.certifier import Certifier, holds
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import format_of
 from diffcheck.certify.judgement import Judgement
+from diffcheck.compare.ties import beside, is_tied, paths_towards
 from diffcheck.compare.values import LEFT_BACKWARD, check_left, check_values, was_executed
 from diffcheck.declare.case import Case
 from diffcheck.differentiate.batch import (
@@ -30,8 +32,8 @@ from diffcheck.differentiate.batch import (
     seeds_for,
     stacked,
 )
-from diffcheck.differentiate.faults import case_errors, time_limit
-from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
+from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -106,7 +108,8 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         placed = _placed(case, mode, dtype, drawn, memory)
         if placed is None:
             return None
-        return _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
+        evaluation = _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
+        return _at_tie(case, mode, dtype, placed.input, evaluation, memory)
     except CaseFailure as error:
         if _is_of_layout(error, case, dtype, drawn, memory):
             return None
@@ -146,7 +149,8 @@ def evaluate_each(
             continue
         try:
             evaluation = found.get(id(item)) or _at(case, mode, item, memory)
-            yield one, _confirmed(case, mode, dtype, item, evaluation, memory)
+            evaluation = _confirmed(case, mode, dtype, item, evaluation, memory)
+            yield one, _at_tie(case, mode, dtype, item.input, evaluation, memory)
         except DiffcheckError as raised:
             if _is_of_layout(raised, case, dtype, one, memory):
                 yield one, None
@@ -210,6 +214,36 @@ def _confirmed(
     return found
 
 
+def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluation, memory: Memory) -> Evaluation:
+    """The same; where paths end, what is not right by its own path is judged by all of them."""
+    path = evaluation.path
+    inputs = len(given.entries)
+    function = path.trace.function
+    if not evaluation.judgement.failures or not path.expected or function is None or len(function.steps) != 1:
+        return evaluation
+    if not is_tied(path.guards, given.entries):
+        return evaluation
+    paths = memory.paths.setdefault(_key(case, mode, dtype, given.drawn), [])
+    names = [a.name for a in case.differentiated]
+
+    def traced(direction: Direction) -> tuple[Program, Sequence[bool], Certifier] | None:
+        other = beside(given, names, direction, MANTISSA_BITS[DTYPES[dtype]])
+        try:
+            found = _known_path(paths, other) or _new_path(case, mode, dtype, other, memory, twice=False)
+        except DiffcheckError:
+            return None  # it is no input that anybody asked about
+        if found not in paths:
+            paths.append(found)
+        return found.guards, found.expected, found.certifier
+
+    def known() -> list[tuple[Program, Sequence[bool], Certifier]]:
+        return [(p.guards, p.expected, p.certifier) for p in (path, *paths)]
+
+    towards = paths_towards(known, traced, path.certifier, evaluation.point, inputs)
+    judgement = path.certifier.judge_at_tie(evaluation.point, evaluation.computed, towards)
+    return replace(evaluation, judgement=judgement)
+
+
 def _input_for(mode: str, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
     """The drawn input in a dtype, under vmap with another one; None outside of the domain."""
     given = input_of(case, dtype, drawn, memory)
@@ -248,16 +282,14 @@ def _is_of_layout(error: DiffcheckError, case: Case, dtype: str, drawn: Drawn, m
     if given is None:
         return False
 
-    def raises(arguments: Iterable[Tensor]) -> bool:
+    def raises(values: Mapping[str, Tensor]) -> bool:
         try:
-            with torch.no_grad():
-                case.function(*arguments)
+            case.function(*leaves_of(case, values))
         except Exception:  # noqa: BLE001 - a user's function may raise anything
             return True
         return False
 
-    values = given.values.values()
-    return raises(map(copied, values)) and not raises(v.contiguous().clone() for v in values)
+    return raises(given.values) and not raises({n: v.contiguous() for n, v in given.values.items()})
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:
@@ -311,7 +343,8 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
     if not followed:  # numbers are judged all the same: by the reference's rounding
         traced, proof = replace(traced, executed=traced.reference), Proof(Status.UNDECIDED, 0, LEFT_BACKWARD)
         formulas = (traced.executed, traced.reference)
-    programs = (traced.variables, *formulas, order(mode) > 1)
+    function = traced.function
+    programs = (traced.variables, *formulas, *(() if function is None else (function.steps, function.outputs)))
     certifier = memory.certifiers.get(programs)
     if certifier is None:
         certifier = memory.certifiers[programs] = Certifier(
@@ -321,6 +354,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             fmt,
             higher_order=order(mode) > 1,
             seeds=len(traced.seed_variables),
+            function=function,
         )
     inputs = traced.variables[: len(given.entries)]
     guards = Program([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)

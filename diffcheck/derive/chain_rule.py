@@ -124,20 +124,27 @@ def push_forward(outputs: Sequence[Expr], tangents: Mapping[Expr, Expr]) -> list
 def nested(
     steps: Sequence[str], formulas: Sequence[Expr], inputs: Sequence[Expr], seeds: Sequence[Sequence[Expr]]
 ) -> list[Expr]:
-    """Differentiations one after the other, each of what the one before it gave.
+    """Differentiations one after the other, each of what the one before it gave: what the last one gives."""
+    return levels(formulas, steps=steps, inputs=inputs, seeds=seeds)[-1]
+
+
+def levels(
+    formulas: Sequence[Expr], *, steps: Sequence[str], inputs: Sequence[Expr], seeds: Sequence[Sequence[Expr]]
+) -> list[list[Expr]]:
+    """The formulas, and what each of several differentiations gives, one after the other.
 
     Args:
-        steps: `forward`, or another word for reverse mode; the innermost first.
         formulas: What is differentiated.
+        steps: `forward`, or another word for reverse mode; the innermost first.
         inputs: With respect to what: in later steps, with respect to the seeds of earlier ones too.
         seeds: By step, a tangent for everything that it is with respect to, or a cotangent for every formula.
     """
-    found, moving = list(formulas), [*inputs]
+    found, moving = [list(formulas)], [*inputs]
     for how, own in zip(steps, seeds, strict=True):
         if how == "forward":
-            found = push_forward(found, dict(zip(moving, own, strict=True)))
+            found.append(push_forward(found[-1], dict(zip(moving, own, strict=True))))
         else:
-            found = pull_back(found, own, moving)
+            found.append(pull_back(found[-1], own, moving))
         moving += own
     return found
 

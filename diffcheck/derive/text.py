@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
@@ -67,9 +67,13 @@ def latex(node: Expr) -> str:
 
 
 def _latex(node: Expr) -> str:
+    return latex_of(*symbolic.to_sympy([node], reveal=True))
+
+
+def latex_of(expression: Any) -> str:
+    """One of SymPy's expressions in LaTeX, the entries of a variable with their index below."""
     import sympy
 
-    (expression,) = symbolic.to_sympy([node], reveal=True)
     names = {symbol: _subscripted(symbol.name) for symbol in expression.free_symbols}
     return str(sympy.latex(expression, symbol_names=names))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from torch import Tensor
 
-from diffcheck.certify.formats import format_of
+from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import Assessment, Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation
 from diffcheck.compare.scale import Comparison
@@ -45,30 +47,56 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
     number = evaluation.computed[position]
     torch_dtype = DTYPES[dtype]
     fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
-    certified = float(verdict.certified.mid())
     headline = _headline(case, mode, entry, verdict)
-    decimal = verdict.certified.str(_DIGITS, radius=False)
     diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
     executed, reference = text.texts(formulas_here(evaluation, position))
+    found = finding_about(
+        headline,
+        entry,
+        number,
+        verdict,
+        fmt,
+        inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
+        cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
+        autograd_formula="" if case.kernel is not None or not evaluation.path.followed else executed,
+        reference_formula=reference,
+        replay=replay,
+        diagnosis=diagnosis,
+        line=line,
+    )
+    certified = found.certified_float
+    return replace(
+        found,
+        notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
+        repro=repro(case, mode, evaluation, position, headline=headline, certified=found.certified, location=location),
+    )
+
+
+def finding_about(
+    headline: str, entry: Entry, number: float, verdict: Assessment, fmt: Format, **known: Any
+) -> Finding:
+    """A finding about one number, in the words of `Finding`.
+
+    Args:
+        headline: What is wrong, in one sentence.
+        entry: Whose number it is.
+        number: What was computed.
+        verdict: What it should be, and by how much it is not.
+        fmt: The format in which it was computed.
+        **known: The other fields.
+    """
+    certified = float(verdict.certified.mid())
     return Finding(
         headline=headline,
         argument=entry.owner,
         index=entry.index,
-        inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
-        cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
         autograd=number,
-        certified=decimal,
+        certified=verdict.certified.str(_DIGITS, radius=False),
         certified_float=certified,
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
         bounds=_ratio(verdict.error, verdict.bound),
-        autograd_formula="" if case.kernel is not None or not evaluation.path.followed else executed,
-        reference_formula=reference,
-        replay=replay,
-        notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
-        diagnosis=diagnosis,
-        line=line,
-        repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
+        **{"cotangents": (), "replay": "", **known},
     )
 
 
@@ -168,6 +196,8 @@ def _notes(
         notes.append("the kernel is not traced: its numbers were compared with its reference's")
     elif not evaluation.path.followed:
         notes.append(LEFT_BACKWARD)
+    elif verdict.formula_differs and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
+        notes.append(f"beside this input {formula_name} is the derivative; at it, it has another value, or none")
     elif verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:

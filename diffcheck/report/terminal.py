@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from diffcheck import versions
 from diffcheck.modes import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
@@ -61,10 +62,11 @@ def progress_on(console: Console) -> Progress:
 
 
 def header(*, version: str, cases: int, examples: int, seed: int | None, device: str = CPU) -> str:
-    """Write with what a run is made."""
-    made = f"diffcheck {version}, torch {version_of('torch')}"
+    """Write with what a run is made, and what is to be told of that PyTorch."""
+    torch = version_of("torch")
     where = "" if device == CPU else f", on {device}"
-    return f"{made}: {count(cases, 'case')}, {count(examples, 'example')} each, seed {seed}{where}"
+    made = f"diffcheck {version}, torch {torch}: {count(cases, 'case')}, {count(examples, 'example')} each"
+    return "\n".join(filter(None, [f"{made}, seed {seed}{where}", versions.note(torch)]))
 
 
 def text_of(run: Run, header: str, verbosity: int) -> str:
@@ -156,6 +158,7 @@ class Terminal:
             concerned = [Row(tuple(r for r in row.results if r.reason == reason)) for row in rows]
             where = ", ".join(f"{row.first.mode} {row.dtypes}" for row in concerned if row.results)
             yield reason if concerned == list(rows) else f"{where}: {reason}"
+        yield from dict.fromkeys(filter(None, map(_left_out, rows)))
         if self.verbosity > 0 and rows[0].first.gradient:
             yield f"gradient: {rows[0].first.gradient}"
 
@@ -178,6 +181,15 @@ class Terminal:
                 if result.mode:
                     yield f"{result.mode} {result.dtype}".rstrip()
                 yield from (f"  {detail}" for detail in result.details)
+
+
+def _left_out(row: Row) -> str:
+    """Say at how many inputs there was nothing to compare with, the most of what the row merges."""
+    undefined = max(result.undefined for result in row.results)
+    beyond = max(result.out_of_range for result in row.results)
+    parts = [f"{undefined} without a derivative"] * (undefined > 0)
+    parts += [f"{beyond} where the value itself is infinite, undefined or beyond the dtype"] * (beyond > 0)
+    return f"left out, of {max(r.inputs for r in row.results)} inputs: {', '.join(parts)}" if parts else ""
 
 
 def summary_line(run: Run) -> Text:

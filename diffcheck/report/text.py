@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from diffcheck.modes import CPU
+from diffcheck.report.encoding import LEGIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def printable(text: str, console: Console) -> str:
     """Spell out what would move the cursor or can't be encoded: a message may hold anything."""
     text = _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text.expandtabs(4))
-    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    return text.encode(console.encoding, LEGIBLE).decode(console.encoding)
 
 
 def shorten(text: str, width: int, console: Console) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import ONE, ZERO, Expr
+from diffcheck.certify.cells import Function
 from diffcheck.declare.case import Case
 from diffcheck.declare.rule import rules_by_operation
 from diffcheck.derive import chain_rule
 from diffcheck.differentiate.autodiff import SeedsFor
+from diffcheck.differentiate.dynamo import as_written
 from diffcheck.differentiate.faults import (
     case_errors,
     check_forms,
@@ -76,6 +78,8 @@ class Trace:
     guards: tuple[Guard, ...]
     custom: tuple[str, ...] = ()
     """The operations in it that are a `torch.library.custom_op`."""
+    function: Function | None = None
+    """What is differentiated, and how."""
 
     @property
     def seed_names(self) -> tuple[str, ...]:
@@ -150,7 +154,7 @@ def trace(
         shadows.attach(values[name], symbols[name])
     seeding = Seeding(mode, real, shadows, seeds_for)
     try:
-        with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
+        with case_errors(case, mode, before), as_written(), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
             run = differentiate(case, mode, values, *seeding.for_each)
             owners = seeding.owners(order(mode), len(run.outputs))
             check_forms(case, owners, run.derivatives, seeding.like([values[n] for n in real], run.outputs))
@@ -159,17 +163,20 @@ def trace(
         shadows.leave()
     with torch.no_grad():
         output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
-    each = whole(case, mode)
+    each, drew_numbers = whole(case, mode), bool(shadows.random_operations)
     check_outputs(each, run.outputs, before)
     changed = [n for n in real if differ(shadows.read(values[n]), symbols[n])]
     check_unchanged(case, values, before, changed)
     with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        check_repeatable(each, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+        check_repeatable(each, before, run.outputs, drew_numbers=drew_numbers)
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
             check_same_derivatives(
-                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives
+                case,
+                before,
+                lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives,
+                drew_numbers=drew_numbers,
             )
     flat_inputs = [e for name in real for e in parts_of(symbols[name])]
     outputs = [e for cells in output_shadows for e in parts_of(cells)]
@@ -192,6 +199,13 @@ def trace(
             differentiated if mode == VALUE else chain_rule.nested(steps(mode), differentiated, flat_inputs, seeds)
         )
         derived[key] = tuple(reference)
+    done = () if mode == VALUE else steps(mode)
+    function = Function(
+        outputs=tuple(differentiated),
+        inputs=tuple(str(e.payload) for e in flat_inputs),
+        steps=done,
+        levels=partial(chain_rule.levels, steps=done, inputs=flat_inputs, seeds=seeds[: len(done)]),
+    )
     return Traced(
         Trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.variables),
@@ -204,6 +218,7 @@ def trace(
             inputs=tuple(flat_inputs),
             guards=shadows.guards,
             custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
+            function=function,
         ),
         run,
         shadows.applied,
@@ -226,7 +241,12 @@ def trace_textbook(case: Case, values: Mapping[str, Tensor], reference: Trace, b
     for name in real:
         shadows.attach(values[name], symbols_of(name, values[name]))
     try:
-        with case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
+        with (
+            case_errors(case, "gradient", before),
+            as_written(),
+            shadows,
+            time_limit((budget or Budget()).seconds, "gradient="),
+        ):
             shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
             said = textbook_gradients(case, case.gradient(*values.values()), [values[n] for n in real])
             cells = [shadows.read(t) for t in said]
@@ -244,9 +264,21 @@ def trace_textbook(case: Case, values: Mapping[str, Tensor], reference: Trace, b
             summed=reference.summed,
             inputs=reference.inputs,
             guards=(*reference.guards, *shadows.guards),
+            function=_of_sum(reference),
         ),
         Run((), tuple(said)),
         shadows.applied,
+    )
+
+
+def _of_sum(reference: Trace) -> Function:
+    """What a gradient that the case states is that of."""
+    units = [[ONE] * len(reference.summed)]
+    return Function(
+        outputs=reference.summed,
+        inputs=reference.variables[: len(reference.inputs)],
+        steps=("reverse",),
+        levels=partial(chain_rule.levels, steps=("reverse",), inputs=reference.inputs, seeds=units),
     )
 
 
