@@ -20,9 +20,9 @@ ORDER = (
     "symbolic", "derive",
     "normal_form", "symmetry", "fingerprints", "identity", "witness", "balls", "compiler", "levels", "elementary",
     "extended", "running_error", "formats", "enclosure", "judgement", "settle", "certify", "formula", "autodiff",
-    "operation", "rule", "rules", "storages", "application", "stand_in", "frames", "grad_mode", "shadow", "domain",
-    "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis", "search",
-    "finding", "visit", "conclude", "check", "protocol",
+    "operation", "rule", "rules", "storages", "application", "stand_in", "frames", "grad_mode", "shadow", "spelled",
+    "domain", "nested", "case", "given", "faults", "draw", "trace", "batch", "evaluate", "scale", "repro", "diagnosis",
+    "search", "finding", "visit", "conclude", "check", "protocol",
 )  # fmt: skip
 DIFFERENTIATION = ("symbolic", "derive")
 CERTIFICATE = (
