@@ -28,7 +28,6 @@ from diffcheck.modes import TEXTBOOK
 from diffcheck.settings import Settings
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Verdict
 
-
 _WHICH: Final = "say by bounds or assume= which ones are meant"
 
 
