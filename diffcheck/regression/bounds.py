@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from flint import arb, arb_mat
 
-from diffcheck.regression.affine import (
+from diffcheck.certify.linear import (
     absolute,
     column,
     extreme_eigenvalues,
@@ -69,12 +69,8 @@ class Updates:
         return MAP_BITS + 64 * math.ceil(2 * growth / 64) if growth > 1 else MAP_BITS
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """The parameters that the maps lead to after a step, and how far rounding can have taken the computed ones."""
-
-    parameters: list[arb]
-    bound: list[float]
+Followed: TypeAlias = tuple[list[arb], list[float]]
+"""The parameters that the maps lead to after a step, and how far rounding can have taken the computed ones."""
 
 
 def follow(start: Sequence[float], updates: Updates) -> list[Followed]:
@@ -85,7 +81,7 @@ def follow(start: Sequence[float], updates: Updates) -> list[Followed]:
         for update in updates.maps:
             exact = update.matrix * exact + update.offset
             error = absolute(absolute(update.matrix) * error + update.rounding)
-            found.append(Followed(exact.entries(), list(map(upper, error.entries()))))
+            found.append((exact.entries(), list(map(upper, error.entries()))))
     return found
 
 
@@ -114,7 +110,7 @@ def multiply_out(start: Sequence[float], updates: Updates) -> Product:
             error = error + absolute(product) * update.rounding
             product = product * update.matrix
         end = (product * column(start) + total).entries()
-        return Product(product, Followed(end, list(map(upper, error.entries()))), suffixes[::-1])
+        return Product(product, (end, list(map(upper, error.entries()))), suffixes[::-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from diffcheck.certify.linear import error
 from diffcheck.regression import findings, show
-from diffcheck.regression.affine import error
 from diffcheck.regression.bounds import end_point, follow
 from diffcheck.regression.pipeline import Training
 from diffcheck.settings import Settings
@@ -71,7 +71,7 @@ def trajectory(training: Training, blank: Result, _: Settings) -> Result:
     most_bounds = most_ulps = 0.0
     for after, known in places:
         computed = record.steps[after - 1].after
-        for i, (number, true, bound) in enumerate(zip(computed, known.parameters, known.bound, strict=True)):
+        for i, (number, true, bound) in enumerate(zip(computed, *known, strict=True)):
             gap = error(number, true, updates.bits)
             if gap <= bound:
                 most_bounds = max(most_bounds, gap / bound if bound else 0.0)

@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from operator import add
 from typing import Any, Final
 
@@ -21,8 +22,8 @@ from torch import Tensor
 
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.compiler import Program
+from diffcheck.certify.linear import precision
 from diffcheck.derive.symbolic import to_sympy, variable
-from diffcheck.regression.affine import precision
 from diffcheck.regression.formulas import BatchFormulas
 
 _SOLVED_SYMBOLICALLY: Final = 3
@@ -130,9 +131,9 @@ def over_rationals(formulas: Sequence[Any], variables: Sequence[Any]) -> Callabl
     return lambda values: [fmpq(value) for value in program(*values)]
 
 
-def exact(value: float) -> fmpq:
-    """A float as the binary fraction that it is."""
-    return fmpq(*float(value).as_integer_ratio())
+def exact(value: float | Decimal) -> fmpq:
+    """A number as the fraction that it is."""
+    return fmpq(*value.as_integer_ratio())
 
 
 class Minimiser:
@@ -187,11 +188,18 @@ def digits_of(estimate: Sequence[float], solution: Sequence[arb]) -> float:
     return max(kept, 0.0)
 
 
-def solve_in_floats(design: Tensor, target: Tensor) -> list[float]:
-    """The solution of XᵀXθ = Xᵀy as floats find it; NaN where they find the matrix singular."""
-    transposed = design.T
+def digits_kept(rows: Tensor, solution: Sequence[arb], drivers: Sequence[str | None] = (None,)) -> list[float]:
+    """The digits that `torch.linalg.lstsq` keeps, by LAPACK's driver, and those that the normal equations keep.
+
+    Args:
+        rows: X and y side by side, a row per observation.
+        solution: The least-squares solution.
+        drivers: By default PyTorch's own choice.
+    """
+    design, target = rows[:, :-1].contiguous(), rows[:, -1:].contiguous()
+    found = [torch.linalg.lstsq(design, target, driver=driver).solution for driver in drivers]
     try:
-        found = torch.linalg.solve(transposed @ design, transposed @ target)
-    except RuntimeError:  # torch.linalg.LinAlgError, which has no type
-        return [math.nan] * design.shape[1]
-    return [float(v) for v in found.reshape(-1)]
+        found.append(torch.linalg.solve(design.T @ design, design.T @ target))
+    except RuntimeError:  # torch.linalg.LinAlgError, which has no type: floats find the matrix singular
+        found.append(torch.full_like(found[0], math.nan))
+    return [digits_of(estimate.reshape(-1).tolist(), solution) for estimate in found]

@@ -46,7 +46,7 @@ def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
     """A few rows: small numbers, now and then repeated rows and columns that are equal."""
     width = features + labels
 
-    def built(kind: str, numbers: list[int], rate: float, batch: int) -> DataSet:
+    def built(numbers: list[int], kind: str, rate: float, batch: int) -> DataSet:
         entries = [k / 8 if abs(k) <= 32 else k / 1024 + 0.001 for k in numbers]
         rows = [tuple(entries[start : start + width]) for start in range(0, len(entries), width)]
         x, y = [row[:features] for row in rows], tuple(row[features:] for row in rows)
@@ -61,8 +61,8 @@ def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
     numbers = {size: st.lists(st.integers(-4000, 4000), min_size=size, max_size=size) for size in sizes}
     return st.builds(
         built,
-        st.sampled_from(("any",) * 8 + ("repeated", "tied")),
         st.sampled_from(sizes).flatmap(numbers.__getitem__),
+        st.sampled_from(("any",) * 8 + ("repeated", "tied")),
         st.sampled_from(_RATES) | st.integers(1, 4000).map(lambda k: k / 1000),
         st.integers(0, _MOST_ROWS - 1),
     )
@@ -125,13 +125,13 @@ def over_data_sets(training: Training, blank: Result, settings: Settings) -> Res
     if smallest is not None:
         problem = _judged(_trained(training, smallest), blank, settings)
         if problem.verdict in PASSING:
-            reason = "a disagreement did not happen again on the same data set"
-            return replace(found, verdict=Verdict.ERROR, reason=reason)
+            again = "a disagreement did not happen again on the same data set"
+            return replace(found, verdict=Verdict.ERROR, reason=again)
         reason = f"{problem.reason}; the smallest data set: {smallest}"
         return replace(found, verdict=problem.verdict, reason=reason, finding=problem.finding)
     if time.perf_counter() > deadline:
-        reason = f"the case ran for more than {settings.seconds:g} seconds"
-        return replace(found, verdict=Verdict.UNDECIDED, reason=reason)
+        late = f"the case ran for more than {settings.seconds:g} seconds"
+        return replace(found, verdict=Verdict.UNDECIDED, reason=late)
     return checks.proved(training, found)
 
 
@@ -140,9 +140,8 @@ def _trained(training: Training, drawn: DataSet) -> Training:
     pipeline = training.pipeline
 
     def data() -> tuple[Tensor, Tensor]:
-        both = zip(("X", "y"), (drawn.features, drawn.labels), strict=True)
-        x, y = (torch.tensor(v, dtype=pipeline.dtype).reshape(-1, *pipeline.row.shapes[name][1:]) for name, v in both)
-        return x, y
+        x, y = (torch.tensor(rows, dtype=pipeline.dtype) for rows in (drawn.features, drawn.labels))
+        return x.reshape(-1, *training.features.shape[1:]), y.reshape(-1, *training.labels.shape[1:])
 
     rate, batch_size = drawn.learning_rate, drawn.batch_size
     declared = replace(training.declared, data=data, learning_rate=rate, batch_size=batch_size, epochs=1)
@@ -150,10 +149,9 @@ def _trained(training: Training, drawn: DataSet) -> Training:
 
 
 def _judged(training: Training, blank: Result, settings: Settings) -> Result:
-    """What its steps come to, or its trajectory or its end if they fail."""
+    """What its steps come to; or its trajectory or its end, if that fails."""
     steps = checks.steps(training, blank, settings)
-    results = (
-        steps,
-        *(check(training, blank, settings) for check in (checks.trajectory, checks.end) if steps.verdict in PASSING),
-    )
+    results = [steps]
+    if steps.verdict in PASSING:
+        results += [checks.trajectory(training, blank, settings), checks.end(training, blank, settings)]
     return next((r for r in results if r.verdict not in {*PASSING, Verdict.UNDEFINED}), steps)

@@ -10,9 +10,9 @@ from flint import arb
 
 from diffcheck.certify.formats import Format
 from diffcheck.certify.judgement import RADII, Assessment, Outcome
+from diffcheck.certify.linear import error
 from diffcheck.derive import text
 from diffcheck.explain.finding import finding_about
-from diffcheck.regression.affine import error
 from diffcheck.regression.pipeline import Training
 from diffcheck.regression.training import Step
 from diffcheck.trace.tracer import Entry

@@ -28,13 +28,13 @@ from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import Judgement
+from diffcheck.certify.linear import column, error, identity, precision
 from diffcheck.declare.case import Case, case
 from diffcheck.derive import chain_rule
 from diffcheck.differentiate.faults import case_errors
 from diffcheck.errors import CaseFailure, DeclarationError, Unsupported
 from diffcheck.modes import VALUE
 from diffcheck.prove.identity import Proof, Status, prove
-from diffcheck.regression.affine import column, error, identity, precision
 from diffcheck.regression.bounds import MAP_BITS, Update
 from diffcheck.regression.declare import Regression
 from diffcheck.regression.training import Step, make_data, make_model, make_optimizer, trained
@@ -113,9 +113,7 @@ def loss_case(declared: Regression, *, outputs: bool = False) -> Case:
         declared: The pipeline.
         outputs: Whether it also returns what the network does.
     """
-    nets = {dtype: make_model(declared, dtype) for dtype in (torch.float64, torch.float32)}
-    # Not every network can be made in a half precision; each can be converted to it.
-    nets |= {dtype: make_model(declared, torch.float32).to(dtype) for dtype in (torch.float16, torch.bfloat16)}
+    nets = {d: make_model(declared, d) for d in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
     full = [name for name, p in nets[torch.float64].named_parameters() if p.requires_grad]
     axes = {name: list(map(str, p.shape)) for name, p in trained(nets[torch.float64]).items()}
     data = zip(("X", "y"), make_data(declared, torch.float64), strict=True)
@@ -155,32 +153,21 @@ def batch_formulas(loss: Case, rows: int, dtype: torch.dtype) -> BatchFormulas:
     theta, features, labels = traced.inputs[:size], traced.inputs[size : size + wide], traced.inputs[size + wide :]
     value, *outputs = traced.outputs
     slopes = [chain_rule.pull_back([o], [ONE], theta) for o in outputs]
-    _refuse_unless_free(
-        slopes, theta, "the model is not linear in its parameters", "the derivative of its output in {name}"
-    )
+    _refuse_unless_free(slopes, theta, "the model is not linear in its parameters: the derivative of its output in")
     gradient = chain_rule.pull_back([value], [ONE], theta)
     hessian = [chain_rule.pull_back([g], [ONE], theta) for g in gradient]
-    _refuse_unless_free(
-        hessian, theta, "the loss is not quadratic in the parameters", "its second derivative in {name}"
-    )
+    _refuse_unless_free(hessian, theta, "the loss is not quadratic in the parameters: its second derivative in")
     at_zero: dict[Expr, Expr] = dict.fromkeys(theta, ZERO)
     upper = [graph.substitute(row, at_zero) for row in hessian]
-    return BatchFormulas(
-        rows=rows,
-        shapes=shapes,
-        theta=theta,
-        features=features,
-        labels=labels,
-        loss=value,
-        gradient=tuple(gradient),
-        hessian=tuple(tuple(upper[min(i, j)][max(i, j)] for j in range(size)) for i in range(size)),
-        right=tuple(graph.negate(e) for e in graph.substitute(gradient, at_zero)),
-        design=tuple(tuple(graph.substitute(row, at_zero)) for row in slopes),
-        resting=tuple(graph.substitute(outputs, at_zero)),
-    )
+    symmetric = tuple(tuple(upper[min(i, j)][max(i, j)] for j in range(size)) for i in range(size))
+    right = tuple(graph.negate(e) for e in graph.substitute(gradient, at_zero))
+    design = tuple(tuple(graph.substitute(row, at_zero)) for row in slopes)
+    resting = tuple(graph.substitute(outputs, at_zero))
+    known = rows, shapes, theta, features, labels, value, tuple(gradient)
+    return BatchFormulas(*known, symmetric, right, design, resting)
 
 
-def _refuse_unless_free(derivatives: Sequence[Sequence[Expr]], theta: Sequence[Expr], what: str, which: str) -> None:
+def _refuse_unless_free(derivatives: Sequence[Sequence[Expr]], theta: Sequence[Expr], what: str) -> None:
     """Refuses derivatives that depend on the parameters: their own derivatives must vanish identically."""
     slopes = [s for row in derivatives for entry in row for s in chain_rule.pull_back([entry], [ONE], theta)]
     proof = prove(slopes, [ZERO] * len(slopes))
@@ -189,8 +176,8 @@ def _refuse_unless_free(derivatives: Sequence[Sequence[Expr]], theta: Sequence[E
     entry, by = divmod(proof.position or 0, len(theta))
     how = "still depends on" if proof.status is Status.REFUTED else "could not be shown to be free of"
     raise DeclarationError(
-        f"{what}: {which.format(name=theta[entry % len(theta)].payload)} {how} {theta[by].payload}. There is no closed "
-        "form to check training against; use a model such as nn.Linear on any features, with nn.MSELoss()"
+        f"{what} {theta[entry % len(theta)].payload} {how} {theta[by].payload}. There is no closed form to check "
+        "training against; use a model such as nn.Linear on any features, with nn.MSELoss()"
     )
 
 
@@ -234,23 +221,19 @@ class StepFormulas:
     def _map(self) -> Program:
         return Program(self.batch.system, self.batch.data)
 
-    def judge(self, step: Step) -> Judgement:
-        """Judges what a step wrote, as any case's numbers are judged."""
-        return self._update.judge(step.point, step.after)
+    def judge(self, step: Step) -> tuple[Judgement, list[float]]:
+        """Judges what a step wrote as any case's numbers are; and ρ, per parameter how far it was held to be off.
+
+        What the executed formula's own rounding explains counts as rounding; what nothing explains does not.
+        """
+        found, bounds = self._update.judge(step.point, step.after), self._update.tolerances(step.point)
+        gaps = list(map(error, step.after, self._update.enclose(step.point)))
+        return found, [b if i in found.failures else max(b, gaps[i]) for i, b in enumerate(bounds)]
 
     def gradient(self, step: Step) -> tuple[list[arb], list[float]]:
         """∇L at the step's parameters and batch, enclosed; and how far rounding can take autograd from it."""
         slack = self._gradient.tolerances(step.point)
         return self._gradient.enclose(step.point, MAP_BITS), slack  # last: its precision is that of what follows
-
-    def rounding(self, step: Step, judgement: Judgement) -> list[float]:
-        """ρ: per parameter, how far from the closed form a step was held to be.
-
-        What the executed formula's own rounding explains counts as rounding; what nothing explains does not.
-        """
-        true, bounds = self._update.enclose(step.point), self._update.tolerances(step.point)
-        found = list(map(max, bounds, map(error, step.after, true)))
-        return [bounds[i] if i in judgement.failures else rho for i, rho in enumerate(found)]
 
     def map(self, step: Step, rounding: list[float], bits: int) -> Update:
         """A step as an affine map, enclosed with so many bits."""

@@ -21,7 +21,7 @@ import sympy
 import torch
 from flint import fmpq
 
-from diffcheck.regression.closed_form import digits_of, least_squares, over_rationals, solve_in_floats
+from diffcheck.regression.closed_form import digits_kept, exact, least_squares, over_rationals
 
 DRIVERS: Final = ("gelsy", "gelsd", "gelss", "gels")
 """LAPACK's drivers behind `torch.linalg.lstsq`; the first is its default on the CPU."""
@@ -45,10 +45,6 @@ def load(path: Path) -> list[DataSet]:
     return [_data_set(entry) for entry in sets]
 
 
-def _exact(number: Decimal) -> fmpq:
-    return fmpq(*number.as_integer_ratio())
-
-
 def _data_set(entry: dict[str, Any]) -> DataSet:
     names = ["x"] if int(entry["predictors"]) == 1 else [f"x{i + 1}" for i in range(int(entry["predictors"]))]
     known = {n: sympy.Symbol(n) for n in names}
@@ -56,8 +52,8 @@ def _data_set(entry: dict[str, Any]) -> DataSet:
     assert columns is not None
     return DataSet(
         entry["name"],
-        tuple(tuple(columns([_exact(v) for v in row])) for row in entry["x"]),
-        tuple(_exact(v) for v in entry["y"]),
+        tuple(tuple(columns(list(map(exact, row)))) for row in entry["x"]),
+        tuple(map(exact, entry["y"])),
         tuple(entry["certified_text"]),
     )
 
@@ -66,11 +62,10 @@ def agreeing_digits(value: fmpq, printed: str) -> int:
     """To how many significant digits a number rounds to what is printed; a printed 1.00000000000000 has 15."""
     decimal = Decimal(printed)
     most = len(decimal.as_tuple().digits)
-    known = fmpq(*decimal.as_integer_ratio())
     for digits in range(most, 0, -1):
         # Half a unit in the last of these digits.
         unit = Decimal(1).scaleb(decimal.adjusted() - digits + 1)
-        if abs(value - known) * 2 <= fmpq(*unit.as_integer_ratio()):
+        if abs(value - exact(decimal)) * 2 <= exact(unit):
             return digits
     return 0
 
@@ -82,10 +77,7 @@ def _row(data: DataSet) -> tuple[str, ...]:
         raise ValueError(f"{data.name} has no unique solution: rank {solution.rank} of {len(data.certified)}")
     # Python divides integers correctly rounded.
     rows = [[int(v.p) / int(v.q) for v in (*row, y)] for row, y in zip(data.design, data.target, strict=True)]
-    design, target = torch.tensor(rows, dtype=torch.float64).split([len(solution.exact), 1], dim=1)
-    design, target = design.contiguous(), target.contiguous()
-    found = [torch.linalg.lstsq(design, target, driver=driver).solution.reshape(-1).tolist() for driver in DRIVERS]
-    kept = [digits_of(estimate, solution.balls) for estimate in (*found, solve_in_floats(design, target))]
+    kept = digits_kept(torch.tensor(rows, dtype=torch.float64), solution.balls, DRIVERS)
     certified = min(agreeing_digits(v, text) for v, text in zip(solution.exact, data.certified, strict=True))
     return data.name, f"{len(rows)} × {len(solution.exact)}", str(certified), *(f"{digits:.1f}" for digits in kept)
 

@@ -15,22 +15,15 @@ from torch import Tensor
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.linear import precision
 from diffcheck.declare.case import Case
 from diffcheck.errors import Unsupported
 from diffcheck.prove.identity import Status
-from diffcheck.regression import bounds
-from diffcheck.regression.affine import precision
+from diffcheck.regression import bounds, formulas
 from diffcheck.regression.bounds import MAP_BITS, Updates
 from diffcheck.regression.closed_form import Minimiser, NormalEquations, Solution, normal_equations
 from diffcheck.regression.declare import Regression
-from diffcheck.regression.formulas import (
-    BatchFormulas,
-    StepFormulas,
-    additivity,
-    batch_formulas,
-    loss_case,
-    step_formulas,
-)
+from diffcheck.regression.formulas import BatchFormulas, StepFormulas, additivity, batch_formulas, loss_case
 from diffcheck.regression.training import Numbers, Record, finite, make_data, train
 from diffcheck.trace.shadow import MANTISSA_BITS
 
@@ -92,7 +85,7 @@ class Pipeline:
             batch = batch_formulas(self.loss, rows, self.dtype)
             if rows > 1 and additivity(batch, self.row) != self.how:
                 raise Unsupported("the loss", f"that of {rows} rows is not the {self.how} of its rows' losses")
-            self._steps[rows] = step_formulas(self.declared, self.loss, batch, self.dtype)
+            self._steps[rows] = formulas.step_formulas(self.declared, self.loss, batch, self.dtype)
         return self._steps[rows]
 
     def unproved(self) -> str:
@@ -189,12 +182,11 @@ def work_out(declared: Regression, pipeline: Pipeline) -> Training:
     features, labels = make_data(declared, pipeline.dtype)
     record, rate = train(declared, features, labels), declared.learning_rate
     started = time.perf_counter()
-    steps = [(pipeline.step(step.rows), step) for step in record.steps]
-    judgements = [formulas.judge(step) for formulas, step in steps]
-    ended = [(f, s, f.rounding(s, j)) for (f, s), j in zip(steps, judgements, strict=True) if finite(s.after)]
-    updates = Updates([f.map(step, rounding, MAP_BITS) for f, step, rounding in ended], rate)
-    if updates.bits_needed > MAP_BITS:
-        bits = updates.bits_needed
-        updates = Updates([f.map(step, rounding, bits) for f, step, rounding in ended], rate, bits)
+    judged = [pipeline.step(step.rows).judge(step) for step in record.steps]
+    ended = [(step, rho) for step, (_, rho) in zip(record.steps, judged, strict=True) if finite(step.after)]
+    updates = Updates([pipeline.step(step.rows).map(step, rho, MAP_BITS) for step, rho in ended], rate)
+    if (bits := updates.bits_needed) > MAP_BITS:
+        updates = Updates([pipeline.step(step.rows).map(step, rho, bits) for step, rho in ended], rate, bits)
+    judgements = [judgement for judgement, _ in judged]
     judging = time.perf_counter() - started
     return Training(declared, pipeline, features, labels, record, judgements, updates, judging)

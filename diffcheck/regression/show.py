@@ -18,7 +18,7 @@ from diffcheck.derive.symbolic import to_sympy
 from diffcheck.errors import DiffcheckError
 from diffcheck.prove.identity import Status
 from diffcheck.regression.bounds import EndPoint, Stability
-from diffcheck.regression.closed_form import digits_of, solve_in_floats
+from diffcheck.regression.closed_form import digits_kept
 from diffcheck.regression.declare import Regression
 from diffcheck.regression.formulas import BatchFormulas
 from diffcheck.regression.pipeline import Pipeline, Training, prepare
@@ -97,11 +97,8 @@ def _digits_kept(training: Training, balls: tuple[arb, ...]) -> tuple[str, ...]:
         return ()
     program = Program([e for x, y in zip(row.design, row.target, strict=True) for e in (*x, y)], row.data)
     table = [[float(v.mid()) for v in program([arb(v) for v in line], 64, Selections())] for line in training.data]
-    both = torch.tensor(table, dtype=training.pipeline.dtype).reshape(-1, len(balls) + 1)
-    a, b = both[:, :-1].contiguous(), both[:, -1:].contiguous()
-    lstsq = digits_of(torch.linalg.lstsq(a, b).solution.reshape(-1).tolist(), balls)
-    normal = digits_of(solve_in_floats(a, b), balls)
-    dtype = training.pipeline.dtype_name
+    rows = torch.tensor(table, dtype=training.pipeline.dtype).reshape(-1, len(balls) + 1)
+    (lstsq, normal), dtype = digits_kept(rows, balls), training.pipeline.dtype_name
     return (f"torch.linalg.lstsq keeps {lstsq:.1f} digits in {dtype}, the normal equations {normal:.1f}",)
 
 

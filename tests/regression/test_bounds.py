@@ -7,67 +7,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import mpmath
-import numpy as np
 import pytest
 import torch
 from flint import arb, arb_mat
 
 from diffcheck.certify.judgement import RADII
-from diffcheck.regression import Regression, affine, bounds, pipeline
-from diffcheck.regression.affine import precision
+from diffcheck.certify.linear import identity, precision
+from diffcheck.regression import Regression, bounds, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def random_matrix(seed: Any, size: Any, *, symmetric: Any = False) -> Any:
-    entries = np.random.default_rng(seed).normal(size=(size, size))
-    return entries + entries.T if symmetric else entries
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_the_norm_bound_is_one_and_is_tight(seed: Any) -> None:
-    entries = random_matrix(seed, 1 + seed % 4)
-    true = np.linalg.norm(entries, 2)
-    with precision(128):
-        bound = float(affine.norm_bound(arb_mat(entries.tolist())))
-    assert true * (1 - 1e-12) <= bound <= true * 1.1
-
-
-def test_the_norm_of_nothing_is_zero() -> None:
-    assert affine.norm_bound(arb_mat([[0, 0], [0, 0]])) == 0
-    assert affine.length(arb_mat([[0], [0]])).contains(0)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_extreme_eigenvalues_are_enclosed(seed: Any) -> None:
-    size = 1 + seed % 5
-    entries = random_matrix(seed, size, symmetric=True)
-    if seed % 3 == 0:
-        entries = np.eye(size) * 0.7  # an eigenvalue several times
-    with precision(200):
-        low, high = affine.extreme_eigenvalues([arb_mat(entries.tolist())])
-    with mpmath.workdps(50):
-        values = sorted(mpmath.eigsy(mpmath.matrix(entries.tolist()), eigvals_only=True))
-    for ball, value in ((low, values[0]), (high, values[-1])):
-        assert abs(mpmath.mpf(ball.mid().str(60, radius=False)) - value) <= float(ball.rad()) * (1 + 1e-9) + 1e-40
-        assert float(ball.rad()) < 1e-12
-
-
-@pytest.mark.parametrize(
-    ("entries", "exceeds"),
-    [
-        ([[0.5, 0.0], [0.0, -0.999]], False),
-        ([[0.5, 0.0], [0.0, -1.001]], True),
-        ([[0.9, 1000.0], [0.0, 0.9]], False),
-        ([[1.0, 0.0], [0.0, 0.5]], None),
-        ([[1.01]], True),
-        ([[0.0]], False),
-    ],
-)
-def test_the_spectral_radius_is_told_from_one(entries: Any, exceeds: Any) -> None:
-    with precision(128):
-        assert affine.spectral_radius_exceeds_one(arb_mat(entries)) is exceeds
 
 
 def worked_out(declare: Callable[..., Regression], dtype: Any = torch.float64, **changes) -> pipeline.Training:
@@ -96,13 +45,13 @@ def test_the_maps_are_those_of_gradient_descent_in_fractions(declare: Callable[.
     followed = bounds.follow(judged.record.start, judged.updates)
     for step, known in zip(judged.record.steps, followed, strict=True):
         theta = exact_step(theta, step, rate)
-        for ball, value, bound, computed in zip(known.parameters, theta, known.bound, step.after, strict=True):
+        for ball, value, bound, computed in zip(known[0], theta, known[1], step.after, strict=True):
             difference = ball - arb(value.numerator) / arb(value.denominator)
             assert float(abs(difference).upper()) < 1e-15
             # The bound holds for the true distance, by the fractions alone.
             assert abs(Fraction(computed) - value) <= Fraction(bound)
     product = bounds.multiply_out(judged.record.start, judged.updates)
-    last = zip(product.end.parameters, theta, product.end.bound, judged.record.steps[-1].after, strict=True)
+    last = zip(product.end[0], theta, product.end[1], judged.record.steps[-1].after, strict=True)
     for ball, value, bound, computed in last:
         with precision(256):
             difference = ball - arb(value.numerator) / arb(value.denominator)
@@ -161,11 +110,11 @@ def test_a_run_that_blows_up_is_followed_with_enough_precision(declare: Callable
     product = bounds.multiply_out(judged.record.start, judged.updates)
     end = judged.record.steps[-1].after
     assert max(map(abs, end)) > 1e20
-    for ball, bound, computed in zip(product.end.parameters, product.end.bound, end, strict=True):
+    for ball, bound, computed in zip(product.end[0], product.end[1], end, strict=True):
         assert float(ball.rad()) < 1e-6 * bound
         assert float(abs(ball - computed).upper()) <= bound
     begun = bounds.multiply_out(judged.record.start, judged.updates.first(30))
-    for ball, value in zip(begun.end.parameters, theta, strict=True):
+    for ball, value in zip(begun.end[0], theta, strict=True):
         with precision(400):
             assert float(abs(ball - arb(value.numerator) / arb(value.denominator)).upper()) < 1e-40
 
@@ -183,7 +132,7 @@ def test_the_bounds_notice_an_end_that_is_too_far(declare: Callable[..., Regress
 def test_the_limit_of_full_batches_is_two_over_the_largest_eigenvalue(rate: Any, diverges: Any) -> None:
     hessian = arb_mat([[2, 0], [0, 1]])
     update = bounds.Update(
-        hessian, arb_mat([[0], [0]]), affine.identity(2) - hessian * arb(rate), arb_mat([[0], [0]]), arb_mat([[0], [0]])
+        hessian, arb_mat([[0], [0]]), identity(2) - hessian * arb(rate), arb_mat([[0], [0]]), arb_mat([[0], [0]])
     )
     found = bounds.stability(hessian, bounds.Updates((update,), rate))
     assert found.diverges is diverges

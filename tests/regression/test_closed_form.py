@@ -15,9 +15,9 @@ import torch
 from flint import fmpq, fmpq_mat
 from torch import nn
 
+from diffcheck.certify.linear import precision
 from diffcheck.derive.symbolic import to_sympy
 from diffcheck.regression import Regression, closed_form, formulas, nist, pipeline, training
-from diffcheck.regression.affine import precision
 from diffcheck.regression.closed_form import digits_of, exact, over_rationals
 
 if TYPE_CHECKING:
