@@ -278,10 +278,10 @@ def _told_apart(
         return None
     if not isinstance(error, CaseFailure) or error.__cause__ is None or isinstance(error, Refused):
         return error
-    given = _input_for(mode, case, dtype, drawn, memory)
-    if given is None:
-        return error
     try:
+        given = _input_for(mode, case, dtype, drawn, memory)
+        if given is None:
+            return error
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
             whole(case.judged, mode).function(*leaves_of(case, given.values))
     except DiffcheckError:
