@@ -25,7 +25,8 @@ from diffcheck.declare.given import case_at
 from diffcheck.declare.rule import OperationRule, rules_by_operation
 from diffcheck.differentiate.autodiff import outputs_of
 from diffcheck.differentiate.batch import flat
-from diffcheck.draw.inputs import Layout, copied
+from diffcheck.differentiate.faults import leaves_of
+from diffcheck.draw.inputs import Layout
 from diffcheck.errors import WRONG_RULE, DeclarationError, DiffcheckError, MeaninglessOptionWarning, Unsupported
 from diffcheck.report.failure import failure
 from diffcheck.results import Results
@@ -249,7 +250,7 @@ def _differentiable(case: Case) -> Case:
     """
     (values,) = case.given
     try:
-        outputs = outputs_of(case.function(*(copied(v).requires_grad_() for v in values.values())))
+        outputs = outputs_of(case.function(*leaves_of(case, values)))
     except Exception:  # noqa: BLE001 - a user's function may raise anything; the check says at which input
         return case
     kept = [i for i, y in enumerate(outputs) if y.requires_grad]
@@ -272,7 +273,7 @@ def _cotangents(case: Case, given: Any) -> tuple[list[float] | None, tuple[Layou
     if given is None:
         return None, _NON_CONTIGUOUS
     (values,) = case.given
-    outputs = outputs_of(case.function(*map(copied, values.values())))
+    outputs = outputs_of(case.function(*leaves_of(case, values)))
     parts = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     shapes = [None if c is None else tuple(c.shape) for c in parts]
     expected = [tuple(y.shape) for y in outputs]

@@ -1,11 +1,11 @@
 """From one cell to the next: all cells that meet at an input, found by crossing their walls.
 
-In a cell every selector's argument is, to first order, a linear function of the direction: a·v. Those that are 0 at the
-input are the walls, and the cell is where each a·v has its sign. By Gordan's theorem there are directions in which all
-vectors sᵢaᵢ have positive products, or 0 lies in their convex hull; so the hull's nearest point to 0 either is such a
-direction, or is 0. To cross a wall its sign is turned, the others stay. Where the arguments are other functions in other
-cells (a maximum of maxima), walls are those of the cell that is being left: whatever cell the direction then lies in is
-the next one.
+In a cell every selector's argument is, to first order, a linear function of the direction: a·v. Those that are 0 at
+the input are the walls, and the cell is where each a·v has its sign. By Gordan's theorem there are directions in which
+all vectors sᵢaᵢ have positive products, or 0 lies in their convex hull; so the hull's nearest point to 0 either is such
+a direction, or is 0. To cross a wall its sign is turned, the others stay. Where the arguments are other functions in
+other cells (a maximum of maxima), walls are those of the cell that is being left: whatever cell the direction then lies
+in is the next one.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ formula is differentiated anew: x - x under a root is gone, and so is what was d
 
 The limit of the derivative at the input is the cell's derivative *at* the input, where that has a value: without
 selectors it is a continuous formula. Where it has none (0/0, a root of 0 that is divided by) it is what the derivatives
-at t = 2⁻²⁰⁰ and at t = 2⁻¹⁰⁰ agree on. That is a limit for all functions that are, along a ray, powers of t (broken ones
-and logarithms included) times analytic ones: those that elementary functions make, essential singularities excepted.
+at t = 2⁻²⁰⁰ and at t = 2⁻¹⁰⁰ agree on. That is a limit for all functions that are, along a ray, powers of t (broken
+ones and logarithms included) times analytic ones: those that elementary functions make, essential singularities
+excepted.
 """
 
 from __future__ import annotations

@@ -198,6 +198,11 @@ class Certifier:
         self._measure(computed, errors, bounds, settler.scale, judgement)
         return judgement
 
+    @property
+    def around(self) -> tuple[Neighbourhood, Reference] | None:
+        """What finds the cells around inputs, and the reference: if it is known what is differentiated."""
+        return None if self._formulas.around is None else (self._formulas.around, self._reference)
+
     def near(self, values: Sequence[float], direction: Direction) -> tuple[Sequence[arb], int]:
         """A point beside an input, nearer than any format tells, and the precision at which it is looked at."""
         assert self._formulas.around is not None
@@ -220,9 +225,7 @@ class Certifier:
 
         def other(direction: Direction) -> tuple[Neighbourhood, Reference] | None:
             found = towards(direction)
-            if found is None or found._formulas.around is None:
-                return None
-            return found._formulas.around, found._reference
+            return None if found is None else found.around
 
         settler = Settler(self._formulas, values)
         assert settler.surroundings is not None

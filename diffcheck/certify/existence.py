@@ -4,8 +4,8 @@ Looked at from the cells around the input (`cells`), for each number that is com
 
 - a value that is infinite or 0/0, or that the format does not hold, has no derivative that could be asked for;
 - where the value jumps, or where the derivative of a cell has no finite limit, there is none;
-- where all cells have the same limit, that is the derivative: the function is continuous, and a continuous function whose
-  derivative has a limit is differentiable there (the mean value theorem, along each ray);
+- where all cells have the same limit, that is the derivative: the function is continuous, and a continuous function
+  whose derivative has a limit is differentiable there (the mean value theorem, along each ray);
 - otherwise the input is a *kink*, and what the cells give are its one-sided derivatives.
 
 A side on which the function has no value (√x left of 0) is no side. In a derivative of higher order, the ones before it
@@ -162,8 +162,8 @@ def _same(a: arb | None, b: arb | None) -> bool:
 class Blocks:
     """Which numbers of a reference stand at the same boundaries, so that what they are goes together.
 
-    Two numbers whose open operations (selectors at their boundaries, quotients and roots without a value) have no variable
-    in common take their sides independently: a hull of both is the product of two hulls.
+    Two numbers whose open operations (selectors at their boundaries, quotients and roots without a value) have no
+    variable in common take their sides independently: a hull of both is the product of two hulls.
 
     Args:
         reference: The expressions, per number.

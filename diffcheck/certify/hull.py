@@ -1,8 +1,9 @@
 """Whether a vector lies in the convex hull of others, as exactly as the numbers are known.
 
-The nearest point of the hull is Lawson and Hanson's non-negative least squares (*Solving Least Squares Problems*, 1974,
-chapter 23) with a row for Σλ = 1. Its weights are then refined until the residual, which is computed in fractions, is as
-small as it gets: floating-point weights alone would leave 10⁻¹⁶ of the vectors' size, and a bound may be less.
+The nearest point of the hull is Lawson and Hanson's non-negative least squares (*Solving Least Squares Problems*,
+1974, chapter 23) with a row for Σλ = 1. Its weights are then refined until the residual, which is computed in
+fractions, is as small as it gets: floating-point weights alone would leave 10⁻¹⁶ of the vectors' size, and a bound may
+be less.
 """
 
 from __future__ import annotations

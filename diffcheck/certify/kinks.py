@@ -4,10 +4,10 @@ PyTorch's numbers are held to what the cells around the input give (`existence`)
 at a kink to the convex hull of the cells' gradients. The hull is one of vectors. A gradient of which each part lies
 between the parts of one-sided gradients need not be one of them, or between them: (1, 1) for a maximum at a tie.
 
-Cells are found by random directions, and from there by crossing walls (`arrangement`) before a gradient is called wrong.
-What is no polyhedron (the gradients of a norm at 0) is looked at towards the gradient too, and towards where it lies
-from the hull. Where many selectors meet there are too many cells: there only what no choice of selectors explains, number
-by number, is wrong.
+Cells are found by random directions, and from there by crossing walls (`arrangement`) before a gradient is called
+wrong. What is no polyhedron (the gradients of a norm at 0) is looked at towards the gradient too, and towards where it
+lies from the hull. Where many selectors meet there are too many cells: there only what no choice of selectors explains,
+number by number, is wrong.
 """
 
 from __future__ import annotations
@@ -332,12 +332,17 @@ def judge_by_term(settler: Settler, computed: Sequence[float], judgement: Judgem
         if status is Status.OUT_OF_RANGE:
             judgement.out_of_range += 1
         elif status is Status.EXISTS and limit is not None:
-            settler.settle(number, value, limit, 0.0, judgement, lambda _, limit=limit: limit)
+            settler.settle(number, value, limit, 0.0, judgement, partial(_as_known, limit))
         elif not either.is_finite() or not math.isfinite(value):
             judgement.undefined += 1
         else:
             off = float((either - value).abs_lower())
             judgement.failures[number] = Assessment(Outcome.WRONG, either, off, slack / RADII, at_kink=True)
+
+
+def _as_known(limit: arb, _precision: int) -> arb:
+    """A limit has as many digits as it has."""
+    return limit
 
 
 def _vertices(block: Block, samples: Sequence[Sample]) -> list[list[Fraction]]:

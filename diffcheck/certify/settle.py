@@ -56,7 +56,7 @@ class Formulas:
         return 2.0 ** (-self.fmt.bits // 2)
 
     def is_blind(self, bound: float, size: float, scale: float) -> bool:
-        """Whether a bound judges nothing: it is wider than the number, and no rounding of what is as large as others."""
+        """Whether a bound judges nothing: it is wider than the number, and more than rounding of what others are."""
         return RADII * bound >= size and RADII * bound > self.most_cancelled * scale
 
     @property

@@ -23,6 +23,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.domain import size_assignments
 from diffcheck.differentiate.autodiff import import_forward_mode
 from diffcheck.differentiate.device import computing_on
+from diffcheck.differentiate.dynamo import quietly
 from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import inputs_of
 from diffcheck.modes import TEXTBOOK, VALUE, dtypes_for
@@ -48,7 +49,7 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     rows = [Row(mode, dtype) for mode, dtype in dict.fromkeys([*vouching, *asked])]
     if any("forward" in row.mode for row in rows):
         import_forward_mode()
-    with computing_on(settings.device):
+    with computing_on(settings.device), quietly():
         for result in _checked(case, settings, rows, case_id, location):
             if (result.mode, result.dtype) in asked:
                 yield replace(result, device=settings.device)

@@ -48,6 +48,8 @@ class Case:
     """What operations compute that nothing else says anything of; see `diffcheck.rule`."""
     thawed: bool = False
     """Whether the derivative meant is that of the values: what is detached moves with the inputs."""
+    parameters: frozenset[str] = frozenset()
+    """The arguments that are an `nn.Parameter`: they are leaves of every graph."""
     any_dtype: bool = False
     """Whether a derivative may have another dtype than what it is one of."""
     file: str = ""

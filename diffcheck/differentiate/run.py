@@ -52,7 +52,7 @@ def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], *seeds_fo
     elif order(mode) > 1:
         outputs, derivatives = autodiff.nested(steps(mode), applied(case.function), inputs, each)
     elif mode == VALUE:
-        outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
+        outputs = derivatives = autodiff.outputs_of(applied(case.function)([x.requires_grad_() for x in inputs]))
     else:
         assert case.preceded_by is not None
         outputs, derivatives = autodiff.accumulate(

@@ -18,6 +18,7 @@ from diffcheck.differentiate import autodiff
 from diffcheck.differentiate.autodiff import Function
 
 Found: TypeAlias = Sequence[Tensor | None]
+Ask: TypeAlias = Callable[[Function, list[Tensor], Sequence[Tensor]], Found]
 _MOST_SUBSETS: Final = 6
 """Subsets of the inputs that are tried: each alone, then all but one."""
 
@@ -32,7 +33,7 @@ class Way:
 
     how: str
     """In words that end a sentence: `when only a requires a gradient`."""
-    ask: Callable[[Function, list[Tensor], Sequence[Tensor]], Found]
+    ask: Ask
     """Takes the function, fresh inputs, and the cotangents (tangents); gives what the mode gives."""
     counted: frozenset[int] | None = None
     """Which of the inputs, by position, have a gradient then; None for all."""
@@ -46,14 +47,21 @@ class Way:
     """Whether PyTorch lets a backward pass refuse it."""
 
 
-def backward_ways(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[Way]:
-    """Ways to ask for the gradients of a function with these inputs and outputs."""
+def backward_ways(inputs: Sequence[str], outputs: Sequence[str], parameters: frozenset[str]) -> Iterator[Way]:
+    """Ways to ask for the gradients of a function.
+
+    Args:
+        inputs: What they are called.
+        outputs: What they are called.
+        parameters: The inputs that are leaves of every graph.
+    """
+    kept = frozenset(i for i, name in enumerate(inputs) if name in parameters)
     for own in _subsets(len(inputs)):
         names = _listed([inputs[i] for i in own])
         words = f"when only {names} require{'s a gradient' if len(own) == 1 else ' gradients'}"
         yield Way(words, _of_some(own), counted=own)
-    yield Way("at inputs that are no leaves", _of_no_leaves)
-    yield Way("at inputs that are expanded, and share memory", _of_expanded, expanded=True)
+    yield Way("at inputs that are no leaves", _of_no_leaves(kept))
+    yield Way("at inputs that are expanded, and share memory", _of_expanded(kept), expanded=True)
     yield Way("in a second backward pass through the same graph", _second_pass, may_fail=True)
     yield Way("by backward(), into .grad", _into_grad)
     if len(outputs) == 1:  # a hook is called with None then, and may refuse it
@@ -97,7 +105,7 @@ def _gradients(outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: 
     return autodiff.backward_without(outputs, inputs, cotangents, frozenset())
 
 
-def _of_some(own: frozenset[int]) -> Callable[[Function, list[Tensor], Sequence[Tensor]], Found]:
+def _of_some(own: frozenset[int]) -> Ask:
     def ask(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
         leaves = [x.requires_grad_(i in own) for i, x in enumerate(inputs)]
         outputs = _outputs(function, leaves)
@@ -107,9 +115,12 @@ def _of_some(own: frozenset[int]) -> Callable[[Function, list[Tensor], Sequence[
     return ask
 
 
-def _of_no_leaves(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
-    made = [x.requires_grad_() * 1 for x in inputs]
-    return _gradients(_outputs(function, made), made, cotangents)
+def _of_no_leaves(kept: frozenset[int]) -> Ask:
+    def ask(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
+        made = [x.requires_grad_() if i in kept else x.requires_grad_() * 1 for i, x in enumerate(inputs)]
+        return _gradients(_outputs(function, made), made, cotangents)
+
+    return ask
 
 
 def repeated(x: Tensor) -> Tensor:
@@ -117,9 +128,12 @@ def repeated(x: Tensor) -> Tensor:
     return x[:1].expand(x.shape) if x.dim() and x.shape[0] else x
 
 
-def _of_expanded(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
-    made = [repeated(x.requires_grad_()) for x in inputs]
-    return _gradients(_outputs(function, made), made, cotangents)
+def _of_expanded(kept: frozenset[int]) -> Ask:
+    def ask(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
+        made = [x.requires_grad_() if i in kept else repeated(x.requires_grad_()) for i, x in enumerate(inputs)]
+        return _gradients(_outputs(function, made), made, cotangents)
+
+    return ask
 
 
 def _second_pass(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
@@ -150,7 +164,7 @@ def _of_none(function: Function, inputs: list[Tensor], cotangents: Sequence[Tens
     return autodiff.backward_without(_outputs(function, leaves), leaves, cotangents, frozenset([0]))
 
 
-def _without(missing: int) -> Callable[[Function, list[Tensor], Sequence[Tensor]], Found]:
+def _without(missing: int) -> Ask:
     def ask(function: Function, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Found:
         leaves = [x.requires_grad_() for x in inputs]
         outputs = _outputs(function, leaves)
@@ -167,7 +181,7 @@ def _under_autocast(function: Function, inputs: list[Tensor], cotangents: Sequen
     return _gradients(outputs, leaves, [c.to(y.dtype) for c, y in zip(cotangents, outputs, strict=True)])
 
 
-def _unmoved(missing: int) -> Callable[[Function, list[Tensor], Sequence[Tensor]], Found]:
+def _unmoved(missing: int) -> Ask:
     def ask(function: Function, inputs: list[Tensor], tangents: Sequence[Tensor]) -> Found:
         outputs, found = autodiff.forward_without(function, inputs, tangents, missing)
         pairs = zip(outputs, found, strict=True)

@@ -17,6 +17,7 @@ from diffcheck.compare.values import LEFT_BACKWARD
 from diffcheck.declare.case import Case
 from diffcheck.derive import text
 from diffcheck.draw.inputs import Drawn
+from diffcheck.explain.branch import formulas_here
 from diffcheck.explain.diagnosis import Subject, diagnose
 from diffcheck.explain.repro import repro
 from diffcheck.modes import TEXTBOOK, VALUE, steps, under_vmap
@@ -26,6 +27,7 @@ from diffcheck.trace.tracer import Entry
 from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
+_LARGEST_RATIO = 1e4
 
 
 def finding_of(subject: Subject, replay: str, location: str) -> Finding:
@@ -47,6 +49,7 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
     fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
     headline = _headline(case, mode, entry, verdict)
     diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
+    executed, reference = text.texts(formulas_here(evaluation, position))
     found = finding_about(
         headline,
         entry,
@@ -55,10 +58,8 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
         fmt,
         inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
         cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
-        autograd_formula=""
-        if case.kernel is not None or not evaluation.path.followed
-        else text.text(trace.executed[position]),
-        reference_formula=text.text(trace.reference[position]),
+        autograd_formula="" if case.kernel is not None or not evaluation.path.followed else executed,
+        reference_formula=reference,
         replay=replay,
         diagnosis=diagnosis,
         line=line,
@@ -195,6 +196,8 @@ def _notes(
         notes.append("the kernel is not traced: its numbers were compared with its reference's")
     elif not evaluation.path.followed:
         notes.append(LEFT_BACKWARD)
+    elif verdict.formula_differs and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
+        notes.append(f"beside this input {formula_name} is the derivative; at it, it has another value, or none")
     elif verdict.outcome is Outcome.WRONG and evaluation.path.proof.status is Status.PROVED and not verdict.at_kink:
         notes.append("the formula that was traced is right: the kernel's rounding, overflow or underflow is not")
     elif verdict.formula_differs:
@@ -206,9 +209,17 @@ def _notes(
         )
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
-    if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
+    if verdict.outcome is Outcome.WRONG and abs(certified) > verdict.bound and _is_ratio(number, certified):
         notes.append(f"{whose} value is {number / certified:.12g} times the certified one")
     return notes
+
+
+def _is_ratio(number: float, certified: float) -> bool:
+    """Whether one number over another says something: not of noise beside 0."""
+    if not number or not certified or not math.isfinite(number):
+        return False
+    ratio = abs(number / certified)
+    return 1 / _LARGEST_RATIO < ratio < _LARGEST_RATIO and f"{ratio:.6g}" != "1"
 
 
 def _value(name: str, tensor: Tensor) -> Value:

@@ -279,17 +279,27 @@ def sort_by(reals: Any, indices: Any, *, descending: bool) -> list[int]:
     return sorted((int(i) for i in indices), key=lambda i: reals[i], reverse=descending)
 
 
-def _ranked(decisions: Decisions, x: Array, dim: int, keepdim: bool) -> tuple[Array, Array]:
-    """The element that the kernel chose; relies on each of the others staying on its side of it."""
+def _ranked(
+    decisions: Decisions, x: Array, dim: int, keepdim: bool, rank: Callable[[int], int] = lambda count: (count + 1) // 2
+) -> tuple[Array, Array]:
+    """The element that the kernel chose; relies on each of the others staying on its side of it.
+
+    `rank` is from how many numbers there are to how many of them are at most the chosen one, itself included. Of those
+    that are equal to it some are taken to be below, so that these are as many: else the path beside a tie is another.
+    """
     indices = decisions.result[1].detach()
     kept = _real(indices if keepdim or x.ndim == 0 else indices.unsqueeze(dim))
     rows, chosen = _along(x, dim), _along(kept, dim)
     reals = _along(in_numpy(decisions.arguments[0]), dim)
     for index in np.ndindex(rows.shape[:-1]):
         row, real, best = rows[index], reals[index], int(chosen[index][0])
-        for i in range(len(row)):
-            if i != best and row[i] is not NAN:
-                decisions.ordered([row[i], row[best]] if real[i] <= real[best] else [row[best], row[i]])
+        others = [i for i in range(len(row)) if i != best and row[i] is not NAN]
+        equal_below = rank(len(others) + 1) - 1 - sum(real[i] < real[best] for i in others)
+        for i in others:
+            tied = real[i] == real[best]
+            equal_below -= tied
+            below = equal_below >= 0 if tied else real[i] < real[best]
+            decisions.ordered([row[i], row[best]] if below else [row[best], row[i]])
     return picked(x, kept, dim).reshape(indices.shape), exact(indices)
 
 
@@ -362,7 +372,7 @@ RULES: Final[dict[str, Rule]] = {
     "aten.cummin": _running_extreme(greatest=False),
     "aten.sort": guarded(_sort),
     "aten.topk": guarded(_top),
-    "aten.kthvalue": guarded(lambda d, x, _k, dim=-1, keepdim=False: _ranked(d, x, dim, keepdim)),
+    "aten.kthvalue": guarded(lambda d, x, k, dim=-1, keepdim=False: _ranked(d, x, dim, keepdim, lambda _: k)),
     "aten.median": guarded(_median),
     "aten.nanmedian": guarded(_nanmedian),
     "aten.mode": guarded(_mode),

@@ -486,7 +486,7 @@ class Shadows(DispatchMode):
         inherited = state.frozen.get(id(source))
         stop = inherited[1] if inherited is not None else None
         if stop is None or op.detaches:
-            stop = self._grad_mode.stop(detaches=op.detaches) or stop
+            stop = self._grad_mode.stop(detaches=op.detaches, called=self._watch.calls > 0) or stop
         if stop is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, stop)

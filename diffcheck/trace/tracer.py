@@ -17,6 +17,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.rule import rules_by_operation
 from diffcheck.derive import chain_rule
 from diffcheck.differentiate.autodiff import SeedsFor
+from diffcheck.differentiate.dynamo import as_written
 from diffcheck.differentiate.faults import (
     case_errors,
     check_forms,
@@ -153,7 +154,7 @@ def trace(
         shadows.attach(values[name], symbols[name])
     seeding = Seeding(mode, real, shadows, seeds_for)
     try:
-        with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
+        with case_errors(case, mode, before), as_written(), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
             run = differentiate(case, mode, values, *seeding.for_each)
             owners = seeding.owners(order(mode), len(run.outputs))
             check_forms(case, owners, run.derivatives, seeding.like([values[n] for n in real], run.outputs))
@@ -162,17 +163,20 @@ def trace(
         shadows.leave()
     with torch.no_grad():
         output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
-    each = whole(case, mode)
+    each, drew_numbers = whole(case, mode), bool(shadows.random_operations)
     check_outputs(each, run.outputs, before)
     changed = [n for n in real if differ(shadows.read(values[n]), symbols[n])]
     check_unchanged(case, values, before, changed)
     with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        check_repeatable(each, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+        check_repeatable(each, before, run.outputs, drew_numbers=drew_numbers)
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
             check_same_derivatives(
-                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives
+                case,
+                before,
+                lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives,
+                drew_numbers=drew_numbers,
             )
     flat_inputs = [e for name in real for e in parts_of(symbols[name])]
     outputs = [e for cells in output_shadows for e in parts_of(cells)]
@@ -237,7 +241,12 @@ def trace_textbook(case: Case, values: Mapping[str, Tensor], reference: Trace, b
     for name in real:
         shadows.attach(values[name], symbols_of(name, values[name]))
     try:
-        with case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
+        with (
+            case_errors(case, "gradient", before),
+            as_written(),
+            shadows,
+            time_limit((budget or Budget()).seconds, "gradient="),
+        ):
             shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
             said = textbook_gradients(case, case.gradient(*values.values()), [values[n] for n in real])
             cells = [shadows.read(t) for t in said]

@@ -36,7 +36,6 @@ def _setitimer() -> None:
         "ITIMER_REAL",
         "ITIMER_VIRTUAL",
         "ITIMER_PROF",
-        "SIGKILL",
     ):
         delattr(signal, name)
 

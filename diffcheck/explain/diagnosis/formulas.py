@@ -15,7 +15,7 @@ from diffcheck.algebra.expr import ZERO, Expr
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.compiler import Program
 from diffcheck.derive import symbolic
-from diffcheck.derive.text import written_size
+from diffcheck.derive.text import in_a_line, written_size
 from diffcheck.explain.diagnosis.view import View
 from diffcheck.prove.normal_form import GiveUp, NormalForms
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
@@ -256,8 +256,10 @@ def _part(ours: Expr, right: Expr) -> tuple[Mistake | None, bool] | None:
 def _difference(node: Expr) -> str:
     import sympy
 
+    if written_size(node) > _LARGEST:
+        return in_a_line(node)
     (difference,) = symbolic.to_sympy([node])
-    return str(sympy.simplify(difference) if written_size(node) <= _LARGEST else difference)
+    return str(sympy.simplify(difference))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -64,7 +64,10 @@ def condition_text(node: Expr, *, holds: bool) -> str:
     while node.head == "not":
         node, holds = node.args[0], not holds
     if node.head not in graph.SELECTORS:
-        return f"{text.text(node)} is {1 if holds else 0}"
+        return f"{text.in_a_line(node)} is {1 if holds else 0}"
+    if text.written_size(node) > text.LARGEST:
+        signs = {"vanishes": ("==", "!=")}.get(node.head, (">", "<="))
+        return f"{text.in_a_line(node.args[0])} {signs[0 if holds else 1]} 0"
     (argument,) = symbolic.to_sympy([node.args[0]])
     constant, rest = argument.as_coeff_Add()
     turned = rest.could_extract_minus_sign()
@@ -86,7 +89,7 @@ def tied(view: View, position: int) -> str | None:
     for node, value in zip(compared, values, strict=True):
         left, right = node.args[0].args
         if value.is_zero() and all(graph.symbols([side]) for side in (left, right)):
-            return f"{text.text(left)} equals {text.text(graph.negate(right))}"
+            return f"{text.in_a_line(left)} equals {text.in_a_line(graph.negate(right))}"
     return None
 
 
