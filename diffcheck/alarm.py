@@ -1,4 +1,8 @@
-"""Interrupts what runs too long, on every system and beside the alarms of others."""
+"""Interrupts what runs too long, on every system and beside the alarms of others.
+
+Seconds are of processor time, of the thread that works: a busy machine changes no verdict. What waits for something
+else uses none, and ends after ten times as many of the clock.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,22 @@ import ctypes
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 _AGAIN: Final = 1.0
 """Seconds until it rings again: a bare `except` may swallow the first, and Python ignores what a finaliser raises."""
+_SHORTEST: Final = 0.01
+WAITED: Final = 10.0
+"""So many times as long may something last that does nothing."""
 _inside = threading.local()
 """Whether an alarm is set in this thread already."""
+
+
+def processor_time() -> float:
+    """Seconds that this thread has worked: what deadlines are told by."""
+    return time.thread_time()
 
 
 @contextlib.contextmanager
@@ -46,8 +59,12 @@ def _timer_is_free() -> bool:
 @contextlib.contextmanager
 def _timer(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]:
     raised: list[BaseException] = []
+    left = _Left(seconds, time.thread_time)
 
     def ring(*_: Any) -> None:
+        if not raised and (more := left()) > 0:
+            signal.setitimer(signal.ITIMER_REAL, more, _AGAIN)
+            return
         raised.append(error())
         raise raised[-1]
 
@@ -69,16 +86,19 @@ def _watchdog(seconds: float, error: Callable[[], BaseException]) -> Iterator[No
         """The time is up; not an `Exception`, so that who catches those can't swallow it."""
 
     thread = threading.get_ident()
+    left = _Left(seconds, _clock_of(thread))
     over = threading.Event()
     ringing = threading.Lock()
 
     def watch() -> None:
         wait = seconds
         while not over.wait(wait):
-            with ringing:
-                if not over.is_set():
-                    _raise_in(thread, Ring)
-            wait = _AGAIN
+            wait = left()
+            if wait <= 0:
+                with ringing:
+                    if not over.is_set():
+                        _raise_in(thread, Ring)
+                wait = _AGAIN
 
     def stop() -> None:
         with ringing:
@@ -96,6 +116,26 @@ def _watchdog(seconds: float, error: Callable[[], BaseException]) -> Iterator[No
         raise error() from None
     finally:
         stop()  # again: it may have rung while it was stopped
+
+
+class _Left:
+    """How long until an alarm should ring: the work that is left, or the rest of what may be waited."""
+
+    def __init__(self, seconds: float, worked: Callable[[], float]) -> None:
+        self._worked, self._until = worked, worked() + seconds
+        self._end = time.monotonic() + WAITED * seconds
+
+    def __call__(self) -> float:
+        left = min(self._until - self._worked(), self._end - time.monotonic())
+        return max(left, _SHORTEST) if left > 0 else 0.0
+
+
+def _clock_of(thread: int) -> Callable[[], float]:
+    """The processor time of a thread, told from another one; the wall clock where the system does not say."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.monotonic
+    clock = time.pthread_getcpuclockid(thread)
+    return lambda: time.clock_gettime(clock)
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

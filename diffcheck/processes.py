@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +26,11 @@ def start_method() -> Literal["fork", "spawn"]:
     return "fork" if hasattr(os, "fork") and sys.platform != "darwin" else "spawn"
 
 
+def typed(*words: str) -> str:
+    """Words as one types them into this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 def processors() -> int:
     """How many processors this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -42,6 +49,15 @@ def free_memory() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line), None)
+
+
+def worked(process: int) -> float | None:
+    """Seconds of processor time that a process has used; None where the system does not say."""
+    try:
+        fields = (_PROC / str(process) / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
 
 
 def limit_memory(more: int) -> tuple[int, int] | None:

@@ -78,15 +78,24 @@ class Mistake(StrEnum):
     WHERE_BROADCAST = "only where broadcast"
     LAYOUT = "only for one layout"
     BEYOND = "only beyond a size"
+    AT_SIZE = "only at a size"
     REGION = "only in a region"
+    TIE = "tie"
     TIES = "only at ties and kinks"
     PRECISION = "computed in lower precision"
     ROUNDED = "rounded constant"
     FINITE_DIFFERENCES = "finite differences"
+    EPSILON = "epsilon in the formula"
+    PYTORCHS_EPSILON = "epsilon in PyTorch's formula"
     NOT_TAKEN = "NaN from the branch not taken"
+    MASKED = "0/0 under a mask"
+    ROOT = "root of zero"
     ZERO = "division by zero"
+    INFINITE = "infinity on the way"
+    OVERFLOWING_VALUE = "overflow of the value"
     OVERFLOW = "overflow of an intermediate"
     UNDERFLOW = "underflow of an intermediate"
+    WAY = "only in one way of asking"
     NONDETERMINISTIC = "nondeterministic"
 
 
@@ -185,6 +194,8 @@ class Result:
     """How many inputs were kinks, and judged by the adjacent branches."""
     undefined: int = 0
     """How many inputs had no derivative, and were left out."""
+    refused: int = 0
+    """How many inputs the function itself refuses: it raises there."""
     out_of_range: int = 0
     """How many were left out since the function's own value is infinite there, undefined, or beyond the dtype."""
     max_error_ulps: float = 0.0

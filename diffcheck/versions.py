@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -38,7 +40,8 @@ def note(torch_version: str) -> str:
     return f"torch {torch_version} is older than diffcheck supports: install torch {_text(OLDEST)} or later"
 
 
-def installed() -> dict[str, str]:
+@cache
+def installed() -> Mapping[str, str]:
     """What diffcheck runs on, by name: Python, the platform, and the packages that it uses."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:

@@ -429,8 +429,8 @@ def unfolded(a: Expr) -> Expr:
 
 
 def rounded(a: Expr, bits: int) -> Expr:
-    """The same value; what was executed rounded it to so many bits, fewer than the case's own."""
-    return a if is_constant(a) else _intern("rounded", (a,), bits)
+    """The same value; what was executed rounded it to so many bits, fewer than the case's own. 0 and 1 lose nothing."""
+    return a if is_constant(a) or a.head in SELECTORS or a.head == "not" else _intern("rounded", (a,), bits)
 
 
 def computed_as(value: Expr, kernel: Expr) -> Expr:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from diffcheck.audit.judge import Plan
 from diffcheck.audit.run import asked, audit
 from diffcheck.compare.evaluate import DTYPES
 from diffcheck.modes import CPU
+from diffcheck.processes import typed
 from diffcheck.report import files, json_
 from diffcheck.report.summary import Exit, Run, exit_code
 from diffcheck.report.terminal import console_for, progress_on
@@ -54,7 +54,7 @@ class Request:
         parts += ["--samples", str(self.plan.samples)]
         if self.earlier is not None:
             parts += ["--against", self.earlier.path.name]
-        return shlex.join(parts)
+        return typed(*parts)
 
 
 def run_audit(request: Request) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
 from diffcheck.audit.database import Entry, Sample, samples
 from diffcheck.audit.sampled import Sampled, repro_of, sampled
 from diffcheck.certify.balls import EXACT
@@ -127,7 +128,7 @@ def _judge_samples(entry: Entry, chosen: Sequence[Sample], mode: str, plan: Plan
 
 
 def _judge_sample(entry: Entry, sample: Sample, mode: str, plan: Plan, known: Known | None) -> _Judged:
-    deadline = time.monotonic() + plan.seconds
+    deadline = processor_time() + plan.seconds
     try:
         with time_limit(plan.seconds, f"sample {sample.position}"):
             item = sampled(entry, sample, plan.device)
@@ -220,7 +221,7 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
     if known is None:
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)
     try:
-        with time_limit(max(deadline - time.monotonic(), 0.5), "the proof"):
+        with time_limit(max(deadline - processor_time(), 0.5), "the proof"):
             traced = evaluation.path.trace
             proof = prove(traced.executed, traced.reference, traced.seed_variables, known, all_or_none=True)
     except (BudgetExceeded, RecursionError) as error:

@@ -149,8 +149,9 @@ def _rounded(x: arb, bits: int) -> arb:
 
 
 def _ranged(arithmetic: Arithmetic) -> Callable[[arb], arb]:
-    """Underflow loses up to the smallest subnormal, overflow everything."""
-    lost, largest, tiny = arb(0, arithmetic.smallest), arb(arithmetic.largest), arb(arithmetic.smallest_normal)
+    """Underflow loses what is below the smallest normal number, which kernels may flush to 0; overflow everything."""
+    largest, tiny = arb(arithmetic.largest), arb(arithmetic.smallest_normal)
+    lost = arb(0, arithmetic.smallest_normal)
 
     def within_range(x: arb) -> arb:
         size = abs(x)

@@ -84,6 +84,11 @@ class Certifier:
         found = self._reference.exact(values, precision or self._formulas.first_precision, Selections())
         return [found[slot] for slot in self._reference.slots]
 
+    def tolerances(self, values: Sequence[float]) -> list[float]:
+        """How far from the reference a number may be at an input for no more reason than rounding, one per number."""
+        found = self._reference.bounded(values, self._format, Selections())
+        return [RADII * float(found[slot].rad()) + self._format.smallest for slot in self._reference.slots]
+
     def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
 

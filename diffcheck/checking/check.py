@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from diffcheck.alarm import processor_time
 from diffcheck.checking.conclude import conclude, result_of, wrong_rule_of
 from diffcheck.checking.visit import (
     Check,
@@ -23,6 +23,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.domain import size_assignments
 from diffcheck.differentiate.autodiff import import_forward_mode
 from diffcheck.differentiate.device import computing_on
+from diffcheck.differentiate.dynamo import quietly
 from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import inputs_of
 from diffcheck.modes import TEXTBOOK, VALUE, dtypes_for
@@ -48,14 +49,14 @@ def check(case: Case, settings: Settings, *, case_id: str, location: str) -> Ite
     rows = [Row(mode, dtype) for mode, dtype in dict.fromkeys([*vouching, *asked])]
     if any("forward" in row.mode for row in rows):
         import_forward_mode()
-    with computing_on(settings.device):
+    with computing_on(settings.device), quietly():
         for result in _checked(case, settings, rows, case_id, location):
             if (result.mode, result.dtype) in asked:
                 yield replace(result, device=settings.device)
 
 
 def _checked(case: Case, settings: Settings, rows: Sequence[Row], case_id: str, location: str) -> Iterator[Result]:
-    started = time.perf_counter()
+    started = processor_time()
     memory = Memory()
     assignments = size_assignments(case.arguments) if case.draws else []
     inputs = inputs_of(case, assignments, special_values(case, rows, assignments, settings, memory))
@@ -79,7 +80,7 @@ def _visited(check: Check, rows: Sequence[Row], halfway: float) -> None:
         drawn += drawn_for(check, rows, source, halfway)
     drawn += check.inputs.swept
     for row in rows:
-        row.late = time.perf_counter() > halfway
+        row.late = processor_time() > halfway
     for block in blocks(drawn):
         for row in rows:
             visit(check, row, block)
@@ -104,4 +105,6 @@ def modes_of(case: Case, settings: Settings) -> tuple[str, ...]:
     """The modes that a case is checked in, of those that are asked for."""
     if case.preceded_by is not None:
         return ("accumulate",) if "reverse" in settings.modes else ()
+    if case.surrogate is not None:
+        return ("reverse",) if "reverse" in settings.modes else ()
     return settings.modes

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import Phase
 
+from diffcheck.alarm import processor_time
+from diffcheck.certify.judgement import Outcome
+from diffcheck.checking.implicit import moving, told
+from diffcheck.checking.otherwise import Otherwise, ask_otherwise
 from diffcheck.checking.visit import Broken, Check, Row, how_broken, key_of, note, vouch_nearby
 from diffcheck.compare.evaluate import DTYPES, Evaluation, evaluate, numbers_again
 from diffcheck.compare.scale import Comparison
@@ -18,17 +22,37 @@ from diffcheck.differentiate.faults import described
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import find
-from diffcheck.errors import BudgetExceeded, DiffcheckError, NotAvailable, Unsupported, WrongRule
+from diffcheck.errors import BudgetExceeded, DiffcheckError, NotAvailable, Refused, Unsupported, WrongRule
 from diffcheck.explain.diagnosis import Subject
-from diffcheck.explain.finding import finding_at_scale, finding_of
+from diffcheck.explain.finding import finding_at, finding_at_scale, finding_of
 from diffcheck.modes import TEXTBOOK
 from diffcheck.settings import Settings
-from diffcheck.verdict import Mistake, Result, Verdict
+from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Verdict
+
+_WHICH: Final = "say by bounds or assume= which ones are meant"
 
 
 def conclude(check: Check, row: Row) -> Result:
     """The result of a row when all of its inputs have been visited."""
+    if row.refusal is None or (row.broken is not None and row.broken.how is not Outcome.INACCURATE):
+        return _concluded(check, row)
+    drawn, refusal = row.refusal
+    share = f"refused {row.refused} of {row.refused + row.inputs} inputs"
+    if row.refused > row.inputs:
+        result = _broken(check, row, Broken(Refused, drawn))
+        said = f"{result.reason} [{share}; {_WHICH}]" if row.inputs else result.reason
+        return replace(result, refused=row.refused, reason=said)
+    result = _concluded(check, row)
+    said = f"{share}: {refusal}; {_WHICH}"
+    return replace(result, refused=row.refused, reason=f"{result.reason}; {said}" if result.reason else said)
+
+
+def _concluded(check: Check, row: Row) -> Result:
     if row.broken is not None:
+        if row.broken.how is Outcome.WRONG and (other := moving(check, row, row.broken)) is not None:
+            result = told(_concluded(*other))
+            if result is not None:
+                return result
         return _broken(check, row, row.broken)
     if isinstance(row.at_scale, Comparison):
         replay = replay_command(check, row)
@@ -37,7 +61,7 @@ def conclude(check: Check, row: Row) -> Result:
         )
     if row.at_scale is not None:
         return _of_error(check, row, row.at_scale)
-    if row.late or time.perf_counter() > check.deadline:
+    if row.late or processor_time() > check.deadline:
         return result_of(
             check, row, Verdict.UNDECIDED, f"the case ran for more than {check.settings.seconds:g} seconds"
         )
@@ -55,6 +79,11 @@ def conclude(check: Check, row: Row) -> Result:
         )
     if row.compared == 0:
         return result_of(check, row, Verdict.UNDEFINED, _nothing_compared(row))
+    otherwise = ask_otherwise(check, row)
+    if isinstance(otherwise, DiffcheckError):
+        return _of_error(check, row, otherwise)
+    if otherwise is not None:
+        return result_of(check, row, Verdict.WRONG, "", _finding_otherwise(check, row, otherwise))
     if row.undecided:
         return result_of(check, row, Verdict.AGREES, row.undecided)
     return result_of(check, row, Verdict.PROVED)
@@ -79,7 +108,7 @@ def _broken(check: Check, row: Row, broken: Broken) -> Result:
         return _of_error(check, row, error, at)
     if evaluation is not None and evaluation.judgement.failures:
         if row.inputs == 0:  # it was remembered from an earlier run, and nothing has been drawn
-            note(row, evaluation)
+            note(row, drawn, evaluation)
         row.seconds += time.perf_counter() - started
         finding = finding_of(_subject(check, row, drawn, evaluation), replay_command(check, row), check.location)
         reason = "precision ran out before the reference was decided" if verdict is Verdict.UNDECIDED else ""
@@ -96,6 +125,22 @@ def _of_error(check: Check, row: Row, error: DiffcheckError, at: str = "") -> Re
     by_name = isinstance(error, NotAvailable) and error.lacking in check.settings.by_name
     reason = f"{error}{' (asked for by name)' if by_name else ''}{at}"
     return replace(result_of(check, row, error.verdict, reason, details=details), by_name=by_name)
+
+
+def _finding_otherwise(check: Check, row: Row, found: Otherwise) -> Finding:
+    """The formulas and the script would be those of the usual way, which is right."""
+    finding = finding_at(check.case, row.mode, row.dtype, found.drawn, found.evaluation, replay_command(check, row))
+    usual = found.usual.computed[found.evaluation.judgement.worst_number]
+    beside = "" if found.way.missing else f"; otherwise PyTorch's value is {usual!r}"
+    return replace(
+        finding,
+        headline=f"{finding.headline} {found.way.how}",
+        diagnosis=Diagnosis(Mistake.WAY, Certainty.CERTAIN, f"{found.way.how}{beside}"),
+        notes=(),
+        line="",
+        repro="",
+        autograd_formula="",
+    )
 
 
 def wrong_rule_of(check: Check, rows: Sequence[Row]) -> str:
@@ -123,14 +168,14 @@ def _smallest(check: Check, row: Row, broken: Broken) -> Drawn:
     slow = broken.how is BudgetExceeded
     if slow and memory.smallest_exhausted is not None:
         return memory.smallest_exhausted
-    stop = min(check.deadline, time.perf_counter() + (4.0 if slow else 20.0))
+    stop = min(check.deadline, processor_time() + (4.0 if slow else 20.0))
     known: dict[str, bool] = {repr(first): True}
 
     def same(drawn: Drawn) -> bool:
         # Out of time, what has been seen keeps its answer: Hypothesis runs the smallest input once more at the end.
         key = repr(drawn)
         if key not in known:
-            known[key] = time.perf_counter() < stop and how_broken(check, row, drawn) is broken.how
+            known[key] = processor_time() < stop and how_broken(check, row, drawn) is broken.how
         return known[key]
 
     source = check.inputs.like(first)

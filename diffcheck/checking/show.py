@@ -93,7 +93,7 @@ def _path_title(number: int, count: int, path: Path) -> Iterator[str]:
         return
     yield f"path {number} of {count}" if count > 1 else "the path"
     for guard in path.trace.guards[-4:]:
-        yield f"    where {text.text(guard.selector)} is {guard.value}"
+        yield f"    where {text.in_a_line(guard.selector)} is {guard.value}"
     if len(path.trace.guards) > 4:
         yield f"    and {len(path.trace.guards) - 4} conditions before"
 
@@ -135,7 +135,9 @@ def _numbered(names: Sequence[str], formulas: Sequence[Expr]) -> Iterator[str]:
     pairs = list(zip(names, formulas, strict=False))[:_MOST_ENTRIES]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, node in pairs:
-        yield f"    {name.ljust(width)} = {text.text(node)}"
+        first, *below = text.text(node).split("\n")
+        yield f"    {name.ljust(width)} = {first}"
+        yield from (f"    {' ' * width}   {line}" for line in below)
     if len(formulas) > _MOST_ENTRIES:
         yield f"    … and {len(formulas) - _MOST_ENTRIES} more"
 

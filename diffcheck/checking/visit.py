@@ -14,6 +14,7 @@ import torch
 from hypothesis import Phase
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
 from diffcheck.algebra.critical_points import numbers_to_try
 from diffcheck.certify.judgement import Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation, Memory, evaluate, evaluate_each, input_of
@@ -22,9 +23,9 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.domain import Shapes
 from diffcheck.differentiate.faults import case_errors
 from diffcheck.draw import inputs as draw
-from diffcheck.draw.inputs import Drawn
+from diffcheck.draw.inputs import Drawn, Layout
 from diffcheck.draw.search import Inputs, Source, find, gather, is_at_scale
-from diffcheck.errors import DiffcheckError, WrongRule
+from diffcheck.errors import DiffcheckError, Refused, WrongRule
 from diffcheck.modes import VALUE, under_vmap
 from diffcheck.prove.identity import Status
 from diffcheck.settings import Settings
@@ -39,6 +40,10 @@ _QUICK: Final = 0.4
 """A case is quick if all of its rows take less than so many seconds for the first input, traces and proofs included."""
 _GIVEN_AT_SCALE: Final = 3
 """Cotangents that are drawn for an input that is too large for a trace."""
+_REFUSED_THROUGHOUT: Final = 20
+"""Where so many inputs are refused, and no other was met, none is taken."""
+_PROBES: Final = 5
+"""Inputs that are tried for one that a function takes."""
 _BESIDE: Final = 0.25
 """How far, relatively, from a given input a rule is looked at."""
 
@@ -57,7 +62,7 @@ class Check:
     location: str
     """What names the case on the command line; empty where a call does."""
     deadline: float
-    """On the clock of `time.perf_counter`."""
+    """By `processor_time`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +112,19 @@ class Row:
     """The first disagreement at an input that is too large for a trace, or why there is no answer."""
     broken: Broken | None = None
     """The first input that was worst."""
+    refused: int = 0
+    """Inputs at which the function itself raises."""
+    refusal: tuple[Drawn, Refused] | None = None
+    """The first of them."""
+    ordinary: Drawn | None = None
+    """The last input of a traced size at which the derivative exists, is right, and is not zero throughout."""
 
     @property
     def closed(self) -> bool:
         """Whether no other input could tell more."""
-        return self.broken is not None and self.broken.how is not Outcome.INACCURATE
+        if self.broken is not None:
+            return self.broken.how is not Outcome.INACCURATE
+        return self.refused >= _REFUSED_THROUGHOUT and self.inputs == 0
 
 
 def special_values(
@@ -120,21 +133,22 @@ def special_values(
     """Numbers around which the formulas of one trace change, those that were executed included."""
     if not rows or not assignments:
         return ()
-    probe = find(
-        draw.inputs(case.arguments, assignments[-1:]),
-        lambda _: True,
-        settings,
-        phases=[Phase.generate],
-        examples=1,
-    )
-    if probe is None:
+    found: list[Evaluation] = []
+
+    def taken(drawn: Drawn) -> bool:
+        try:
+            evaluation = evaluate(case, rows[0].mode, rows[0].dtype, drawn, memory)
+        except Refused:
+            return False
+        except DiffcheckError:
+            return True  # the same input, or one like it, is drawn again and reported
+        found.extend([] if evaluation is None else [evaluation])
+        return True
+
+    find(draw.inputs(case.arguments, assignments[-1:]), taken, settings, phases=[Phase.generate], examples=_PROBES)
+    if not found:
         return ()
-    try:
-        evaluation = evaluate(case, rows[0].mode, rows[0].dtype, probe, memory)
-    except DiffcheckError:
-        return ()  # the same input, or one like it, is drawn again and reported
-    if evaluation is None:
-        return ()
+    evaluation = found[0]
     trace = evaluation.path.trace
     conditions = [guard.selector for guard in trace.guards]
     return numbers_to_try([*trace.outputs, *trace.executed, *trace.reference, *conditions])
@@ -149,9 +163,10 @@ def replay_known(check: Check, row: Row) -> None:
 
     def disagrees(drawn: Drawn) -> bool:
         how = how_broken(check, row, drawn)
-        if how is not None:
-            row.broken = Broken(how, drawn)
-        return how is not None
+        if how is None or how is Refused:
+            return False
+        row.broken = Broken(how, drawn)
+        return True
 
     for source in check.inputs.sources:
         key = key_of(check, row, source)
@@ -182,9 +197,9 @@ def blocks(drawn: Sequence[Drawn]) -> Iterator[Sequence[Drawn]]:
 
     Those have a time limit together, and other rows wait for them: where one takes long, or is large, there are fewer.
     """
-    started = time.perf_counter()
+    started = processor_time()
     yield drawn[:1]
-    quick = time.perf_counter() - started < _QUICK
+    quick = processor_time() - started < _QUICK
     for large, group in groupby(drawn[1:], key=lambda one: one.large):
         alike = list(group)
         size = BLOCK if quick and not large else _SLOW_BLOCK
@@ -196,12 +211,15 @@ def visit(check: Check, row: Row, block: Sequence[Drawn]) -> None:
     """Judges a row at some inputs and writes down what came of it, until it is broken for good."""
     started = time.perf_counter()
     for drawn, evaluation in evaluate_each(check.case, row.mode, row.dtype, block, check.memory):
-        if row.closed or time.perf_counter() > check.deadline:
+        if row.closed or processor_time() > check.deadline:
             break
-        if isinstance(evaluation, DiffcheckError):
+        if isinstance(evaluation, Refused):
+            row.refused += 1
+            row.refusal = row.refusal or (drawn, evaluation)
+        elif isinstance(evaluation, DiffcheckError):
             row.broken = Broken(type(evaluation), drawn)
         elif evaluation is not None:
-            note(row, evaluation)
+            note(row, drawn, evaluation)
             status = evaluation.path.proof.status
             if status in (Status.REFUTED, Status.UNDECIDED) and not row.undecided:
                 row.undecided = _why_not_proved(evaluation)
@@ -227,7 +245,7 @@ def _why_not_proved(evaluation: Evaluation) -> str:
     return f"the executed formula of {place} was not recognised as the reference, which it equals to 500 bits"
 
 
-def note(row: Row, evaluation: Evaluation) -> None:
+def note(row: Row, drawn: Drawn, evaluation: Evaluation) -> None:
     """Counts an input, and its errors."""
     judgement = evaluation.judgement
     row.inputs += 1
@@ -241,11 +259,19 @@ def note(row: Row, evaluation: Evaluation) -> None:
     row.blind |= {entries[i].owner for i in judgement.blind}
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)
+    if is_ordinary(evaluation) and not drawn.large and drawn.layout is Layout.CONTIGUOUS:
+        row.ordinary = drawn
     traced = evaluation.path.trace
     # A size that is large shows no more of the pattern, and takes long to write: nobody reads a sum of 67 terms.
     readable = evaluation.path.proof.status is not Status.LEFT
     if row.largest is None or (readable and len(traced.inputs) > len(row.largest.inputs)):
         row.largest = traced
+
+
+def is_ordinary(evaluation: Evaluation) -> bool:
+    """Whether the derivative exists at an input, is right, and is not zero throughout."""
+    judgement = evaluation.judgement
+    return not (judgement.failures or judgement.kink or judgement.undefined) and any(evaluation.computed)
 
 
 def how_broken(check: Check, row: Row, drawn: Drawn) -> Outcome | type[DiffcheckError] | None:
@@ -266,7 +292,7 @@ def hunt(check: Check, row: Row) -> None:
     """Looks for an input at which a formula that is another one shows, steering towards large differences."""
 
     def differs(drawn: Drawn) -> bool:
-        if time.perf_counter() > check.deadline:
+        if processor_time() > check.deadline:
             return False
         visit(check, row, [drawn])
         if row.broken is None and row.gap > 0:
@@ -288,7 +314,7 @@ def compare_at_scale(check: Check, row: Row) -> None:
         return  # at small sizes it was; at this one the other modes are
     turns = [(v, turn) for v in case.given if is_at_scale(case, v) for turn in range(_GIVEN_AT_SCALE)]
     for values, turn in turns:
-        if row.at_scale is not None or time.perf_counter() > check.deadline:
+        if row.at_scale is not None or processor_time() > check.deadline:
             break
         converted = {n: v.to(DTYPES[row.dtype]) if v.is_floating_point() else v for n, v in values.items()}
         try:

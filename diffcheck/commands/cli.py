@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from diffcheck import modes
+from diffcheck import modes, versions
 from diffcheck.commands import config
 from diffcheck.errors import ConfigError, DiffcheckError, LoadError, Unsupported
 from diffcheck.modes import DTYPES, FIRST_ORDER, MODES, USUAL_DTYPES
 from diffcheck.report import files
+from diffcheck.report.encoding import make_legible
 from diffcheck.report.summary import Exit, exit_code
+from diffcheck.versions import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from diffcheck.declare.load import Broken, Loaded
 from diffcheck.verdict import Result
-from diffcheck.versions import __version__
 
 
 class Format(StrEnum):
@@ -57,10 +58,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
-    if wanted:
-        typer.echo(f"diffcheck {__version__}")
-        raise typer.Exit
+def _print_versions(*, verbose: bool) -> None:
+    """Print what runs here; in full also what it runs on, and whether that PyTorch is one that was tried."""
+    typer.echo(f"diffcheck {__version__}")
+    if verbose:
+        for name, version in versions.installed().items():
+            typer.echo(f"{name} {version}")
+        typer.echo(versions.note(versions.installed()["torch"]) or versions.tried())
 
 
 def _choices(known: tuple[str, ...]) -> Callable[[list[str]], list[str]]:
@@ -153,17 +157,22 @@ Against = Annotated[
 ]
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _diffcheck(
+    context: typer.Context,
     *,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version, with -v all, and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", hidden=True)] = False,
 ) -> None:
     """Is this derivative right? PyTorch's autograd, proved by algebra and checked against certified values.
 
     Exit codes: 0 all passed, 1 something failed, 2 interrupted, 3 a mistake in diffcheck, 4 wrong usage, 5 no cases.
     """
+    if version:
+        _print_versions(verbose=verbose)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
 
 
 @app.command(short_help="Prove and certify the derivatives of cases.")
@@ -466,6 +475,7 @@ def _say(message: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and turn whatever happens into an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    make_legible()
     try:
         # typer gives 2 to wrong usage and ends the process; ours are pytest's codes.
         code = app(args=arguments, prog_name="diffcheck", standalone_mode=False)

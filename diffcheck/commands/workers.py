@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from diffcheck import processes
+from diffcheck.alarm import WAITED
 from diffcheck.commands.run import error_result, results_of
 from diffcheck.declare.load import Broken, Loaded, cases_of, load
 from diffcheck.modes import CPU
@@ -128,6 +129,8 @@ class _Begun:
     times: Any
     """When it began with the item, by the clock that all processes have; 0 before."""
     pids: Any
+    worked: Any
+    """The processor time that it had used then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,7 @@ def _check(position: int) -> list[Result]:
     items, settings, begun = _work
     begun.pids[position] = os.getpid()
     begun.times[position] = time.monotonic()
+    begun.worked[position] = time.process_time()
     item = items[position]
     assert item is not None
     return list(results_of(item.loaded() if isinstance(item, _Named) else item, settings))
@@ -203,7 +207,7 @@ class _Pool:
         method = processes.start_method()
         context = multiprocessing.get_context(method)
         count = len(self.items)
-        self._begun = _Begun(context.Array("d", count, lock=False), context.Array("q", count, lock=False))
+        self._begun = _Begun(*(context.Array(kind, count, lock=False) for kind in "dqd"))
         if method == "fork":
             self._executor = ProcessPoolExecutor(
                 self.jobs, context, initializer=_enter, initargs=(self.items, self.settings, self._begun)
@@ -225,13 +229,19 @@ class _Pool:
 
     def end_overdue(self) -> None:
         """Ends the processes that are at an item for too long; the executor then takes down the others."""
-        now = time.monotonic()
         for position, started in enumerate(self._begun.times):
             future = self.futures.get(position)
-            if started and now - started > self.seconds and future is not None and not future.done():
+            if started and future is not None and not future.done() and self._is_overdue(position):
                 self.overdue.add(position)
                 with contextlib.suppress(OSError):  # it has just ended
                     os.kill(self._begun.pids[position], getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _is_overdue(self, position: int) -> bool:
+        """By the work of its process, so that a busy machine ends none; one that waits has longer."""
+        passed: float = time.monotonic() - self._begun.times[position]
+        used = processes.worked(self._begun.pids[position])
+        worked: float = passed if used is None else used - self._begun.worked[position]
+        return worked > self.seconds or passed > WAITED * self.seconds
 
     def end(self) -> None:
         """Ends the processes, at once if they are not done."""

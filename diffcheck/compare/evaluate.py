@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -33,9 +33,10 @@ from diffcheck.differentiate.batch import (
     seeds_for,
     stacked,
 )
-from diffcheck.differentiate.faults import case_errors, time_limit
-from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
+from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
+from diffcheck.differentiate.run import whole
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
 from diffcheck.trace.frames import Source
@@ -112,54 +113,49 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         evaluation = _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
         return _at_tie(case, mode, dtype, placed.input, evaluation, memory)
     except CaseFailure as error:
-        if _is_of_layout(error, case, dtype, drawn, memory):
+        told = _told_apart(error, case, mode, dtype, drawn, memory)
+        if told is None:
             return None
-        raise
+        raise told from error.__cause__
 
 
 def evaluate_each(
     case: Case, mode: str, dtype: str, drawn: Sequence[Drawn], memory: Memory
 ) -> Iterator[tuple[Drawn, Evaluation | DiffcheckError | None]]:
-    """What `evaluate` returns at each of several inputs, or the error that it raises there, which is the last.
+    """What `evaluate` returns at each of several inputs, or the error that it raises there: unless refused, the last.
 
     The function is called once for each input. What surrounds the calls is shared by the inputs that one trace serves:
     the run of autograd's engine, and the quick bounds. Whatever is not plainly right is evaluated once more, alone.
     """
-    placed: list[_Placed | None] = []
-    error: DiffcheckError | None = None
+    placed: list[_Placed | DiffcheckError | None] = []
     for one in drawn:
         try:
             placed.append(_placed(case, mode, dtype, one, memory))
         except DiffcheckError as raised:
-            if _is_of_layout(raised, case, dtype, one, memory):
-                placed.append(None)
-                continue
-            error = raised
-            break
+            placed.append(_told_apart(raised, case, mode, dtype, one, memory))
+            if placed[-1] is not None and not isinstance(placed[-1], Refused):
+                break
     together: dict[int, list[_Placed]] = {}
     for item in placed:
-        if item is not None:
+        if isinstance(item, _Placed):
             together.setdefault(id(item.path), []).append(item)
     found: dict[int, Evaluation] = {}
     for items in together.values():
         for item, evaluation in zip(items, _at_each(case, mode, items, memory), strict=False):
             found[id(item)] = evaluation
     for one, item in zip(drawn, placed, strict=False):
-        if item is None:
-            yield one, None
+        if not isinstance(item, _Placed):
+            yield one, item
             continue
         try:
             evaluation = found.get(id(item)) or _at(case, mode, item, memory)
             evaluation = _confirmed(case, mode, dtype, item, evaluation, memory)
             yield one, _at_tie(case, mode, dtype, item.input, evaluation, memory)
         except DiffcheckError as raised:
-            if _is_of_layout(raised, case, dtype, one, memory):
-                yield one, None
-                continue
-            yield one, raised
-            return
-    if error is not None:
-        yield drawn[len(placed)], error
+            told = _told_apart(raised, case, mode, dtype, one, memory)
+            yield one, told
+            if told is not None and not isinstance(told, Refused):
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +286,27 @@ def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | No
     return by_dtype[dtype]
 
 
+def _told_apart(
+    error: DiffcheckError, case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory
+) -> DiffcheckError | None:
+    """An error; that the function refuses the input, where it is its own; nothing, where only the layout is refused."""
+    if _is_of_layout(error, case, dtype, drawn, memory):
+        return None
+    if not isinstance(error, CaseFailure) or error.__cause__ is None or isinstance(error, Refused):
+        return error
+    try:
+        given = _input_for(mode, case, dtype, drawn, memory)
+        if given is None:
+            return error
+        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+            whole(case.judged, mode).function(*leaves_of(case, given.values))
+    except DiffcheckError:
+        return error
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
+        return Refused(str(error))
+    return error
+
+
 def _is_of_layout(error: DiffcheckError, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:
     """Whether an error is the function's own, where memory is not contiguous (`view` raises there), and only there."""
     if not isinstance(error, CaseFailure) or drawn.layout is Layout.CONTIGUOUS:
@@ -298,16 +315,14 @@ def _is_of_layout(error: DiffcheckError, case: Case, dtype: str, drawn: Drawn, m
     if given is None:
         return False
 
-    def raises(arguments: Iterable[Tensor]) -> bool:
+    def raises(values: Mapping[str, Tensor]) -> bool:
         try:
-            with torch.no_grad():
-                case.function(*arguments)
+            case.function(*leaves_of(case, values))
         except Exception:  # noqa: BLE001 - a user's function may raise anything
             return True
         return False
 
-    values = given.values.values()
-    return raises(map(copied, values)) and not raises(v.contiguous().clone() for v in values)
+    return raises(given.values) and not raises({n: v.contiguous() for n, v in given.values.items()})
 
 
 def _key(case: Case, mode: str, dtype: str, drawn: Drawn) -> tuple[object, ...]:

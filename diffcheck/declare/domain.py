@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import math
 import operator
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -285,17 +286,53 @@ _MOST_ELEMENTS: Final = 512
 def size_assignments(arguments: Sequence[Argument]) -> list[Shapes]:
     """A few assignments of sizes to axis names: all 1 first (the smallest to be shown), then pairwise different sizes.
 
-    Different, because a square hides a transpose.
+    Different, because a square hides a transpose; equal ones too, because a batch may be taken for a matrix. Axes that
+    may be broadcast are 1 in one argument after the other.
     """
     single, several = _axis_names(arguments)
-    assignments: list[Shapes] = []
-    for turn in range(3):
-        sizes = {name: (2, 3, 4)[(i + turn) % 3] if turn else 1 for i, name in enumerate(single)}
-        groups = dict.fromkeys(several, ((), (2,), (1, 2))[turn])
-        shapes = _shapes(arguments, sizes, groups, narrow=turn == 2)
-        if shapes is not None and shapes not in assignments:
-            assignments.append(shapes)
-    return assignments
+
+    def turn(which: int, narrow: Collection[tuple[str, int]] = ()) -> Shapes | None:
+        sizes = {name: (2, 3, 4)[(i + which) % 3] if which else 1 for i, name in enumerate(single)}
+        return _shapes(arguments, sizes, dict.fromkeys(several, ((), (2,), (1, 2))[which]), narrow)
+
+    found = [turn(0)]
+    if len(single) > 1:
+        found.append(_shapes(arguments, dict.fromkeys(single, 2), dict.fromkeys(several, (2,))))
+    found.append(turn(1))
+    found += [turn(1, own) for own in _broadcasts(arguments)]
+    found.append(turn(2, _broadcast_axes(arguments)))
+    return [shapes for i, shapes in enumerate(found) if shapes is not None and shapes not in found[:i]]
+
+
+_MOST_BROADCASTS: Final = 6
+"""Ways to broadcast that are drawn."""
+
+
+def _broadcast_axes(arguments: Sequence[Argument]) -> list[tuple[str, int]]:
+    return [(a.name, i) for a in arguments for i, axis in enumerate(a.axes) if axis.broadcast]
+
+
+def _broadcasts(arguments: Sequence[Argument]) -> list[list[tuple[str, int]]]:
+    """Which axes are 1 at once: all of one argument, and each alone."""
+    axes = _broadcast_axes(arguments)
+    whole = [[(name, i) for name, i in axes if name == a.name] for a in arguments]
+    found = [own for own in (*whole, *([axis] for axis in axes)) if own]
+    return [own for i, own in enumerate(found) if own not in found[:i]][:_MOST_BROADCASTS]
+
+
+def asked_assignments(arguments: Sequence[Argument], asked: Sequence[int]) -> list[Shapes]:
+    """Assignments in which an axis has a size that the function asks about; all others are 1, and then 2.
+
+    1, since the question may have been about the number of elements.
+    """
+    single, several = _axis_names(arguments)
+    found: list[Shapes] = []
+    for size, long, other in itertools.product(asked, single[:_MOST_LARGE], (1, 2)):
+        sizes = {name: size if name == long else other for name in single}
+        shapes = _shapes(arguments, sizes, dict.fromkeys(several, ()))
+        if shapes is not None and shapes not in found and sum(map(math.prod, shapes.values())) <= _MOST_ELEMENTS:
+            found.append(shapes)
+    return found
 
 
 def large_assignments(arguments: Sequence[Argument], size: int = _LARGE) -> list[Shapes]:
@@ -305,10 +342,26 @@ def large_assignments(arguments: Sequence[Argument], size: int = _LARGE) -> list
     for long in single[:_MOST_LARGE]:
         others = [name for name in single if name != long]
         sizes = {long: size, **{name: 2 + i % 2 for i, name in enumerate(others)}}
-        shapes = _shapes(arguments, sizes, dict.fromkeys(several, ()), narrow=False)
+        shapes = _shapes(arguments, sizes, dict.fromkeys(several, ()))
         if shapes is not None and sum(map(math.prod, shapes.values())) <= _MOST_ELEMENTS:
             assignments.append(shapes)
     return assignments
+
+
+def resized(arguments: Sequence[Argument], shapes: Shapes, size: int) -> Shapes | None:
+    """Shapes whose longest axis has another size; None if they have no named axis, or broadcast one."""
+    single, several = _axis_names(arguments)
+    sizes = {
+        axis.text: length
+        for known in arguments
+        if not any(axis.several for axis in known.axes)
+        for axis, length in zip(known.axes, shapes[known.name], strict=True)
+        if axis.text in single
+    }
+    groups = dict.fromkeys(several, ())
+    if set(sizes) != set(single) or not single or _shapes(arguments, sizes, groups) != shapes:
+        return None
+    return _shapes(arguments, {**sizes, max(single, key=sizes.__getitem__): size}, groups)
 
 
 def _axis_names(arguments: Sequence[Argument]) -> tuple[list[str], list[str]]:
@@ -319,16 +372,18 @@ def _axis_names(arguments: Sequence[Argument]) -> tuple[list[str], list[str]]:
 
 
 def _shapes(
-    arguments: Sequence[Argument], sizes: Mapping[str, int], groups: Mapping[str, tuple[int, ...]], *, narrow: bool
+    arguments: Sequence[Argument],
+    sizes: Mapping[str, int],
+    groups: Mapping[str, tuple[int, ...]],
+    narrow: Collection[tuple[str, int]] = (),
 ) -> Shapes | None:
+    """Shapes by argument; the axes in `narrow`, by argument and position, are 1. None if a size would be negative."""
     shapes: dict[str, tuple[int, ...]] = {}
     for known in arguments:
         shape: list[int] = []
-        for axis in known.axes:
-            if axis.several:
-                shape.extend(groups[axis.text])
-            else:
-                shape.append(1 if narrow and axis.broadcast else _evaluate(axis.text, sizes))
+        for i, axis in enumerate(known.axes):
+            own = groups[axis.text] if axis.several else (_evaluate(axis.text, sizes),)
+            shape.extend([1] * len(own) if (known.name, i) in narrow else own)
         if any(n < 0 for n in shape):
             return None
         shapes[known.name] = tuple(shape)

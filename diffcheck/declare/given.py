@@ -80,6 +80,7 @@ def case_at(
         kernel=None if kernel is None else at(_call(kernel, args, kwargs, name).function),
         given=({n: _apart(tensors[n].detach()) for n in chosen},),
         draws=False,
+        parameters=frozenset(n for n in chosen if isinstance(tensors[n], torch.nn.Parameter)),
         file=code.co_filename if code else "",
         line=code.co_firstlineno if code else 0,
     )
@@ -152,7 +153,12 @@ def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
     names, rebuilt = flattened(arguments)
     leaves = {**names, **parameters}
 
+    own = [i for i, leaf in enumerate(names.values()) if type(leaf) is torch.nn.Parameter]
+
     def call(values: Sequence[Any]) -> Any:
+        for i in own:  # a module that is given one registers it, and would not register another tensor
+            if values[i].is_leaf and type(values[i]) is Tensor:
+                values[i].__class__ = torch.nn.Parameter
         found = rebuilt(values[: len(names)])
         positional, named = _passed(signature, found, len(args))
         if module is None:

@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import importlib.util
 import os
-import shlex
 import sys
 import traceback
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from diffcheck.alarm import alarm
 from diffcheck.errors import DeclarationError, LoadError
+from diffcheck.processes import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +74,7 @@ class Loaded:
     @property
     def location(self) -> str:
         """What to write in a shell, after `diffcheck run`, to get this case alone."""
-        return shlex.quote(self.id)
+        return typed(self.id)
 
 
 @dataclass(frozen=True, slots=True)

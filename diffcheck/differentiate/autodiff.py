@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,12 +13,17 @@ from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
 
 from diffcheck import torch_internals
+from diffcheck.errors import DiffcheckError
 
 Function: TypeAlias = Callable[[Sequence[Tensor]], Any]
 """Takes the differentiated inputs."""
 _OfTensors: TypeAlias = Callable[..., tuple[Tensor, ...]]
 SeedsFor: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """Gives a cotangent (a tangent) for each of some tensors, of its shape and dtype."""
+
+
+REENTRANT: Final = "use_reentrant=True"
+"""What a checkpoint says that can't be asked for the gradients of certain inputs."""
 
 
 def import_forward_mode() -> None:
@@ -59,9 +64,20 @@ def reverse(
     Returns:
         The outputs, and a gradient per input; None where autograd returned none.
     """
-    leaves = [x.requires_grad_() for x in inputs]
+    leaves = _recorded(inputs)
     outputs = outputs_of(function(leaves))
-    return outputs, _gradients(outputs, leaves, cotangents_for(outputs))
+    cotangents = cotangents_for(outputs)
+    try:
+        return outputs, _gradients(outputs, leaves, cotangents)
+    except RuntimeError as error:
+        if REENTRANT not in str(error):
+            raise
+    # A reentrant checkpoint knows `.backward()` only. What went back so far has used up its part of the graph.
+    again = outputs_of(function(leaves))
+    for x in leaves:
+        x.grad = None
+    torch.autograd.backward(again, list(cotangents))
+    return outputs, [x.grad for x in leaves]
 
 
 def _gradients(
@@ -121,8 +137,20 @@ def forward(
 def _moved(
     function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    duals = [forward_ad.make_dual(x, t) for x, t in zip(inputs, tangents, strict=True)]
-    pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
+    def outputs_at(primals: Sequence[Tensor]) -> list[Tensor]:
+        duals = [forward_ad.make_dual(x, t) for x, t in zip(primals, tangents, strict=True)]
+        return outputs_of(function(duals))
+
+    try:
+        outputs = outputs_at(inputs)
+    except DiffcheckError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        try:  # it may ask for gradients itself, which needs what people differentiate to require them
+            outputs = outputs_at(_recorded(inputs))
+        except Exception:  # noqa: BLE001 - see above
+            raise error from None
+    pairs = [forward_ad.unpack_dual(y) for y in outputs]
     return [p.primal for p in pairs], [p.tangent for p in pairs]
 
 

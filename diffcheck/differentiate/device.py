@@ -40,14 +40,6 @@ def computing_on(name: str) -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext() if name == CPU else torch.device(name)
 
 
-def generator_state(device: torch.device) -> torch.Tensor:
-    """The state of what random numbers are drawn from on a device."""
-    if device.type == CPU:
-        return torch.random.get_rng_state()
-    state: torch.Tensor = torch.get_device_module(device).get_rng_state(device)
-    return state
-
-
 def seed_generator(device: str, seed: int) -> None:
     """Sets what random numbers are drawn from on a device."""
     if device == CPU:

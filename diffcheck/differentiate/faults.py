@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from diffcheck.alarm import alarm
 from diffcheck.declare.case import Case
 from diffcheck.declare.domain import matches
 from diffcheck.differentiate import autodiff
-from diffcheck.differentiate.device import generator_state
+from diffcheck.draw.inputs import copied
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, NotAvailable
 from diffcheck.modes import plain, under_vmap
 from diffcheck.verdict import Mistake
@@ -29,7 +30,7 @@ _HIGHER_ORDER_LACKS = (
     "modified by an inplace operation",
 )
 _VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor", "to use channels_last format")
-_NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
+_NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "surrogate": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
 _KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
 """What PyTorch calls the dtypes that not every operation is implemented for."""
@@ -73,7 +74,7 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
             raise NotAvailable(mode, text, mode=True) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
-        what = "gradient= of case" if mode == "gradient" else "case"
+        what = {"gradient": "gradient= of case", "surrogate": "surrogate= of case"}.get(mode, "case")
         raise CaseFailure(
             f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
         ) from error
@@ -124,30 +125,35 @@ def check_unchanged(
             )
 
 
+_WHAT_TO_DO: Final = "pass what is random as an argument, or seed the generator inside"
+_DRAWS: Final = 3
+"""So often is called what draws random numbers: what does not depend on them is no random function."""
+
+
 def check_repeatable(case: Case, values: Mapping[str, Tensor], traced: Sequence[Tensor], *, drew_numbers: bool) -> None:
-    """The same input must give the same output: otherwise there is no function to differentiate."""
-    device = next(iter(values.values())).device
+    """The same input must give the same output: otherwise there is no function to differentiate.
 
-    def outputs() -> tuple[list[Tensor], Tensor]:
-        found = autodiff.outputs_of(case.function(*(v.clone() for v in values.values())))
-        return found, generator_state(device)
+    Inputs require gradients, as they do wherever the function is differentiated: it may ask.
+    """
+    why = "draws from PyTorch's generator: " if drew_numbers else ""
+    for _ in range(_DRAWS if drew_numbers else 1):
+        again = autodiff.outputs_of(case.function(*leaves_of(case, values)))
+        ours = traced[-len(again) :] if again else ()
+        for first, second in zip(ours, again, strict=True):
+            first, second = first.detach(), second.detach()
+            if first.shape != second.shape or not _alike(torch.nan_to_num(first), torch.nan_to_num(second)):
+                raise CaseFailure(
+                    f"case {case.name!r} is random: {'it ' if why else ''}{why}the same input gives {first.tolist()}, "
+                    f"then {second.tolist()}; {_WHAT_TO_DO}"
+                )
 
-    with torch.no_grad():
-        again, generator = outputs()
-        # Outputs may agree by chance (at x = 0, say). What draws, and does not seed first, moves the generator on.
-        if drew_numbers and not torch.equal(generator, outputs()[1]):
-            raise CaseFailure(
-                f"case {case.name!r} is random: it draws from PyTorch's generator; pass what is random as an argument, "
-                "or seed the generator inside"
-            )
-    ours = traced[-len(again) :] if again else ()
-    for first, second in zip(ours, again, strict=True):
-        if first.shape != second.shape or not _alike(torch.nan_to_num(first.detach()), torch.nan_to_num(second)):
-            raise CaseFailure(
-                f"case {case.name!r} is random: the same input gives {first.detach().tolist()}, "
-                f"then {second.tolist()}; "
-                f"pass what is random as an argument, or seed the generator inside"
-            )
+
+def leaves_of(case: Case, values: Mapping[str, Tensor]) -> list[Tensor]:
+    """Copies of inputs, of which those that are differentiated require gradients."""
+    copies = {name: copied(value.detach()) for name, value in values.items()}
+    for known in case.differentiated:
+        copies[known.name].requires_grad_()
+    return list(copies.values())
 
 
 def _alike(first: Tensor, second: Tensor) -> bool:
@@ -177,12 +183,19 @@ def _form(tensor: Tensor) -> str:
     return f"{dtype} of shape {list(tensor.shape)} on {tensor.device}"
 
 
-def check_same_derivatives(case: Case, values: Mapping[str, Tensor], again: Callable[[], Sequence[Tensor]]) -> None:
+def check_same_derivatives(
+    case: Case, values: Mapping[str, Tensor], again: Callable[[], Sequence[Tensor]], *, drew_numbers: bool
+) -> None:
     """The same input and the same cotangents must give the same derivatives; `again` computes them once more."""
     first, second = again(), again()
     for position, (one, other) in enumerate(zip(first, second, strict=True)):
         if one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other)):
             continue
+        if drew_numbers:
+            raise CaseFailure(
+                f"case {case.name!r} is random: it draws from PyTorch's generator: the same input gives the "
+                f"derivatives {one.tolist()}, then {other.tolist()}; {_WHAT_TO_DO}"
+            )
         third = again()[position]
         steady = one.shape == other.shape == third.shape and torch.allclose(third - other, other - one, rtol=1e-6)
         name = Mistake.ACCUMULATED if steady else Mistake.NONDETERMINISTIC

@@ -39,7 +39,7 @@ def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], *seeds_fo
     inputs = [values[a.name] for a in case.differentiated]
 
     def applied(function: Callable[..., Any]) -> autodiff.Function:
-        return _applied(case, function, values)
+        return of_differentiated(case, function, values)
 
     each = seeds_for if len(seeds_for) > 1 else seeds_for * order(mode)
     derivatives: Sequence[Tensor | None]
@@ -52,7 +52,7 @@ def differentiate(case: Case, mode: str, values: Mapping[str, Tensor], *seeds_fo
     elif order(mode) > 1:
         outputs, derivatives = autodiff.nested(steps(mode), applied(case.function), inputs, each)
     elif mode == VALUE:
-        outputs = derivatives = autodiff.outputs_of(applied(case.function)(inputs))
+        outputs = derivatives = autodiff.outputs_of(applied(case.function)([x.requires_grad_() for x in inputs]))
     else:
         assert case.preceded_by is not None
         outputs, derivatives = autodiff.accumulate(
@@ -74,9 +74,9 @@ def derivatives_of_each(
     names = [a.name for a in case.differentiated]
     inputs = [[v[name] for name in names] for v in values]
     if len(names) == len(case.arguments):  # one function for all
-        functions = [_applied(case, case.function, values[0])] * len(values)
+        functions = [of_differentiated(case, case.function, values[0])] * len(values)
     else:
-        functions = [_applied(case, case.function, v) for v in values]
+        functions = [of_differentiated(case, case.function, v) for v in values]
     found = each(list(zip(functions, inputs, strict=True)), seeds)
     like = inputs if mode == "reverse" else [outputs for outputs, _ in found]
     return [
@@ -85,7 +85,7 @@ def derivatives_of_each(
     ]
 
 
-def _applied(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:
+def of_differentiated(case: Case, function: Callable[..., Any], values: Mapping[str, Tensor]) -> autodiff.Function:
     """A function of all arguments as one of those that are differentiated."""
     if len(case.differentiated) == len(values):
         return lambda differentiated: function(*differentiated)
@@ -111,8 +111,8 @@ def whole(case: Case, mode: str) -> Case:
     return replace(case, function=vmap(each, in_dims=axes), returns=None)
 
 
-def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """What `gradient=` returned, as one tensor per differentiated argument, of its shape.
+def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor], word: str = "gradient=") -> list[Tensor]:
+    """What `gradient=`, or another word, returned, as one tensor per differentiated argument, of its shape.
 
     Raises:
         CaseFailure: It returned something else.
@@ -121,7 +121,7 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
     if isinstance(said, Mapping):
         missing = [n for n in real if n not in said]
         if missing:
-            raise CaseFailure(f"gradient= of case {case.name!r} returns no gradient for {', '.join(missing)}")
+            raise CaseFailure(f"{word} of case {case.name!r} returns no gradient for {', '.join(missing)}")
         parts = [said[n] for n in real]
     elif isinstance(said, (tuple, list)):
         parts = list(said)
@@ -129,16 +129,14 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
         parts = [said]
     if len(parts) != len(real):
         raise CaseFailure(
-            f"gradient= of case {case.name!r} returns {len(parts)} gradients for {len(real)} arguments "
-            f"({', '.join(real)})"
+            f"{word} of case {case.name!r} returns {len(parts)} gradients for {len(real)} arguments ({', '.join(real)})"
         )
     gradients = []
     for name, part, x in zip(real, parts, inputs, strict=True):
         part = part if isinstance(part, Tensor) else torch.as_tensor(part, dtype=x.dtype)
         if part.shape != x.shape and part.numel() != 1:
             raise CaseFailure(
-                f"gradient= of case {case.name!r} returns shape {tuple(part.shape)} for {name}, "
-                f"which has {tuple(x.shape)}"
+                f"{word} of case {case.name!r} returns shape {tuple(part.shape)} for {name}, which has {tuple(x.shape)}"
             )
         gradients.append(part.to(x.dtype).expand(x.shape))
     return gradients

@@ -28,8 +28,11 @@ _NARROW: Final = 5
 _CHOSEN: Final = {"real": (2.0**-10, 2.0**12), "complex": (2.0**-10, 2.0**6)}
 """And numbers of few digits, where selectors change."""
 _SIMPLE: Final = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0)
-_MODERATE: Final = tuple(sorted((k / 128 + 0.001 for k in range(-4096, 4097)), key=abs))
-"""Numbers from -32 to 32, no two of them simple multiples of each other."""
+_NATURAL: Final = 4
+"""Most inputs that people have are so large, or smaller."""
+_STEPS: Final = (*range(-_NATURAL * 1024, _NATURAL * 1024 + 1), *(n * 64 for n in range(-512, 513) if abs(n) > 64))
+_MODERATE: Final[tuple[float, ...]] = tuple(sorted((k / 1024 + 0.001 for k in _STEPS), key=abs))
+"""Numbers from -32 to 32, most of them of natural size, no two of them simple multiples of each other."""
 _SIMPLE_SEEDS: Final = (1.0, -1.0, 0.0, 2.0, -0.5, 3.0)
 _SEEDS: Final = (*_SIMPLE_SEEDS, *sorted((k / 128 + 0.003 for k in range(-640, 641)), key=abs))
 _MOST_INTEGER: Final = 3
@@ -156,7 +159,7 @@ def _columns(known: Argument, count: int, special: Sequence[float]) -> Sequence[
     """Ways to draw the entries of an argument."""
     if not known.differentiated:
         # One of three patterns: a trace serves one set of integers only, and a trace for every draw would be slow.
-        return [lambda _, turn=turn: _pattern(known, count, turn) for turn in range(3)]  # type: ignore[misc]
+        return [lambda _, turn=turn: whole_numbers(known, count, turn) for turn in range(3)]  # type: ignore[misc]
     ways = _ways(known, special)
     mixed = ways[-1]
 
@@ -169,10 +172,12 @@ def _columns(known: Argument, count: int, special: Sequence[float]) -> Sequence[
         which = choose(2**count - 1)
         return tuple([two[which >> i & 1] for i in range(count)])
 
-    return [*map(column, ways), *([tied] if count > 1 else [])]
+    # Numbers of any magnitude are a part of what is drawn, and not the first that is met.
+    natural = ways[:-2] * 2
+    return [*map(column, (*natural, *ways[-2:])), *([tied] if count > 1 else [])]
 
 
-def _pattern(known: Argument, count: int, turn: int) -> Entries:
+def whole_numbers(known: Argument, count: int, turn: int) -> Entries:
     """Integers (or truth values) within an argument's bounds, in an order that depends on the turn."""
     if known.kind == "boolean":
         return tuple(bool((turn + i * (turn + 1)) % 2) for i in range(count))
@@ -308,14 +313,14 @@ def sweep(arguments: Sequence[Argument], shapes: Shapes, special: Sequence[float
             bounds, count = resolved(known, shapes, arguments), known.parts * math.prod(shapes[known.name])
             if known.differentiated:
                 turn = (special[(start + i) % len(special)] for i in range(count))
-                entries[known.name] = tuple(v if contains(bounds, v) else _inside(bounds) for v in turn)
+                entries[known.name] = tuple(v if contains(bounds, v) else some_number(bounds) for v in turn)
             else:
-                entries[known.name] = _pattern(bounds, count, len(found))
+                entries[known.name] = whole_numbers(bounds, count, len(found))
         found.append(Drawn(shapes, entries, (1.0, -0.75, 0.5, 2.0, -1.25)))
     return found
 
 
-def _inside(bounds: Argument) -> float:
+def some_number(bounds: Argument) -> float:
     """Some number within an argument's bounds."""
     moderate = next((v for v in _MODERATE if contains(bounds, v)), None)
     if moderate is not None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from unittest import SkipTest
 
 import hypothesis
@@ -19,11 +18,16 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from diffcheck.alarm import processor_time
+from diffcheck.declare.asked_sizes import asked_sizes
 from diffcheck.declare.case import Case
-from diffcheck.declare.domain import Shapes, large_assignments
+from diffcheck.declare.domain import Shapes, asked_assignments, large_assignments
 from diffcheck.draw import inputs as draw
+from diffcheck.draw.corners import corners
 from diffcheck.draw.inputs import Drawn, Layout, OneInput, SeveralInputs
 from diffcheck.settings import Settings
+
+_T = TypeVar("_T")
 
 _TOGETHER: Final = 8
 """Inputs that are drawn as one example of Hypothesis', at most."""
@@ -39,10 +43,15 @@ _MOST_TRACED: Final = 512
 """Elements of an input up to which a kernel's reference is traced at it."""
 _GIVEN: Final = "given"
 _LARGE: Final = "large"
+_ASKED: Final = "asked"
 _LAYOUT_EXAMPLES: Final = 4
 """Inputs that are drawn of each layout but the contiguous one."""
 _LARGE_EXAMPLES: Final = 3
 """Inputs that are drawn of each large size."""
+_ASKED_EXAMPLES: Final = 2
+"""Inputs that are drawn of each size that the function asks about."""
+_MOST_PROVED: Final = 8
+"""Elements up to which the identity is proved at such a size too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,8 @@ class Inputs:
     """What was given, small sizes, other layouts in memory, large sizes. What chance might leave out has its own."""
     swept: tuple[Drawn, ...] = ()
     """Inputs that are not left to chance."""
+    asked: tuple[Shapes, ...] = ()
+    """Sizes that the function asks about, each of which has a source."""
 
     @property
     def ordinary(self) -> tuple[Source, ...]:
@@ -74,7 +85,10 @@ class Inputs:
         """Where an input was drawn from, and simpler ones are."""
         if drawn.given is not None:
             return Source(_GIVEN, draw.around(drawn.given, large=drawn.large))
-        name = _LARGE if drawn.large else drawn.layout.value
+        if drawn.shapes in self.asked:
+            name = f"{_ASKED} {self.asked.index(drawn.shapes)}"
+        else:
+            name = _LARGE if drawn.large else drawn.layout.value
         return next(source for source in self.sources if source.name == name)
 
 
@@ -102,9 +116,19 @@ def inputs_of(case: Case, assignments: Sequence[Shapes], special: Sequence[float
         for first, layout in enumerate(Layout)
     ]
     large = large_assignments(arguments)
+    sizes = asked_sizes(case.function) + (asked_sizes(case.kernel) if case.kernel else ())
+    asked = [shapes for shapes in asked_assignments(arguments, sizes) if shapes not in (*assignments, *large)]
+    own = [
+        Source(
+            f"{_ASKED} {i}",
+            draw.inputs(arguments, [shapes], special, large=sum(map(math.prod, shapes.values())) > _MOST_PROVED),
+            _ASKED_EXAMPLES,
+        )
+        for i, shapes in enumerate(asked)
+    ]
     beyond = [Source(_LARGE, draw.inputs(arguments, large, special, large=True), _LARGE_EXAMPLES * len(large))]
-    swept = draw.sweep(arguments, assignments[-1], special)
-    return Inputs((*given, *by_layout, *(beyond if large else [])), tuple(swept))
+    swept = [*draw.sweep(arguments, assignments[-1], special), *corners(arguments, assignments[-1])]
+    return Inputs((*given, *by_layout, *own, *(beyond if large else [])), tuple(swept), tuple(asked))
 
 
 def is_at_scale(case: Case, values: Mapping[str, Tensor]) -> bool:
@@ -121,7 +145,7 @@ def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, d
 
     def collect(drawn: list[Drawn]) -> bool:
         for one in drawn:
-            if time.perf_counter() > deadline:
+            if processor_time() > deadline:
                 return True  # the search ends
             if len(found) < most and one.choices not in found and accepted(one):
                 found[one.choices] = one
@@ -132,22 +156,22 @@ def gather(source: Source, accepted: Callable[[Drawn], bool], asked: Settings, d
         examples = math.ceil((most - len(found)) / together) + _SIMPLE
         seed = None if asked.seed is None else asked.seed + turn * 2**32
         _found(strategy, collect, replace(asked, seed=seed), phases=[Phase.generate], examples=examples)
-        if len(found) == most or time.perf_counter() > deadline:
+        if len(found) == most or processor_time() > deadline:
             break
     return list(found.values())
 
 
 def find(
-    strategy: OneInput,
-    condition: Callable[[Drawn], bool],
+    strategy: SearchStrategy[_T],
+    condition: Callable[[_T], bool],
     asked: Settings,
     *,
     phases: Sequence[Phase],
     examples: float = math.inf,
     key: bytes | None = None,
-    first: Drawn | None = None,
-) -> Drawn | None:
-    """The smallest input with a property, of at most so many as are asked for, or None.
+    first: _T | None = None,
+) -> _T | None:
+    """The smallest input, or whatever else is drawn, with a property, of at most so many as are asked for, or None.
 
     Args:
         strategy: Where they are drawn from.
@@ -159,11 +183,11 @@ def find(
         first: An input with the property, to begin with.
     """
     database = None if key is None else (asked.profile or hypothesis.settings()).database
-    if first is not None and first.choices:
+    if isinstance(first, Drawn) and first.choices:
         database = _Beginning(first.choices, database, reads=Phase.reuse in phases)
         phases, key = list({Phase.reuse, *phases}), key or b"first"
     most = min(asked.examples, examples)
-    found: Drawn | None = _found(
+    found: _T | None = _found(
         strategy, condition, asked, phases=phases, examples=most, database=database, database_key=key
     )
     return found

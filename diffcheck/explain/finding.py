@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from torch import Tensor
 
-from diffcheck.certify.formats import format_of
+from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import Assessment, Outcome
 from diffcheck.compare.evaluate import DTYPES, Evaluation
 from diffcheck.compare.scale import Comparison
@@ -15,6 +17,7 @@ from diffcheck.compare.values import LEFT_BACKWARD
 from diffcheck.declare.case import Case
 from diffcheck.derive import text
 from diffcheck.draw.inputs import Drawn
+from diffcheck.explain.branch import formulas_here
 from diffcheck.explain.diagnosis import Subject, diagnose
 from diffcheck.explain.repro import repro
 from diffcheck.modes import TEXTBOOK, VALUE, steps, under_vmap
@@ -24,6 +27,7 @@ from diffcheck.trace.tracer import Entry
 from diffcheck.verdict import Finding, Value
 
 _DIGITS = 40
+_LARGEST_RATIO = 1e4
 
 
 def finding_of(subject: Subject, replay: str, location: str) -> Finding:
@@ -43,31 +47,56 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
     number = evaluation.computed[position]
     torch_dtype = DTYPES[dtype]
     fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
-    certified = float(verdict.certified.mid())
     headline = _headline(case, mode, entry, verdict)
-    decimal = verdict.certified.str(_DIGITS, radius=False)
     diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
+    executed, reference = text.texts(formulas_here(evaluation, position))
+    found = finding_about(
+        headline,
+        entry,
+        number,
+        verdict,
+        fmt,
+        inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
+        cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
+        autograd_formula="" if case.kernel is not None or not evaluation.path.followed else executed,
+        reference_formula=reference,
+        replay=replay,
+        diagnosis=diagnosis,
+        line=line,
+    )
+    certified = found.certified_float
+    return replace(
+        found,
+        notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
+        repro=repro(case, mode, evaluation, position, headline=headline, certified=found.certified, location=location),
+    )
+
+
+def finding_about(
+    headline: str, entry: Entry, number: float, verdict: Assessment, fmt: Format, **known: Any
+) -> Finding:
+    """A finding about one number, in the words of `Finding`.
+
+    Args:
+        headline: What is wrong, in one sentence.
+        entry: Whose number it is.
+        number: What was computed.
+        verdict: What it should be, and by how much it is not.
+        fmt: The format in which it was computed.
+        **known: The other fields.
+    """
+    certified = float(verdict.certified.mid())
     return Finding(
         headline=headline,
         argument=entry.owner,
         index=entry.index,
-        inputs=tuple(_value(n, v) for n, v in evaluation.values.items()),
-        cotangents=tuple(_value(n, v) for n, v in zip(trace.seed_names, evaluation.seeds, strict=True)),
         autograd=number,
-        certified=decimal,
+        certified=verdict.certified.str(_DIGITS, radius=False),
         certified_float=certified,
         radius=float(verdict.certified.rad()),
         ulps=_ratio(verdict.error, fmt.ulp(certified)),
         bounds=_ratio(verdict.error, verdict.bound),
-        autograd_formula=""
-        if case.kernel is not None or not evaluation.path.followed
-        else text.text(trace.executed[position]),
-        reference_formula=text.text(trace.reference[position]),
-        replay=replay,
-        notes=tuple(_notes(case, mode, verdict, evaluation, number, certified)),
-        diagnosis=diagnosis,
-        line=line,
-        repro=repro(case, mode, evaluation, position, headline=headline, certified=decimal, location=location),
+        **{"cotangents": (), "replay": "", **known},
     )
 
 
@@ -180,9 +209,17 @@ def _notes(
         )
     if verdict.at_kink:
         notes.append("the input is a kink: the certified value is the hull of the one-sided derivatives")
-    if certified and number and math.isfinite(number) and verdict.outcome is Outcome.WRONG:
+    if verdict.outcome is Outcome.WRONG and abs(certified) > verdict.bound and _is_ratio(number, certified):
         notes.append(f"{whose} value is {number / certified:.12g} times the certified one")
     return notes
+
+
+def _is_ratio(number: float, certified: float) -> bool:
+    """Whether one number over another says something: not of noise beside 0."""
+    if not number or not certified or not math.isfinite(number):
+        return False
+    ratio = abs(number / certified)
+    return 1 / _LARGEST_RATIO < ratio < _LARGEST_RATIO and f"{ratio:.6g}" != "1"
 
 
 def _value(name: str, tensor: Tensor) -> Value:

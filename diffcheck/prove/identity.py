@@ -21,6 +21,10 @@ Pair: TypeAlias = tuple[Expr, Expr]
 _PRODUCTS_TO_AGREE: Final = 5_000
 _FEW_PRODUCTS: Final = 20_000
 _MANY_PRODUCTS: Final = 250_000
+_MOST_PRODUCTS: Final = 4_000_000
+"""For identities that hang together: what is then left is not decided."""
+_MOST_AFTER_ONE: Final = 600_000
+"""The same once one is not decided: the others are looked at for one that does not hold."""
 _DEAR: Final = 2_000
 _DEAR_FOR_A_NODE: Final = 1
 """After a proof that took more products, and more for a node, it is looked whether the next identity is the same."""
@@ -153,6 +157,8 @@ def _prove_together(pairs: Sequence[Pair], seeds: Collection[Expr], known: Known
         if pair in seen:
             continue
         seen.add(pair)
+        if forms.products > (_MOST_PRODUCTS if undecided is None else _MOST_AFTER_ONE):
+            return undecided or Proof(Status.UNDECIDED, position, "too many products")
         if agreeing and forms.products > _DEAR:  # sides that are built alike go on being so
             agreeing = _agree(forms.short, pair)
             if agreeing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from diffcheck.checking import declared
 from diffcheck.declare.load import Broken, Loaded, case_in, cases_of, label, load
 from diffcheck.differentiate.device import why_absent
+from diffcheck.processes import typed
 from diffcheck.pytest_plugin.asked import ASKED, VERDICT
 from diffcheck.pytest_plugin.checking import Row, options_of, result_of, settings_of
 from diffcheck.pytest_plugin.source import marks_above, module_marks, names_in
@@ -110,7 +110,7 @@ class CaseItem(pytest.Item):
     def _replay(self) -> str:
         """The command that checks this row again with the same inputs."""
         node = f"{label(self.path)}::{self.nodeid.partition('::')[2]}"
-        return " ".join(["pytest", shlex.quote(node), *options_of(self.row, self.config.stash[ASKED])])
+        return " ".join(["pytest", typed(node), *options_of(self.row, self.config.stash[ASKED])])
 
 
 class NotPassedError(Exception):

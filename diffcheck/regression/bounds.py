@@ -7,27 +7,26 @@ With H_k, b_k of the k-th batch (∇L_k(θ) = H_kθ - b_k), M_k = I - lr·H_k an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final, TypeAlias
 
 from flint import arb, arb_mat
 
-from diffcheck.regression.affine import (
+from diffcheck.certify.linear import (
     absolute,
     column,
     extreme_eigenvalues,
     identity,
     length,
-    lower,
     norm_bound,
     precision,
     spectral_radius_exceeds_one,
     upper,
 )
-from diffcheck.regression.steps import MAP_BITS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+MAP_BITS: Final = 256
+"""The precision of affine maps that do not grow what they are applied to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,47 +47,41 @@ class Update:
 class Updates:
     """The steps of a run, in order, and the precision that what is computed from them needs."""
 
-    maps: tuple[Update, ...]
-    bits: int
+    maps: Sequence[Update]
+    learning_rate: float
+    bits: int = MAP_BITS
 
     def __len__(self) -> int:
         return len(self.maps)
 
     def first(self, count: int) -> Updates:
         """The first so many."""
-        return Updates(self.maps[:count], self.bits)
+        return Updates(self.maps[:count], self.learning_rate, self.bits)
+
+    @property
+    def bits_needed(self) -> int:
+        """The precision at which the product of the maps is still known far better than float64 knows its result.
+
+        Balls grow with the entries' absolute values: by Π ‖|M|‖∞ at most, and what they enclose may be as much smaller.
+        """
+        widest = [max(sum(upper(abs(a)) for a in row) for row in update.matrix.tolist()) for update in self.maps]
+        growth = sum(math.log2(max(1.0, wide)) for wide in widest)
+        return MAP_BITS + 64 * math.ceil(2 * growth / 64) if growth > 1 else MAP_BITS
 
 
-def bits_needed(maps: Sequence[Update]) -> int:
-    """The precision at which a product of maps is still known far better than float64 knows its result.
-
-    Balls grow with the entries' absolute values: by Π ‖|M|‖∞ at most, and what they enclose may be as much smaller.
-    """
-    growth = 0.0
-    for update in maps:
-        widest = max(sum(upper(abs(a)) for a in row) for row in update.matrix.tolist())
-        growth += math.log2(max(1.0, widest))
-    return MAP_BITS + 64 * math.ceil(2 * growth / 64) if growth > 1 else MAP_BITS
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """The parameters that the maps lead to after a step, and how far rounding can have taken the computed ones."""
-
-    parameters: tuple[arb, ...]
-    bound: tuple[float, ...]
+Followed: TypeAlias = tuple[list[arb], list[float]]
+"""The parameters that the maps lead to after a step, and how far rounding can have taken the computed ones."""
 
 
 def follow(start: Sequence[float], updates: Updates) -> list[Followed]:
     """The trajectory of the maps: t ← Mt + v exactly, e ← |M|e + ρ for its distance from what was computed."""
     found = []
     with precision(updates.bits):
-        exact = column([arb(v) for v in start])
-        error = column([arb(0)] * len(start))
+        exact, error = column(start), column([0] * len(start))
         for update in updates.maps:
             exact = update.matrix * exact + update.offset
             error = absolute(absolute(update.matrix) * error + update.rounding)
-            found.append(Followed(tuple(exact.entries()), tuple(upper(e) for e in error.entries())))
+            found.append((exact.entries(), list(map(upper, error.entries()))))
     return found
 
 
@@ -98,11 +91,9 @@ class Product:
 
     matrix: arb_mat
     """P = M_T⋯M_1."""
-    end: tuple[arb, ...]
-    """Pθ₀ + Σ M_T⋯M_{k+1}v_k."""
-    bound: tuple[float, ...]
-    """Σ |M_T⋯M_{k+1}|ρ_k: how far rounding can have taken the computed end from that."""
-    suffixes: tuple[arb_mat, ...]
+    end: Followed
+    """Pθ₀ + Σ M_T⋯M_{k+1}v_k, and Σ |M_T⋯M_{k+1}|ρ_k: how far rounding can have taken the computed end from that."""
+    suffixes: list[arb_mat]
     """M_T⋯M_{k+1} per step; the last is I."""
 
 
@@ -111,25 +102,23 @@ def multiply_out(start: Sequence[float], updates: Updates) -> Product:
     size = len(start)
     with precision(updates.bits):
         product = identity(size)
-        total, error = column([arb(0)] * size), column([arb(0)] * size)
+        total = error = column([0] * size)
         suffixes = []
         for update in reversed(updates.maps):
             suffixes.append(product)
             total = total + product * update.offset
             error = error + absolute(product) * update.rounding
             product = product * update.matrix
-        end = product * column([arb(v) for v in start]) + total
-        return Product(
-            product, tuple(end.entries()), tuple(upper(e) for e in error.entries()), tuple(reversed(suffixes))
-        )
+        end = (product * column(start) + total).entries()
+        return Product(product, (end, list(map(upper, error.entries()))), suffixes[::-1])
 
 
 @dataclass(frozen=True, slots=True)
 class EndPoint:
     """How far the last parameters are from the solution θ*, and three upper bounds of that, each coarser."""
 
-    distance: arb
-    """‖θ_T - θ*‖, enclosed."""
+    distance: float
+    """‖θ_T - θ*‖, from above."""
     from_batches: float
     """‖P(θ₀ - θ*)‖ + lr·‖Σ M_T⋯M_{k+1}∇L_k(θ*)‖ + Σ ‖|M_T⋯M_{k+1}|ρ_k‖."""
     from_norms: float
@@ -145,42 +134,37 @@ class EndPoint:
     noise: float
     """G = max ‖∇L_k(θ*)‖: how much the batches disagree about the solution."""
 
+    @property
+    def bound(self) -> float:
+        """The sharpest of the three."""
+        return min(self.from_batches, self.from_norms, self.from_spectrum)
+
 
 def end_point(
-    start: Sequence[float],
-    end: Sequence[float],
-    solution: Sequence[arb],
-    updates: Updates,
-    product: Product,
-    learning_rate: float,
+    start: Sequence[float], end: Sequence[float], solution: Sequence[arb], updates: Updates, product: Product
 ) -> EndPoint:
     """Bounds the distance between the last parameters and the least-squares solution, from the batches alone."""
     with precision(updates.bits):
-        rate = arb(learning_rate)
-        best = column(list(solution))
-        first = column([arb(v) for v in start]) - best
-        distance = length(column([arb(v) for v in end]) - best)
-        gradients = [u.hessian * best - u.right for u in updates.maps]
-        drift = column([arb(0)] * len(start))
-        rounding = norms = arb(0)
-        noise = rho = arb(0)
-        for update, suffix, gradient in zip(updates.maps, product.suffixes, gradients, strict=True):
+        rate = arb(updates.learning_rate)
+        best = column(solution)
+        first = column(start) - best
+        drift = column([0] * len(start))
+        rounding = norms = noise = rho = arb(0)
+        for update, suffix in zip(updates.maps, product.suffixes, strict=True):
+            gradient = update.hessian * best - update.right
             drift = drift + suffix * gradient
             rounding = rounding + length(absolute(suffix) * update.rounding)
             size, loss = length(gradient), length(update.rounding)
             norms = norms + norm_bound(suffix) * (rate * size + loss)
             noise, rho = noise.max(size), rho.max(loss)
-        spectra = extreme_eigenvalues([u.hessian for u in updates.maps])
-        smallest = min((low for low, _ in spectra), key=lambda b: float(b.mid()))
-        largest = max((high for _, high in spectra), key=lambda b: float(b.mid()))
-        lowest, highest = arb(min(lower(low) for low, _ in spectra)), arb(max(upper(high) for _, high in spectra))
-        contraction = abs(1 - rate * lowest).max(abs(1 - rate * highest))
+        smallest, largest = extreme_eigenvalues([u.hessian for u in updates.maps])
+        contraction = abs(1 - rate * smallest).max(abs(1 - rate * largest))
         q = arb(contraction.upper())
         geometric, power = arb(0), arb(1)
         for _ in updates.maps:
             geometric, power = geometric + power, power * q
         return EndPoint(
-            distance=distance,
+            distance=float(length(column(end) - best).upper()),
             from_batches=upper(length(product.matrix * first) + rate * length(drift) + rounding),
             from_norms=upper(norm_bound(product.matrix) * length(first) + norms),
             from_spectrum=upper(power * length(first) + (rate * noise + rho) * geometric),
@@ -200,40 +184,38 @@ class Stability:
     limit: arb
     """2/λ, λ the largest eigenvalue of the whole data's H: the learning rate that full batches must stay below."""
     full_batch: bool
+    learning_rate: float
 
-    def describe(self, learning_rate: float) -> str:
+    def __str__(self) -> str:
         """In words, with the limit that was crossed."""
-        limit = f"2/λ_max = {float(self.limit.mid()):.6g}"
+        rate, limit = f"the learning rate {self.learning_rate:g}", f"2/λ_max = {float(self.limit.mid()):.6g}"
         if self.diverges is None:
-            return f"the learning rate {learning_rate:g} is too near to the limit of stability to tell ({limit})"
+            return f"{rate} is too near to the limit of stability to tell ({limit})"
         if self.full_batch:
-            verb = "is past" if self.diverges else "is below"
-            return f"the learning rate {learning_rate:g} {verb} the limit {limit}"
+            return f"{rate} is {'past' if self.diverges else 'below'} the limit {limit}"
+        product = "the maps of one epoch have a product of spectral radius"
         if self.diverges:
-            side = "past" if learning_rate > self.limit else "below"
-            return (
-                f"the maps of one epoch have a product of spectral radius > 1 at the learning rate {learning_rate:g} "
-                f"({side} the full-batch limit {limit})"
-            )
-        return f"the maps of one epoch have a product of spectral radius < 1 (full-batch limit {limit})"
+            side = "past" if self.learning_rate > self.limit else "below"
+            return f"{product} > 1 at {rate} ({side} the full-batch limit {limit})"
+        return f"{product} < 1 (full-batch limit {limit})"
 
 
-def stability(hessian: arb_mat, epoch: Updates, learning_rate: float) -> Stability:
+def stability(hessian: arb_mat, epoch: Updates) -> Stability:
     """Whether repeating an epoch's batches diverges.
 
     Args:
         hessian: Of the whole data.
         epoch: The updates of one epoch. If it is one, the limit is 2/λ_max exactly.
-        learning_rate: Of the run.
     """
     with precision(epoch.bits):
-        ((_, largest),) = extreme_eigenvalues([hessian])
+        _, largest = extreme_eigenvalues([hessian])
         limit = 2 / largest if largest > 0 else arb.pos_inf()
         if len(epoch) == 1:
-            rate = arb(learning_rate)
+            rate = arb(epoch.learning_rate)
             diverges = True if rate > limit else False if rate < limit else None
-            return Stability(diverges, limit, full_batch=True)
+            return Stability(diverges, limit, full_batch=True, learning_rate=epoch.learning_rate)
         product = identity(hessian.nrows())
         for update in epoch.maps:
             product = update.matrix * product
-        return Stability(spectral_radius_exceeds_one(product), limit, full_batch=False)
+        diverges = spectral_radius_exceeds_one(product)
+        return Stability(diverges, limit, full_batch=False, learning_rate=epoch.learning_rate)

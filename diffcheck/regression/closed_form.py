@@ -5,37 +5,34 @@ SymPy solves the symbolic gradient; on data the same system is solved exactly or
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from decimal import Decimal
+from operator import add
+from typing import Any, Final
 
 import sympy
+import torch
 from flint import arb, arb_mat, fmpq, fmpq_mat
 from sympy.polys.matrices import DomainMatrix
+from sympy.printing.pycode import PythonCodePrinter
+from torch import Tensor
 
-from diffcheck.algebra import expr as graph
-from diffcheck.algebra.expr import ONE, ZERO
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.compiler import Program
-from diffcheck.derive import chain_rule
+from diffcheck.certify.linear import precision
 from diffcheck.derive.symbolic import to_sympy, variable
-from diffcheck.regression.affine import precision
-from diffcheck.regression.rational import NotRational, RationalProgram, exact
+from diffcheck.regression.formulas import BatchFormulas
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from diffcheck.regression.formulas import BatchFormulas
-
-SOLVED_SYMBOLICALLY: Final = 3
+_SOLVED_SYMBOLICALLY: Final = 3
 """Up to so many unknowns the system is also solved in symbols; its determinants grow like factorials."""
 _EXACT_ENTRIES: Final = 300_000
 """Up to so many numbers of data the system is set up exactly, beyond that in balls."""
 _BALL_BITS: Final = 512
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# In symbols
-# ---------------------------------------------------------------------------------------------------------------------
+_MOST_DIGITS: Final = 16.0
+"""A float64 has no more than so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,47 +40,27 @@ class NormalEquations:
     """∇L = 0 as SymPy understands it, on symbolic data."""
 
     rows: int
-    unknowns: tuple[Any, ...]
-    matrix: Any
-    """A of the system Aθ = r that ∇L = 0 is."""
-    right: Any
-    design: Any
-    """X: the network's derivative in its parameters, a row per output."""
-    target: Any
-    """The labels, less what the network returns for θ = 0."""
     scale: Any
-    """A = scale·XᵀX and r = scale·Xᵀy, proved for all data; None if that is not so."""
+    """The number c with ∇L = c·(XᵀXθ - Xᵀy), proved for all data; None if that is not so."""
     numerators: tuple[Any, ...]
-    """The solution, as numerators over one common denominator; empty beyond `SOLVED_SYMBOLICALLY` unknowns."""
+    """The solution, as numerators over one common denominator; empty beyond `_SOLVED_SYMBOLICALLY` unknowns."""
     denominator: Any
 
 
 def normal_equations(batch: BatchFormulas) -> NormalEquations:
     """Sets the gradient of a batch's loss to zero and solves it."""
-    unknowns = tuple(variable(str(e.payload)) for e in batch.theta)
-    gradient = to_sympy(batch.gradient)
-    matrix, right = sympy.linear_eq_to_matrix(gradient, *unknowns)
-    slopes = [chain_rule.pull_back([o], [ONE], batch.theta) for o in batch.outputs]
-    resting = graph.substitute(batch.outputs, dict.fromkeys(batch.theta, ZERO))
-    design = sympy.Matrix([to_sympy(graph.substitute(row, dict.fromkeys(batch.theta, ZERO))) for row in slopes])
-    target = (
-        sympy.Matrix([label - o for label, o in zip(to_sympy(batch.labels), to_sympy(resting), strict=True)])
-        if len(batch.labels) == len(batch.outputs)
-        else None
-    )
-    scale = _scale(matrix, right, design, target)
-    numerators: tuple[Any, ...] = ()
-    denominator: Any = None
-    if len(unknowns) <= SOLVED_SYMBOLICALLY:
-        numerators, denominator = _solved(matrix, right)
-    return NormalEquations(batch.rows, unknowns, matrix, right, design, target, scale, numerators, denominator)
+    unknowns = [variable(str(e.payload)) for e in batch.theta]
+    matrix, right = sympy.linear_eq_to_matrix(to_sympy(batch.gradient), *unknowns)
+    solved = _solved(matrix, right) if len(unknowns) <= _SOLVED_SYMBOLICALLY else ((), None)
+    return NormalEquations(batch.rows, _scale(matrix, right, batch), *solved)
 
 
-def _scale(matrix: Any, right: Any, design: Any, target: Any) -> Any:
+def _scale(matrix: Any, right: Any, batch: BatchFormulas) -> Any:
     """The number c with A = c·XᵀX and r = c·Xᵀy, identically in all data."""
-    if target is None:
+    if len(batch.labels) != len(batch.resting):
         return None
-    gram, moment = design.T * design, design.T * target
+    design = sympy.Matrix([to_sympy(row) for row in batch.design])
+    gram, moment = design.T * design, design.T * sympy.Matrix(to_sympy(batch.target))
     candidate = sympy.cancel(sum(matrix.diagonal()) / sum(gram.diagonal()))
     if not candidate.is_number:
         return None
@@ -101,33 +78,20 @@ def _solved(matrix: Any, right: Any) -> tuple[tuple[Any, ...], Any]:
         return (), None
     if a * numerators != r * denominator:
         return (), None
-    domain = a.domain
-    return tuple(domain.to_sympy(e) for e in numerators.to_list_flat()), domain.to_sympy(denominator)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# On data
-# ---------------------------------------------------------------------------------------------------------------------
+    return tuple(map(a.domain.to_sympy, numerators.to_list_flat())), a.domain.to_sympy(denominator)
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
     """The minimiser of a quadratic ½θᵀHθ - bᵀθ + c, H positive semi-definite."""
 
-    dimension: int
     rank: int | None
     """Of H, exactly; None where balls could not tell."""
     hessian: arb_mat
-    right: arb_mat
     exact: tuple[fmpq, ...] | None
     """The solution over the rationals; None if there is no unique one, or it was found in balls."""
     balls: tuple[arb, ...] | None
-    """Its enclosure; None if there is no unique one."""
-
-    @property
-    def unique(self) -> bool:
-        """Whether there is one solution, certainly."""
-        return self.balls is not None
+    """Its enclosure; None if there is no unique one, for certain."""
 
 
 def least_squares(design: Sequence[Sequence[fmpq]], target: Sequence[fmpq]) -> Solution:
@@ -138,69 +102,104 @@ def least_squares(design: Sequence[Sequence[fmpq]], target: Sequence[fmpq]) -> S
         target: y.
     """
     x = fmpq_mat([list(row) for row in design])
-    transposed = x.transpose()
-    return solve(transposed * x, transposed * fmpq_mat([[v] for v in target]))
+    return solve(x.transpose() * x, x.transpose() * fmpq_mat(len(target), 1, list(target)))
 
 
-def solve(hessian: fmpq_mat, right: fmpq_mat) -> Solution:
-    """The solution of Hθ = b, exactly; none if H is singular."""
-    size, rank = hessian.nrows(), hessian.rank()
+def solve(hessian: Any, right: Any) -> Solution:
+    """The solution of Hθ = b: of `fmpq_mat` exactly, none if H is singular; of `arb_mat` enclosed, or none found."""
+    exactly, found = isinstance(hessian, fmpq_mat), None
     with precision(_BALL_BITS):
-        exactly = tuple(hessian.solve(right).entries()) if rank == size else None
-        balls = None if exactly is None else tuple(map(arb, exactly))
-        return Solution(size, rank, arb_mat(hessian), arb_mat(right), exactly, balls)
-
-
-def solve_in_balls(hessian: arb_mat, right: arb_mat) -> Solution:
-    """The solution of Hθ = b in balls; that H is singular is beyond them, and then the rank is None."""
-    size = hessian.nrows()
-    with precision(_BALL_BITS):
-        try:
+        with contextlib.suppress(ZeroDivisionError):
             found = tuple(hessian.solve(right).entries())
-        except ZeroDivisionError:
-            return Solution(size, None, hessian, right, None, None)
-    return Solution(size, size, hessian, right, None, found)
+        rank = hessian.rank() if exactly else None if found is None else len(found)
+        balls = None if found is None else tuple(map(arb, found))
+        return Solution(rank, arb_mat(hessian), found if exactly else None, balls)
 
 
-def minimiser(row: BatchFormulas, data: Iterable[tuple[Sequence[float], Sequence[float]]], how: str) -> Solution:
-    """The minimiser of the loss over a whole data set.
+class _Exactly(PythonCodePrinter):  # type: ignore[misc]
+    """Writes a fraction as what it is: Python's 1/3 is a float."""
+
+    def _print_Rational(self, number: Any) -> str:  # noqa: N802 - SymPy's name for it
+        return f"fmpq({number.p}, {number.q})"
+
+
+def over_rationals(formulas: Sequence[Any], variables: Sequence[Any]) -> Callable[[Sequence[fmpq]], list[fmpq]] | None:
+    """SymPy's formulas as a function over the rationals; None if they are not rational functions."""
+    if not all(formula.is_rational_function(*variables) for formula in formulas):
+        return None
+    program = sympy.lambdify(variables, list(formulas), [{"fmpq": fmpq}], printer=_Exactly, cse=True)
+    return lambda values: [fmpq(value) for value in program(*values)]
+
+
+def exact(value: float | Decimal) -> fmpq:
+    """A number as the fraction that it is."""
+    return fmpq(*value.as_integer_ratio())
+
+
+class Minimiser:
+    """The minimiser of a loss over a whole data set.
 
     Args:
         row: The loss of one example.
-        data: Features and labels of each example.
         how: Whether the whole loss is the "mean" or the "sum" of the examples'.
     """
-    size = len(row.theta)
-    upper = [(i, j) for i in range(size) for j in range(i, size)]
-    outputs = [row.hessian[i][j] for i, j in upper] + list(row.right)
-    rows = [(*x, *y) for x, y in data]
-    divisor = len(rows) if how == "mean" else 1
-    if len(rows) * len(rows[0]) <= _EXACT_ENTRIES:
-        try:
-            program = RationalProgram(outputs, row.data)
-            sums = _column_sums([program([exact(v) for v in values]) for values in rows])
-        except (NotRational, ZeroDivisionError):
-            pass
-        else:
-            h, b = _assembled([s / divisor for s in sums], upper, size)
-            return solve(fmpq_mat(h), fmpq_mat(b))
-    compiled = Program(outputs, row.data)
-    with precision(_BALL_BITS):
-        evaluated = [compiled([arb(v) for v in values], _BALL_BITS, Selections()) for values in rows]
-        h, b = _assembled([s / divisor for s in _column_sums(evaluated)], upper, size)
-        return solve_in_balls(arb_mat(h), arb_mat(b))
+
+    def __init__(self, row: BatchFormulas, how: str) -> None:
+        self._size, self._how = len(row.theta), how
+        self._exact = over_rationals(to_sympy(row.system), list(map(variable, row.data)))
+        self._enclosed = Program(row.system, row.data)
+
+    def __call__(self, data: Sequence[Sequence[float]]) -> Solution:
+        """On features and labels of each example."""
+        size, divisor = self._size, len(data) if self._how == "mean" else 1
+        if self._exact is not None and len(data) * len(data[0]) <= _EXACT_ENTRIES:
+            with contextlib.suppress(ZeroDivisionError):
+                sums = [s / divisor for s in _column_sums([self._exact(list(map(exact, row))) for row in data])]
+                return solve(fmpq_mat(size, size, sums[: size**2]), fmpq_mat(size, 1, sums[size**2 :]))
+        table = [self._enclosed(list(map(arb, row)), _BALL_BITS, Selections()) for row in data]
+        with precision(_BALL_BITS):
+            sums = [s / divisor for s in _column_sums(table)]
+            return solve(arb_mat(size, size, sums[: size**2]), arb_mat(size, 1, sums[size**2 :]))
 
 
 def _column_sums(table: list[list[Any]]) -> list[Any]:
     """Pairwise, so that denominators stay short for as long as possible."""
     while len(table) > 1:
-        paired = [[a + b for a, b in zip(u, v, strict=True)] for u, v in zip(table[::2], table[1::2], strict=False)]
-        table = paired + ([table[-1]] if len(table) % 2 else [])
+        paired = [list(map(add, u, v)) for u, v in zip(table[::2], table[1::2], strict=False)]
+        table = paired + table[len(table) - len(table) % 2 :]
     return table[0]
 
 
-def _assembled(values: list[Any], upper: list[tuple[int, int]], size: int) -> tuple[list[list[Any]], list[list[Any]]]:
-    h: list[list[Any]] = [[None] * size for _ in range(size)]
-    for (i, j), value in zip(upper, values, strict=False):
-        h[i][j] = h[j][i] = value
-    return h, [[v] for v in values[len(upper) :]]
+def digits_of(estimate: Sequence[float], solution: Sequence[arb]) -> float:
+    """The digits that the worst coefficient keeps: min of -log₁₀ of the relative error, from 0 to `_MOST_DIGITS`.
+
+    NIST's log relative error (McCullough, The American Statistician 52 (1998) 358); a coefficient that is 0 is
+    judged by its absolute error.
+    """
+    kept = _MOST_DIGITS
+    for number, true in zip(estimate, solution, strict=True):
+        if not math.isfinite(number):
+            return 0.0
+        error = float(abs(true - number).upper())
+        size = float(abs(true).lower())
+        relative = error / size if size else error
+        if relative:
+            kept = min(kept, -math.log10(relative))
+    return max(kept, 0.0)
+
+
+def digits_kept(rows: Tensor, solution: Sequence[arb], drivers: Sequence[str | None] = (None,)) -> list[float]:
+    """The digits that `torch.linalg.lstsq` keeps, by LAPACK's driver, and those that the normal equations keep.
+
+    Args:
+        rows: X and y side by side, a row per observation.
+        solution: The least-squares solution.
+        drivers: By default PyTorch's own choice.
+    """
+    design, target = rows[:, :-1].contiguous(), rows[:, -1:].contiguous()
+    found = [torch.linalg.lstsq(design, target, driver=driver).solution for driver in drivers]
+    try:
+        found.append(torch.linalg.solve(design.T @ design, design.T @ target))
+    except RuntimeError:  # torch.linalg.LinAlgError, which has no type: floats find the matrix singular
+        found.append(torch.full_like(found[0], math.nan))
+    return [digits_of(estimate.reshape(-1).tolist(), solution) for estimate in found]

@@ -1,150 +1,175 @@
-"""What fails in a pipeline, as findings: everything that a person needs to see it and to replay it."""
+"""What fails in a pipeline, as findings: what is wrong, and what was done instead."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Final
 
-from diffcheck.certify.judgement import RADII
+from flint import arb
+
+from diffcheck.certify.formats import Format
+from diffcheck.certify.judgement import RADII, Assessment, Outcome
+from diffcheck.certify.linear import error
 from diffcheck.derive import text
-from diffcheck.regression.steps import diagnose
+from diffcheck.explain.finding import finding_about
+from diffcheck.regression.pipeline import Training
+from diffcheck.regression.training import Step
+from diffcheck.trace.tracer import Entry
 from diffcheck.verdict import Finding, Value
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flint import arb
-
-    from diffcheck.regression.pipeline import Judged, Pipeline
-
-_DIGITS = 40
+_MOST_ACCUMULATED: Final = 8
+"""How many batches back a missing `zero_grad()` is looked for."""
 
 
-def _place(pipeline: Pipeline, position: int) -> tuple[str, tuple[int, ...]]:
-    name, _, index = pipeline.names[position].partition("[")
-    return name, tuple(map(int, index.rstrip("]").split(","))) if index else ()
-
-
-def _dtype(pipeline: Pipeline) -> str:
-    return str(pipeline.dtype).removeprefix("torch.")
-
-
-def _parameters(pipeline: Pipeline, numbers: Sequence[float]) -> list[Value]:
-    """Parameters as one value per tensor."""
-    groups: dict[str, list[tuple[tuple[int, ...], float]]] = {}
-    for i, number in enumerate(numbers):
-        name, index = _place(pipeline, i)
-        groups.setdefault(name, []).append((index, number))
-    return [
-        Value(name, tuple(n + 1 for n in entries[-1][0]), _dtype(pipeline), tuple(v for _, v in entries))
-        for name, entries in groups.items()
-    ]
-
-
-def of_step(pipeline: Pipeline, judged: Judged, position: int, learning_rate: float, command: str) -> Finding:
+def of_step(training: Training, position: int) -> Finding:
     """The finding for a step that is not the closed-form update."""
-    step, judgement = judged.record.steps[position], judged.judgements[position]
-    checker = pipeline.checker(step.rows)
-    worst = judgement.numbers.worst_number
-    failure = judgement.numbers.failures[worst]
-    headline, notes = diagnose(checker, judged.record.steps, position, learning_rate, pipeline.checker)
-    dtype = _dtype(pipeline)
+    pipeline, step, judgement = training.pipeline, training.record.steps[position], training.judgements[position]
+    worst = judgement.worst_number
+    headline, notes = _diagnose(training, position)
     # On two rows at most: the formula of a batch of ten is too long to be read.
-    readable = pipeline.checker(min(step.rows, 2)).formulas
-    inputs = [
-        *_parameters(pipeline, step.before),
-        Value("X", (step.rows, *pipeline.sizes.features), dtype, step.features),
-        Value("y", (step.rows, *pipeline.sizes.labels), dtype, step.labels),
-        Value("lr", (), "float64", (learning_rate,)),
-    ]
-    gap = _Gap(worst, step.after[worst], failure.certified, failure.error, failure.bound)
-    formulas = text.text(readable.executed[worst]), text.text(readable.reference[worst])
-    notes.append(f"formulas for a batch of {readable.batch.rows}")
-    return _finding(pipeline, gap, headline, inputs, formulas, command, notes)
-
-
-def of_trajectory(
-    pipeline: Pipeline, judged: Judged, step: int, position: int, true: arb, bound: float, command: str
-) -> Finding:
-    """The finding for parameters that are not where the affine maps lead."""
-    record = judged.record
-    moved = next((k for k in range(1, step + 1) if record.steps[k].before != record.steps[k - 1].after), None)
-    if moved is None and record.steps[0].before != record.start:
-        moved = 0
-    headline = (
-        f"after step {step + 1}, {pipeline.names[position]} is not what the product of the steps' affine maps gives"
+    readable, batch = pipeline.step(min(step.rows, 2)), pipeline.step(step.rows).batch
+    inputs = batch.values((*step.before, *step.features, *step.labels), pipeline.dtype_name)
+    return finding_about(
+        headline,
+        batch.entries[worst],
+        step.after[worst],
+        judgement.failures[worst],
+        pipeline.format,
+        inputs=(*inputs, Value("lr", (), "float64", (training.declared.learning_rate,))),
+        autograd_formula=text.text(readable.executed[worst]),
+        reference_formula=text.text(readable.reference[worst]),
+        notes=(*notes, f"formulas for a batch of {readable.batch.rows}"),
     )
-    notes = [] if moved is None else [f"something other than a step changed the parameters before step {moved + 1}"]
-    number, count = record.steps[step].after[position], step + 1
-    gap = _Gap(position, number, true, float(abs(true - number).upper()), bound)
-    formulas = f"the parameters after {count} steps", f"M_{count}⋯M_1·θ_0 + Σ M_{count}⋯M_(k+1)·v_k"
-    return _finding(pipeline, gap, headline, _parameters(pipeline, record.start), formulas, command, notes)
 
 
-def of_loss(
-    pipeline: Pipeline, epoch: int, theta: Sequence[float], value: float, true: arb, slack: float, command: str
-) -> Finding:
+def of_trajectory(training: Training, count: int, position: int, true: arb, bound: float) -> Finding:
+    """The finding for parameters that after so many steps are not where the affine maps lead."""
+    pipeline, record = training.pipeline, training.record
+    ends = [record.start, *(step.after for step in record.steps)]
+    moved = next((k for k in range(count) if record.steps[k].before != ends[k]), None)
+    changed = f"something other than a step changed the parameters before step {(moved or 0) + 1}"
+    return finding_about(
+        f"after step {count}, {pipeline.names[position]} is not what the product of the steps' affine maps gives",
+        pipeline.row.entries[position],
+        ends[count][position],
+        _wrong(ends[count][position], true, bound),
+        pipeline.format,
+        inputs=tuple(pipeline.row.values(record.start, pipeline.dtype_name)),
+        autograd_formula=f"the parameters after {count} steps",
+        reference_formula=f"M_{count}⋯M_1·θ_0 + Σ M_{count}⋯M_(k+1)·v_k",
+        notes=() if moved is None else (changed,),
+    )
+
+
+def of_loss(training: Training, epoch: int, true: arb, slack: float) -> Finding:
     """The finding for a printed loss that is not the loss."""
-    gap = _Gap(None, value, true, float(abs(true - value).upper()), slack / RADII)
-    headline = f"the loss on all of the data after epoch {epoch} is wrong"
-    formulas = "loss(net(features), labels)", f"the {pipeline.how} over all rows of {text.text(pipeline.row.loss)}"
-    return _finding(pipeline, gap, headline, _parameters(pipeline, theta), formulas, command)
-
-
-def of_end_point(pipeline: Pipeline, judged: Judged, solution: Sequence[arb], bound: float, command: str) -> Finding:
-    """The finding for an end that is too far from the least-squares solution."""
-    record = judged.record
-    end = record.steps[-1].after
-    position = max(range(len(end)), key=lambda i: float(abs(solution[i] - end[i]).upper()))
-    number, true = end[position], solution[position]
-    gap = _Gap(position, number, true, float(abs(true - number).upper()), bound)
-    headline = "the end is farther from the least-squares solution than learning rate, batches and spectrum allow"
-    formulas = "the parameters after training", "the solution of ∇L = 0"
-    return _finding(pipeline, gap, headline, _parameters(pipeline, record.start), formulas, command)
-
-
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """A number, and the true one."""
-
-    position: int | None
-    """Which parameter; None for the loss."""
-    number: float
-    true: arb
-    error: float
-    bound: float
-
-
-def _finding(
-    pipeline: Pipeline,
-    gap: _Gap,
-    headline: str,
-    inputs: Sequence[Value],
-    formulas: tuple[str, str],
-    command: str,
-    notes: Sequence[str] = (),
-) -> Finding:
-    argument, index = ("loss", ()) if gap.position is None else _place(pipeline, gap.position)
-    certified = float(gap.true.mid())
-    return Finding(
-        headline=headline,
-        argument=argument,
-        index=index,
-        inputs=tuple(inputs),
-        cotangents=(),
-        autograd=gap.number,
-        certified=gap.true.str(_DIGITS, radius=False),
-        certified_float=certified,
-        radius=float(gap.true.rad()),
-        ulps=_over(gap.error, pipeline.format().ulp(certified)),
-        bounds=_over(gap.error, gap.bound),
-        autograd_formula=formulas[0],
-        reference_formula=formulas[1],
-        replay=command,
-        notes=tuple(notes),
+    pipeline, number = training.pipeline, training.record.losses[epoch - 1]
+    return finding_about(
+        f"the loss on all of the data after epoch {epoch} is wrong",
+        Entry("loss", ()),
+        number,
+        _wrong(number, true, slack / RADII),
+        pipeline.format,
+        inputs=tuple(pipeline.row.values(training.record.ends[epoch - 1], pipeline.dtype_name)),
+        autograd_formula="loss(net(features), labels)",
+        reference_formula=f"the {pipeline.how} over all rows of {text.text(pipeline.row.loss)}",
     )
 
 
-def _over(error: float, unit: float) -> float:
-    return error / unit if unit > 0 else math.inf if error > 0 else 0.0
+def of_end_point(training: Training, solution: Sequence[arb], bound: float) -> Finding:
+    """The finding for an end that is too far from the least-squares solution."""
+    pipeline, end = training.pipeline, training.record.steps[-1].after
+    position = max(range(len(end)), key=lambda i: error(end[i], solution[i]))
+    return finding_about(
+        "the end is farther from the least-squares solution than learning rate, batches and spectrum allow",
+        pipeline.row.entries[position],
+        end[position],
+        _wrong(end[position], solution[position], bound),
+        pipeline.format,
+        inputs=tuple(pipeline.row.values(training.record.start, pipeline.dtype_name)),
+        autograd_formula="the parameters after training",
+        reference_formula="the solution of ∇L = 0",
+    )
+
+
+def _wrong(number: float, true: arb, bound: float) -> Assessment:
+    return Assessment(Outcome.WRONG, true, error(number, true), bound)
+
+
+def _diagnose(training: Training, position: int) -> tuple[str, list[str]]:
+    """What a step that fails did instead: a headline, and notes."""
+    pipeline, steps = training.pipeline, training.record.steps
+    step, used, fmt = steps[position], steps[position].gradient, pipeline.format
+    true, slack = pipeline.step(step.rows).gradient(step)
+    where = f"step {position + 1}"
+    if used is None:
+        return f"{where}: a parameter has no gradient", []
+    if _close(used, true, slack):
+        headline, notes = _of_update(step, used, training.declared.learning_rate, fmt)
+        return f"{where}: the gradient is right, {headline}", notes
+    shown = [_list(".grad", used), _list("∇L of this batch", true)]
+    summed, allowed = list(true), list(slack)
+    for count, earlier in enumerate(reversed(steps[max(0, position - _MOST_ACCUMULATED) : position]), start=2):
+        more, further = pipeline.step(earlier.rows).gradient(earlier)
+        summed = [a + b for a, b in zip(summed, more, strict=True)]
+        # Each addition into .grad rounds once more.
+        allowed = [a + b + fmt.ulp(float(s.mid())) for a, b, s in zip(allowed, further, summed, strict=True)]
+        if _close(used, summed, allowed):
+            held = f".grad holds the sum of the last {count} batches' gradients"
+            return f"{where}: gradients accumulate: {held}; zero_grad() is missing", shown
+    # A factor makes the rounding larger too.
+    grown = [s * max(1.0, abs(u) / max(float(abs(t).lower()), s)) for s, u, t in zip(slack, used, true, strict=True)]
+    factor = _ratio(used, true, grown)
+    if factor is not None:
+        why = _reduction(factor, step.rows)
+        return f"{where}: the gradient is {factor:.10g} times that of the declared loss{why}", shown
+    worst = max(range(len(used)), key=lambda i: float((arb(used[i]) - true[i]).abs_upper()) / slack[i])
+    name = pipeline.names[worst]
+    if not true[worst].contains(0):
+        times = float((arb(used[worst]) / true[worst]).mid())
+        shown.append(f"the gradient of {name} is {times:.15g} times the right one")
+    return f"{where}: the gradient of {name} is wrong", shown
+
+
+def _reduction(factor: float, rows: int) -> str:
+    """Which reduction of the loss was taken for which, if that explains a factor."""
+    if math.isclose(factor, rows, rel_tol=1e-6):
+        return f": the loss is a sum over the batch's {rows} rows where a mean is declared"
+    if math.isclose(factor * rows, 1, rel_tol=1e-6):
+        return f": the loss is a mean over the batch's {rows} rows where a sum is declared"
+    return ""
+
+
+def _of_update(step: Step, used: Sequence[float], declared: float, fmt: Format) -> tuple[str, list[str]]:
+    moved = [b - a for b, a in zip(step.before, step.after, strict=True)]
+    # The parameters were rounded when they were written.
+    lost = [4 * max(fmt.ulp(b), fmt.ulp(a)) for b, a in zip(step.before, step.after, strict=True)]
+    rate = _ratio(moved, list(map(arb, used)), lost)
+    if rate is None:
+        return "the update is not θ - lr·∇L", [_list("∇L", used), _list("moved by", moved)]
+    note = f"the update's learning rate is {rate / declared:.10g} times the declared one"
+    return f"the learning rate is not: the update used {rate:.10g} where {declared!r} is declared", [note]
+
+
+def _close(used: Sequence[float], true: Sequence[arb], slack: Sequence[float]) -> bool:
+    """Whether numbers are the true ones up to rounding."""
+    return all(float((arb(u) - t).abs_upper()) <= s for u, t, s in zip(used, true, slack, strict=True))
+
+
+def _ratio(numbers: Sequence[float], true: Sequence[arb], slack: Sequence[float]) -> float | None:
+    """The common factor between two vectors, if there is one up to the errors that the numbers may have."""
+    leading = max(range(len(true)), key=lambda i: float(abs(true[i]).lower()))
+    if true[leading].contains(0):
+        return None
+    factor = arb(numbers[leading]) / true[leading]
+    for number, entry, allowed in zip(numbers, true, slack, strict=True):
+        # The factor is off by the leading number's own error.
+        inherited = float(abs(entry / true[leading]).upper()) * slack[leading]
+        if not float((arb(number) - factor * entry).abs_upper()) <= 2 * (allowed + inherited):
+            return None
+    return float(factor.mid())
+
+
+def _list(what: str, numbers: Sequence[float | arb]) -> str:
+    return f"{what}: {', '.join(f'{float(n.mid()) if isinstance(n, arb) else n:.12g}' for n in numbers)}"

@@ -1,182 +1,192 @@
-"""One declared pipeline in one dtype: its formulas, its data, its run, each worked out once."""
+"""One declared pipeline in one dtype: its formulas, its run, and what follows from both, each worked out once."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from typing import Final
 
 import torch
-from flint import arb, arb_mat
+from flint import arb
 from torch import Tensor
 
-from diffcheck.certify import formats
-from diffcheck.certify.balls import BOUNDED, EXACT, Selections
-from diffcheck.certify.compiler import Program
-from diffcheck.certify.judgement import RADII
+from diffcheck.certify.certifier import Certifier
+from diffcheck.certify.formats import Format, format_of
+from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.linear import precision
+from diffcheck.declare.case import Case
 from diffcheck.errors import Unsupported
 from diffcheck.prove.identity import Status
-from diffcheck.regression.affine import precision
-from diffcheck.regression.bounds import Update, Updates, bits_needed
-from diffcheck.regression.closed_form import Solution, minimiser
-from diffcheck.regression.formulas import (
-    BatchFormulas,
-    Sizes,
-    additivity,
-    batch_formulas,
-    step_formulas,
-)
-from diffcheck.regression.steps import MAP_BITS, StepChecker, StepJudgement, update_map
-from diffcheck.regression.training import Record, Step, make_model
+from diffcheck.regression import bounds, formulas
+from diffcheck.regression.bounds import MAP_BITS, Updates
+from diffcheck.regression.closed_form import Minimiser, NormalEquations, Solution, normal_equations
+from diffcheck.regression.declare import Regression
+from diffcheck.regression.formulas import BatchFormulas, StepFormulas, additivity, batch_formulas, loss_case
+from diffcheck.regression.training import Numbers, Record, finite, make_data, train
 from diffcheck.trace.shadow import MANTISSA_BITS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from diffcheck.regression.declare import Regression
-
-DTYPES: Final = {"float64": torch.float64, "float32": torch.float32}
+_MOST_ROWS: Final = 8
+"""Of symbolic data, on which the normal equations are set up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A run with every step judged, and the affine map of each."""
-
-    record: Record
-    judgements: tuple[StepJudgement, ...]
-    updates: Updates
-    """Of the steps that end in finite numbers: the others have left the dtype's range."""
-
-    @property
-    def first_failure(self) -> int | None:
-        """The first step that is not what it should be."""
-        return next((i for i, j in enumerate(self.judgements) if j.numbers.failures), None)
-
-
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
     """The formulas of a pipeline, by batch size, made when they are asked for."""
 
     declared: Regression
     dtype: torch.dtype
-    sizes: Sizes
-    names: tuple[str, ...]
-    """The parameters' entries: `weight[0,0]`."""
+    loss: Case
+    """With the network's outputs."""
     row: BatchFormulas
-    net: torch.nn.Module
-    """Freshly initialised; for its structure only."""
     how: str
     """Whether a batch's loss is the "mean" or the "sum" of its rows'."""
 
-    _checkers: dict[int, StepChecker] = field(default_factory=dict)
-    _loss: tuple[Program, Program] | None = None
+    _steps: dict[int, StepFormulas] = field(default_factory=dict)
 
-    def checker(self, rows: int) -> StepChecker:
-        """What judges steps on batches of this size.
+    @cached_property
+    def format(self) -> Format:
+        """Of the dtype."""
+        return format_of(self.dtype, MANTISSA_BITS[self.dtype])
+
+    @property
+    def dtype_name(self) -> str:
+        """`float64`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' entries: `weight[0,0]`."""
+        return tuple(str(e.payload) for e in self.row.theta)
+
+    @cached_property
+    def equations(self) -> NormalEquations:
+        """∇L = 0 on symbolic data, a row more than there are unknowns."""
+        rows = min(len(self.names) + 1, _MOST_ROWS)
+        return normal_equations(batch_formulas(self.loss, rows, self.dtype))
+
+    @cached_property
+    def minimiser(self) -> Minimiser:
+        """Of the loss over data."""
+        return Minimiser(self.row, self.how)
+
+    @cached_property
+    def _row_loss(self) -> Certifier:
+        return Certifier((*self.names, *self.row.data), [self.row.loss], [self.row.loss], self.format)
+
+    def step(self, rows: int) -> StepFormulas:
+        """A step on batches of this size.
 
         Raises:
             Unsupported: The loss of a batch is not made of its rows' losses.
         """
-        known = self._checkers.get(rows)
-        if known is None:
-            batch = batch_formulas(self.declared, self.net, self.sizes, rows, self.dtype)
+        if rows not in self._steps:
+            batch = batch_formulas(self.loss, rows, self.dtype)
             if rows > 1 and additivity(batch, self.row) != self.how:
                 raise Unsupported("the loss", f"that of {rows} rows is not the {self.how} of its rows' losses")
-            formulas = step_formulas(self.declared, self.net, self.sizes, batch, self.dtype)
-            known = self._checkers[rows] = StepChecker(formulas, self.dtype)
-        return known
+            self._steps[rows] = formulas.step_formulas(self.declared, self.loss, batch, self.dtype)
+        return self._steps[rows]
 
     def unproved(self) -> str:
         """Why some step met so far is not proved; empty if all of them are."""
-        for rows, checker in sorted(self._checkers.items()):
-            proof = checker.formulas.proof
-            if proof.status is not Status.PROVED:
-                name = self.names[proof.position or 0]
-                how = (
-                    "is another one" if proof.status is Status.REFUTED else f"was not decided by algebra ({proof.why})"
-                )
-                return f"the executed update of {name} on {rows} rows {how}"
+        for rows, step in sorted(self._steps.items()):
+            if step.proof.status is not Status.PROVED:
+                refuted = step.proof.status is Status.REFUTED
+                how = "is another one" if refuted else f"was not decided by algebra ({step.proof.why})"
+                return f"the executed update of {self.names[step.proof.position or 0]} on {rows} rows {how}"
         return ""
 
-    def judge(self, record: Record, learning_rate: float) -> Judged:
-        """Judges every step of a run, and writes it down as an affine map."""
-        judgements = []
-        for step in record.steps:
-            if not _finite(step.before):
-                break
-            checker = self.checker(step.rows)
-            judgements.append(checker.judge(step, learning_rate))
-        updates = self._updates(record, judgements, learning_rate, MAP_BITS)
-        bits = bits_needed(updates)
-        if bits > MAP_BITS:
-            updates = self._updates(record, judgements, learning_rate, bits)
-        return Judged(record, tuple(judgements), Updates(tuple(updates), bits))
-
-    def _updates(
-        self, record: Record, judgements: Sequence[StepJudgement], learning_rate: float, bits: int
-    ) -> list[Update]:
-        updates = []
-        for step, judgement in zip(record.steps, judgements, strict=False):
-            if _finite(step.after):
-                hessian, right = self.checker(step.rows).map(step, bits)
-                matrix, offset = update_map(hessian, right, learning_rate, bits)
-                updates.append(Update(hessian, right, matrix, offset, arb_mat([[r] for r in judgement.rounding])))
-        return updates
-
-    def solve(self, features: Tensor, labels: Tensor) -> Solution:
-        """The minimiser of the loss over all of the data."""
-        return minimiser(self.row, zip(_rows(features), _rows(labels), strict=True), self.how)
-
-    def loss(self, parameters: Sequence[float], features: Tensor, labels: Tensor) -> tuple[arb, float]:
-        """The loss over all of the data, enclosed; and how far rounding can take the dtype's from it."""
-        if self._loss is None:
-            names = (*self.names, *self.row.data)
-            self._loss = Program([self.row.loss], names, EXACT), Program([self.row.loss], names, BOUNDED)
-        bits = MANTISSA_BITS[self.dtype]
-        theta = [arb(v) for v in parameters]
-        points = [theta + [arb(v) for v in (*x, *y)] for x, y in zip(_rows(features), _rows(labels), strict=True)]
-        exact, bounded = self._loss
-        total = radius = size = arb(0)
-        for point in points:
-            (narrow,) = bounded(point, bits, Selections())
-            (true,) = exact(point, MAP_BITS, Selections())
-            with precision(MAP_BITS):
-                total, radius, size = total + true, radius + narrow.rad(), size + abs(narrow)
+    def loss_at(self, parameters: Numbers, data: Sequence[Numbers]) -> tuple[arb, float]:
+        """The loss over data, enclosed; and how far rounding can take the dtype's from it."""
+        points = [(*parameters, *row) for row in data]
+        each = [self._row_loss.enclose(point, MAP_BITS)[0] for point in points]
+        slack = sum(self._row_loss.tolerances(point)[0] for point in points)
         with precision(MAP_BITS):
-            count = len(points)
-            # Summing in any order, and one division: as in `compiler._sum_in_any_order`.
-            radius += size * count * arb(2) ** -bits
-            if self.how == "mean":
-                total, radius = total / count, radius / count
-        return total, RADII * float(radius.upper())
-
-    def format(self) -> formats.Format:
-        """Of the dtype."""
-        return formats.format_of(self.dtype, MANTISSA_BITS[self.dtype])
+            # Summing in any order, and one division.
+            slack += RADII * float(sum(map(abs, each), arb(0)).upper()) * len(data) * 2.0**-self.format.bits
+            total, count = sum(each, arb(0)), len(data) if self.how == "mean" else 1
+            return total / count, slack / count
 
 
-def prepare(declared: Regression, dtype: torch.dtype, features: Tensor, labels: Tensor) -> Pipeline:
+def prepare(declared: Regression, dtype: torch.dtype) -> Pipeline:
     """The formulas of a pipeline.
 
     Raises:
         DeclarationError: The model is not linear in its parameters, or the loss is not quadratic.
         Unsupported: An operation has no rule, or the loss of a batch is not made of its rows' losses.
     """
-    net = make_model(declared, dtype)
-    sizes = Sizes(tuple(features.shape[1:]), tuple(labels.shape[1:]))
-    row = batch_formulas(declared, net, sizes, 1, dtype)
-    how = additivity(batch_formulas(declared, net, sizes, 2, dtype), row)
+    loss = loss_case(declared, outputs=True)
+    row = batch_formulas(loss, 1, dtype)
+    how = additivity(batch_formulas(loss, 2, dtype), row)
     if how is None:
         raise Unsupported("the loss", "that of two rows is neither the mean nor the sum of their losses")
-    return Pipeline(declared, dtype, sizes, tuple(str(e.payload) for e in row.theta), row, net, how)
+    return Pipeline(declared, dtype, loss, row, how)
 
 
-def _rows(tensor: Tensor) -> list[list[float]]:
-    rows: list[list[float]] = tensor.reshape(len(tensor), -1).tolist()
-    return rows
+@dataclass(frozen=True)
+class Training:
+    """A pipeline trained on some data: every step judged, and written as an affine map."""
+
+    declared: Regression
+    pipeline: Pipeline
+    features: Tensor
+    labels: Tensor
+    record: Record
+    judgements: list[Judgement]
+    updates: Updates
+    """Of the steps that end in finite numbers: the others have left the dtype's range."""
+    judging: float
+    """Seconds spent on judging the steps."""
+
+    @cached_property
+    def data(self) -> list[Numbers]:
+        """Features and labels of each example."""
+        rows = torch.cat([t.reshape(len(t), -1) for t in (self.features, self.labels)], dim=1)
+        return list(map(tuple, rows.tolist()))
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The minimiser of the loss over all of the data."""
+        return self.pipeline.minimiser(self.data)
+
+    @cached_property
+    def stability(self) -> bounds.Stability:
+        """Whether repeating the first epoch diverges."""
+        per_epoch = -(-len(self.features) // self.declared.batch_size)
+        return bounds.stability(self.solution.hessian, self.updates.first(per_epoch))
+
+    @cached_property
+    def product(self) -> bounds.Product:
+        """Of the maps of all steps."""
+        return bounds.multiply_out(self.record.start, self.updates)
+
+    @property
+    def failed(self) -> int | None:
+        """The first step that is not what it should be."""
+        return next((i for i, judgement in enumerate(self.judgements) if judgement.failures), None)
+
+    @property
+    def leaves_range(self) -> bool:
+        """Whether a step ends in numbers that are not finite."""
+        return len(self.updates) < len(self.record.steps)
 
 
-def _finite(numbers: Sequence[float]) -> bool:
-    return all(abs(n) < float("inf") for n in numbers)
+def work_out(declared: Regression, pipeline: Pipeline) -> Training:
+    """Trains a pipeline with its own data, learning rate, batches and epochs, and judges every step.
 
-
-__all__ = ["DTYPES", "Judged", "Pipeline", "Step", "prepare"]
+    Args:
+        declared: The pipeline.
+        pipeline: The formulas of it, or of one that has them in common.
+    """
+    features, labels = make_data(declared, pipeline.dtype)
+    record, rate = train(declared, features, labels), declared.learning_rate
+    started = time.perf_counter()
+    judged = [pipeline.step(step.rows).judge(step) for step in record.steps]
+    ended = [(step, rho) for step, (_, rho) in zip(record.steps, judged, strict=True) if finite(step.after)]
+    updates = Updates([pipeline.step(step.rows).map(step, rho, MAP_BITS) for step, rho in ended], rate)
+    if (bits := updates.bits_needed) > MAP_BITS:
+        updates = Updates([pipeline.step(step.rows).map(step, rho, bits) for step, rho in ended], rate, bits)
+    judgements = [judgement for judgement, _ in judged]
+    judging = time.perf_counter() - started
+    return Training(declared, pipeline, features, labels, record, judgements, updates, judging)

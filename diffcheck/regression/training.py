@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from diffcheck.errors import CaseFailure, Unsupported
-from diffcheck.regression.declare import Regression, parameters_of
+from diffcheck.regression.declare import Regression
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-Numbers = tuple[float, ...]
+Numbers: TypeAlias = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +25,29 @@ class Step:
     features: Numbers
     labels: Numbers
     rows: int
+    learning_rate: float
     stale: Numbers
     """What `.grad` held before the step; zeros for None."""
     gradient: Numbers | None
     """What `.grad` held after the step; None if some parameter had none."""
     after: Numbers
 
+    @property
+    def point(self) -> Numbers:
+        """What it was done with: the parameters, the batch, the learning rate, what `.grad` held."""
+        return (*self.before, *self.features, *self.labels, self.learning_rate, *self.stale)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """A whole run."""
 
+    start: Numbers
     steps: tuple[Step, ...]
     losses: Numbers
     """The loss on all of the data, after each epoch."""
     ends: tuple[Numbers, ...]
     """The parameters at the same moments."""
-    start: Numbers
 
 
 @contextlib.contextmanager
@@ -87,7 +91,8 @@ def make_model(declared: Regression, dtype: torch.dtype) -> nn.Module:
     Raises:
         CaseFailure: It is none, or has no parameters.
     """
-    with seeded(declared.seed + 1, dtype):
+    # Not every network can be made in a half precision; each can be converted to it.
+    with seeded(declared.seed + 1, dtype if dtype.itemsize > 2 else torch.float32):
         net: Any = declared.model()
     if not isinstance(net, nn.Module) or not any(p.requires_grad for p in net.parameters()):
         raise CaseFailure(f"model= of {declared.name!r} returns no network with parameters, but {net!r}")
@@ -103,75 +108,61 @@ def make_optimizer(declared: Regression, net: nn.Module, learning_rate: float) -
     """
     optimizer = declared.optimizer(net.parameters(), lr=learning_rate)
     if not isinstance(optimizer, torch.optim.SGD):
-        raise Unsupported(
-            type(optimizer).__name__,
-            "the closed form of an update is known for torch.optim.SGD only: it is an affine map",
-        )
-    for option, value in parameters_of(optimizer):
-        raise Unsupported(f"SGD({option}={value!r})", "the closed form checked here is that of plain SGD, θ - lr·∇L(θ)")
+        reason = "the closed form of an update is known for torch.optim.SGD only: it is an affine map"
+        raise Unsupported(type(optimizer).__name__, reason)
+    for group in optimizer.param_groups:
+        for option in ("momentum", "dampening", "weight_decay", "nesterov", "maximize"):
+            if group.get(option):
+                reason = "the closed form checked here is that of plain SGD, θ - lr·∇L(θ)"
+                raise Unsupported(f"SGD({option}={group[option]!r})", reason)
     return optimizer
 
 
-def parameters(net: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained, in order."""
-    return [p for p in net.parameters() if p.requires_grad]
+def trained(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by short names: `weight` instead of `0.weight`, where that is unambiguous."""
+    full = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    short = [name.rpartition(".")[2] for name in full]
+    names = short if len(set(short)) == len(short) else [name.replace(".", "_") for name in full]
+    return dict(zip(names, full.values(), strict=True))
 
 
-def _flat(tensors: Sequence[Tensor]) -> Numbers:
-    return tuple(v for t in tensors for v in t.detach().reshape(-1).tolist())
-
-
-def _gradients(trained: Sequence[nn.Parameter]) -> Numbers | None:
-    gradients = [p.grad for p in trained]
-    return None if any(g is None for g in gradients) else _flat([g for g in gradients if g is not None])
-
-
-def train(
-    declared: Regression,
-    features: Tensor,
-    labels: Tensor,
-    *,
-    learning_rate: float | None = None,
-    batch_size: int | None = None,
-    epochs: int | None = None,
-) -> Record:
-    """Runs the pipeline on data, in the data's dtype, and records it. It ends early once a parameter is not finite.
-
-    Args:
-        declared: The pipeline.
-        features: A row per example.
-        labels: Likewise.
-        learning_rate: Instead of the declared one.
-        batch_size: Likewise.
-        epochs: Likewise.
-    """
-    dtype = features.dtype
-    net = make_model(declared, dtype)
-    rate = declared.learning_rate if learning_rate is None else learning_rate
-    optimizer = make_optimizer(declared, net, rate)
-    trained = parameters(net)
+def train(declared: Regression, features: Tensor, labels: Tensor) -> Record:
+    """Runs the pipeline on data, in the data's dtype, and records it. It ends early once a parameter is not finite."""
+    net = make_model(declared, features.dtype)
+    optimizer = make_optimizer(declared, net, declared.learning_rate)
+    parameters = trained(net).values()
     steps: list[Step] = []
     losses: list[float] = []
     ends: list[Numbers] = []
-    start = now = _flat(trained)
-    nothing = (0.0,) * len(start)
-    with seeded(declared.seed + 2, dtype):
-        loader = DataLoader(
-            TensorDataset(features, labels), batch_size=batch_size or declared.batch_size, shuffle=declared.shuffle
-        )
-        for _ in range(epochs or declared.epochs):
-            for batch, targets in loader:
-                before, stale = _flat(trained), _gradients(trained)
-                declared.step(net, declared.loss, optimizer, batch, targets)
-                now = _flat(trained)
-                steps.append(
-                    Step(
-                        before, _flat([batch]), _flat([targets]), len(batch), stale or nothing, _gradients(trained), now
-                    )
-                )
-                if not all(abs(v) < float("inf") for v in now):
-                    return Record(tuple(steps), tuple(losses), tuple(ends), start)
+    start = _flat(parameters)
+    if not finite(start):
+        raise CaseFailure(f"model= of {declared.name!r} returns a network with parameters that are not finite")
+    with seeded(declared.seed + 2, features.dtype):
+        loader = DataLoader(TensorDataset(features, labels), declared.batch_size, shuffle=declared.shuffle)
+        for _ in range(declared.epochs):
+            for x, y in loader:
+                stale = _gradients(parameters) or (0.0,) * len(start)
+                point = _flat(parameters), _flat([x]), _flat([y]), len(x), declared.learning_rate, stale
+                declared.step(net, declared.loss, optimizer, x, y)
+                after = _flat(parameters)
+                steps.append(Step(*point, _gradients(parameters), after))
+                if not finite(after):
+                    return Record(start, tuple(steps), tuple(losses), tuple(ends))
             with torch.no_grad():
                 losses.append(float(declared.loss(net(features), labels)))
-            ends.append(_flat(trained))
-    return Record(tuple(steps), tuple(losses), tuple(ends), start)
+            ends.append(_flat(parameters))
+    return Record(start, tuple(steps), tuple(losses), tuple(ends))
+
+
+def finite(numbers: Iterable[float]) -> bool:
+    """Whether none of them has left the range of its dtype."""
+    return all(abs(n) < float("inf") for n in numbers)
+
+
+def _flat(tensors: Iterable[Tensor]) -> Numbers:
+    return tuple(v for t in tensors for v in t.detach().reshape(-1).tolist())
+
+
+def _gradients(parameters: Iterable[nn.Parameter]) -> Numbers | None:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return _flat(gradients) if len(gradients) == len(list(parameters)) else None

@@ -11,8 +11,9 @@ from rich.rule import Rule
 from rich.text import Text
 
 from diffcheck.modes import plain
+from diffcheck.report.advice import advice
 from diffcheck.report.rows import STYLES
-from diffcheck.report.text import bracketed, count, ellipsis, number, parameters, print_hanging, printable
+from diffcheck.report.text import bracketed, count, ellipsis, few_lines, number, parameters, print_hanging, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,12 +90,13 @@ def _lines(console: Console, result: Result, finding: Finding) -> Iterator[tuple
     yield (theirs, repr(finding.autograd))
     yield ("certified", _certified(finding))
     yield ("gap", _gap(result, finding))
-    if finding.autograd_formula:
-        yield (formula, _formula(finding.autograd_formula, console))
-    if finding.reference_formula:
-        yield ("reference", _formula(finding.reference_formula, console))
+    yield from _formula(formula, finding.autograd_formula, console)
+    yield from _formula("reference", finding.reference_formula, console)
     for note in finding.notes:
         yield ("note", note)
+    what = advice(result, finding)
+    if what:
+        yield ("to do", what)
 
 
 def _place(result: Result, finding: Finding) -> str:
@@ -130,9 +132,11 @@ def _value(value: Value, console: Console) -> str:
     return f"{value.name} = {text}  ({value.dtype}{shape})"
 
 
-def _formula(formula: str, console: Console) -> str:
-    """Write a formula, unless nobody would read it to the end."""
-    if len(formula) <= _FORMULA:
-        return formula
-    rest = count(len(formula) - _FORMULA, "more character")
-    return f"{formula[:_FORMULA]}{ellipsis(console)} and {rest}, see JSON"
+def _formula(label: str, formula: str, console: Console) -> Iterator[tuple[str, str]]:
+    """Write a formula, and below it the parts that it names, as far as somebody would read."""
+    if not formula:
+        return
+    first, *below = few_lines(formula)
+    for name, line in ((label, first), *(("", line) for line in below)):
+        rest = f"{ellipsis(console)} and {count(len(line) - _FORMULA, 'more character')}, see JSON"
+        yield (name, line if len(line) <= _FORMULA else line[:_FORMULA] + rest)

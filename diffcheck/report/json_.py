@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any, Final
 
+from diffcheck import versions
 from diffcheck.modes import CPU
 from diffcheck.report.summary import counts
 from diffcheck.report.text import nested
@@ -21,9 +23,11 @@ VERSION: Final = 1
 
 
 def dumps(run: Run, about: Mapping[str, Any] | None = None) -> str:
-    """Write a run as JSON, with what else is known about it under further keys."""
+    """Write a run as JSON, with the versions of what it was made with, and what else is known under further keys."""
     document = {
         "version": VERSION,
+        "made_with": dict(versions.installed()),
+        "note": versions.note(version_of("torch")),
         "results": [as_data(result) for result in run.results],
         "summary": counts(run.results),
         "seed": run.seed,
@@ -155,6 +159,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "paths": result.paths,
         "kinks": result.kinks,
         "undefined": result.undefined,
+        "refused": result.refused,
         "out_of_range": result.out_of_range,
         "max_error_ulps": _number(result.max_error_ulps),
         "max_error_bounds": _number(result.max_error_bounds),
@@ -179,6 +184,7 @@ def from_data(data: dict[str, Any]) -> Result:
         paths=data["paths"],
         kinks=data["kinks"],
         undefined=data["undefined"],
+        refused=data.get("refused", 0),  # older reports do not say
         out_of_range=data.get("out_of_range", 0),  # older reports do not say
         max_error_ulps=float(data["max_error_ulps"]),
         max_error_bounds=float(data["max_error_bounds"]),

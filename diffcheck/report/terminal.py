@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from diffcheck import versions
 from diffcheck.modes import CPU
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES, Layout, Row, case_name, heading, layout, row_line, rows_of
@@ -61,10 +62,11 @@ def progress_on(console: Console) -> Progress:
 
 
 def header(*, version: str, cases: int, examples: int, seed: int | None, device: str = CPU) -> str:
-    """Write with what a run is made."""
-    made = f"diffcheck {version}, torch {version_of('torch')}"
+    """Write with what a run is made, and what is to be told of that PyTorch."""
+    torch = version_of("torch")
     where = "" if device == CPU else f", on {device}"
-    return f"{made}: {count(cases, 'case')}, {count(examples, 'example')} each, seed {seed}{where}"
+    made = f"diffcheck {version}, torch {torch}: {count(cases, 'case')}, {count(examples, 'example')} each"
+    return "\n".join(filter(None, [f"{made}, seed {seed}{where}", versions.note(torch)]))
 
 
 def text_of(run: Run, header: str, verbosity: int) -> str:
@@ -151,7 +153,7 @@ class Terminal:
 
     def _remarks(self, rows: Sequence[Row]) -> Iterable[str]:
         """Say why the rows are no better, each reason once, and more with `-v`."""
-        told = [row for row in rows if self.verbosity > 0 or row.first.verdict is not Verdict.PROVED]
+        told = [row for row in rows if self.verbosity > 0 or _has_more_to_say(row)]
         for reason in dict.fromkeys(result.reason for row in told for result in row.results if result.reason):
             concerned = [Row(tuple(r for r in row.results if r.reason == reason)) for row in rows]
             where = ", ".join(f"{row.first.mode} {row.dtypes}" for row in concerned if row.results)
@@ -216,3 +218,8 @@ def summary_line(run: Run) -> Text:
         parts.append(f"{count(run.deselected, 'case')} deselected by -k")
     title.append(f" ({', '.join(parts)})")
     return title
+
+
+def _has_more_to_say(row: Row) -> bool:
+    """Tell whether there is a reason to be read: what is proved has one only where inputs were refused."""
+    return row.first.verdict is not Verdict.PROVED or any(result.refused for result in row.results)

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from diffcheck.modes import CPU
+from diffcheck.report.encoding import LEGIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 
     from diffcheck.verdict import Result
 
+_PARTS: Final = 5
+"""Parts of a formula that are shown below it."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str, console: Console) -> str:
     """Spell out what would move the cursor or can't be encoded: a message may hold anything."""
     text = _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text.expandtabs(4))
-    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    return text.encode(console.encoding, LEGIBLE).decode(console.encoding)
 
 
 def shorten(text: str, width: int, console: Console) -> str:
@@ -105,3 +108,14 @@ def print_hanging(console: Console, label: Text, body: str | Text) -> None:
     for index, row in enumerate(text.wrap(console, max(console.width - width, 20))):
         row.rstrip()
         console.print(Text.assemble(label if index == 0 else " " * width, row), soft_wrap=True)
+
+
+def few_lines(formula: str) -> list[str]:
+    """The first lines of what `text` gives, and how many were left out."""
+    lines = formula.split("\n")
+    left = len(lines) - 1 - _PARTS
+    if left <= 1:
+        return lines
+    names = [line.partition(" = ")[0] for line in lines[1 + _PARTS :]]
+    shown = ", ".join(names[:_PARTS]) + (", …" if left > _PARTS else "")
+    return [*lines[: 1 + _PARTS], f"and {left} more parts ({shown}), see JSON"]

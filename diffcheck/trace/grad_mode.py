@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffcheck import torch_internals
+from diffcheck.errors import Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Stop:
     by: Literal["detach", "no_grad"]
     presumed: bool
     """Whether it may turn out that a Function ran, whose derivative is its backward."""
+    unknown: Unsupported | None = None
+    """What is to be raised once it matters, where this PyTorch does not tell."""
 
 
 class GradMode:
@@ -45,16 +48,27 @@ class GradMode:
         elif before and not enabled:
             self._off, self._on_within_off = not self._on_within_off, False
 
-    def stop(self, *, detaches: bool) -> Stop | None:
-        """What makes the results of an operation that runs now constants, if anything does."""
+    def stop(self, *, detaches: bool, called: bool = True) -> Stop | None:
+        """What makes the results of an operation that runs now constants, if anything does.
+
+        Args:
+            detaches: Whether it is `detach`.
+            called: Whether Python is calling some function of PyTorch's. A scripted function is none, and detaches what
+                it is given where it has a backward pass of its own.
+        """
         off = not torch.is_grad_enabled()
         if not (off or detaches or self._off):
             return None
-        if inside_function():
-            return Stop("no_grad", presumed=False) if self._off else None  # a Function that is applied under no_grad
+        try:
+            if inside_function():
+                return (
+                    Stop("no_grad", presumed=False) if self._off else None
+                )  # a Function that is applied under no_grad
+        except Unsupported as error:
+            return Stop("detach", presumed=False, unknown=error)
         presumed = off and not self._off and not torch.is_inference_mode_enabled()
         if detaches:
-            return Stop("detach", presumed)
+            return Stop("detach", presumed or not called)
         return Stop("no_grad", presumed) if off else None
 
 
@@ -64,9 +78,9 @@ def inside_function() -> bool:
 
 
 def is_from_function(tensor: Tensor) -> bool:
-    """Whether a custom Function returned the tensor, in Python or in C++."""
+    """Whether a custom Function returned the tensor, in Python or in C++, or a scripted function."""
     node: Any = tensor.grad_fn
     return node is not None and (
         isinstance(node, torch.autograd.function.BackwardCFunction)
-        or node.name().startswith("torch::autograd::CppNode<")
+        or node.name().startswith(("torch::autograd::CppNode<", "torch::jit::"))
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from diffcheck import torch_internals
+from diffcheck.alarm import processor_time
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import Expr
 from diffcheck.declare.operation import Operation, operation, targets, tensors_in
@@ -120,7 +120,7 @@ class Shadows(DispatchMode):
         self._state = _State()
         self._storages = Storages()
         self._stand_ins = StandIns(given or {}, self._storages.window)
-        self._deadline = time.monotonic() + self._budget.seconds
+        self._deadline = processor_time() + self._budget.seconds
         self._watch = PythonWatch(self)
         self._grad_mode = GradMode()
 
@@ -300,7 +300,7 @@ class Shadows(DispatchMode):
                 f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; "
                 "does a loop never end?"
             )
-        if time.monotonic() > self._deadline:
+        if processor_time() > self._deadline:
             raise BudgetExceeded(
                 f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {op.text}"
             )
@@ -486,13 +486,15 @@ class Shadows(DispatchMode):
         inherited = state.frozen.get(id(source))
         stop = inherited[1] if inherited is not None else None
         if stop is None or op.detaches:
-            stop = self._grad_mode.stop(detaches=op.detaches) or stop
+            stop = self._grad_mode.stop(detaches=op.detaches, called=self._watch.calls > 0) or stop
         if stop is not None:
             for tensor in outputs:
                 state.frozen[id(tensor)] = (tensor, stop)
 
     def _frozen(self, shadow: Array, stop: Stop) -> Array:
         """A shadow that is constant to differentiation, or presumed to be."""
+        if stop.unknown is not None:
+            raise stop.unknown
 
         def freeze(e: Expr) -> Expr:
             node = graph.frozen(e, stop.by)

@@ -17,6 +17,7 @@ from diffcheck.declare.case import Case
 from diffcheck.declare.rule import rules_by_operation
 from diffcheck.derive import chain_rule
 from diffcheck.differentiate.autodiff import SeedsFor
+from diffcheck.differentiate.dynamo import as_written
 from diffcheck.differentiate.faults import (
     case_errors,
     check_forms,
@@ -37,6 +38,7 @@ from diffcheck.trace.seeding import Seed, Seeding, differ
 from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Left, Shadows
 from diffcheck.trace.stand_in import Applied
 from diffcheck.trace.storages import symbols_of
+from diffcheck.trace.surrogate import stated
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
 """References, by the mode, the outputs, the inputs, and the cotangents or tangents."""
@@ -153,7 +155,7 @@ def trace(
         shadows.attach(values[name], symbols[name])
     seeding = Seeding(mode, real, shadows, seeds_for)
     try:
-        with case_errors(case, mode, before), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
+        with case_errors(case, mode, before), as_written(), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
             run = differentiate(case, mode, values, *seeding.for_each)
             owners = seeding.owners(order(mode), len(run.outputs))
             check_forms(case, owners, run.derivatives, seeding.like([values[n] for n in real], run.outputs))
@@ -162,17 +164,20 @@ def trace(
         shadows.leave()
     with torch.no_grad():
         output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
-    each = whole(case, mode)
+    each, drew_numbers = whole(case, mode), bool(shadows.random_operations)
     check_outputs(each, run.outputs, before)
     changed = [n for n in real if differ(shadows.read(values[n]), symbols[n])]
     check_unchanged(case, values, before, changed)
     with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        check_repeatable(each, before, run.outputs, drew_numbers=bool(shadows.random_operations))
+        check_repeatable(each, before, run.outputs, drew_numbers=drew_numbers)
     seeding.check_unchanged(case)
     if twice:
         with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
             check_same_derivatives(
-                case, before, lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives
+                case,
+                before,
+                lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives,
+                drew_numbers=drew_numbers,
             )
     flat_inputs = [e for name in real for e in parts_of(symbols[name])]
     outputs = [e for cells in output_shadows for e in parts_of(cells)]
@@ -187,38 +192,45 @@ def trace(
     seeds = [seeding.symbols(step) for step in range(order(mode))]
     if mode == "accumulate":
         seeds[0] = seeds[0][-counted:]
-    # With the inputs: a constant is the same at every size, and has another number of derivatives.
-    key = (mode, tuple(differentiated), tuple(flat_inputs), *map(tuple, seeds))
-    derived = {} if derived is None else derived
-    if key not in derived:
-        reference = (
-            differentiated if mode == VALUE else chain_rule.nested(steps(mode), differentiated, flat_inputs, seeds)
-        )
-        derived[key] = tuple(reference)
-    done = () if mode == VALUE else steps(mode)
-    function = Function(
-        outputs=tuple(differentiated),
-        inputs=tuple(str(e.payload) for e in flat_inputs),
-        steps=done,
-        levels=partial(chain_rule.levels, steps=done, inputs=flat_inputs, seeds=seeds[: len(done)]),
-    )
+    reference, function = _derived(mode, differentiated, flat_inputs, seeds, {} if derived is None else derived)
+    guards = shadows.guards
+    if case.surrogate is not None:
+        reference, more = stated(case, before, seeding.given, budget)
+        guards, function = (*guards, *more), None
     return Traced(
         Trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.variables),
             seeds=tuple(seeding.seeds),
             entries=_entries(owners, run.derivatives),
             executed=tuple(e for cells in executed for e in parts_of(cells)),
-            reference=derived[key],
+            reference=reference,
             outputs=tuple(outputs),
             summed=tuple(e for e, unit in zip(differentiated, units[-counted:], strict=True) if unit is ONE),
             inputs=tuple(flat_inputs),
-            guards=shadows.guards,
+            guards=guards,
             custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
             function=function,
         ),
         run,
         shadows.applied,
         shadows.left,
+    )
+
+
+def _derived(
+    mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], seeds: Sequence[Sequence[Expr]], known: Derived
+) -> tuple[tuple[Expr, ...], Function | None]:
+    """The derivative of the outputs, per entry, and what it is the derivative of."""
+    # With the inputs: a constant is the same at every size, and has another number of derivatives.
+    key = (mode, tuple(outputs), tuple(inputs), *map(tuple, seeds))
+    if key not in known:
+        known[key] = tuple(outputs if mode == VALUE else chain_rule.nested(steps(mode), outputs, inputs, seeds))
+    done = () if mode == VALUE else steps(mode)
+    return known[key], Function(
+        outputs=tuple(outputs),
+        inputs=tuple(str(e.payload) for e in inputs),
+        steps=done,
+        levels=partial(chain_rule.levels, steps=done, inputs=inputs, seeds=seeds[: len(done)]),
     )
 
 
@@ -237,7 +249,12 @@ def trace_textbook(case: Case, values: Mapping[str, Tensor], reference: Trace, b
     for name in real:
         shadows.attach(values[name], symbols_of(name, values[name]))
     try:
-        with case_errors(case, "gradient", before), shadows, time_limit((budget or Budget()).seconds, "gradient="):
+        with (
+            case_errors(case, "gradient", before),
+            as_written(),
+            shadows,
+            time_limit((budget or Budget()).seconds, "gradient="),
+        ):
             shadows.begin_backward()  # nothing is differentiated here: detach() means nothing
             said = textbook_gradients(case, case.gradient(*values.values()), [values[n] for n in real])
             cells = [shadows.read(t) for t in said]

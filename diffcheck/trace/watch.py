@@ -38,11 +38,19 @@ class PythonWatch(TorchFunctionMode):
     def __init__(self, shadows: Watched) -> None:
         super().__init__()
         self._shadows = shadows
+        self.calls = 0
+        """Functions of PyTorch's that Python is calling now, one inside of the other."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        self.calls += 1
+        try:
+            return self._called(func, args, kwargs or {})
+        finally:
+            self.calls -= 1
+
+    def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         shadows = self._shadows
         if shadows.looks_away:
             return func(*args, **kwargs)

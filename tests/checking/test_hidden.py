@@ -98,7 +98,7 @@ def test_it_is_found(wrong: Callable[[Tensor, Tensor], Tensor], seed: int):
 def test_the_right_one_is_proved_over_all_of_these():
     result = run(square(right))
     assert result.verdict is Verdict.PROVED
-    assert result.inputs == 100 + 3 * 4 + 3  # three other layouts, and the large size
+    assert result.inputs == 100 + 3 * 4 + 3 + 6  # three other layouts, the large size, and the corners
 
 
 def test_a_gradient_that_is_changed_in_place_is_refused_by_name():

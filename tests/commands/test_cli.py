@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version as version_of
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from diffcheck import versions
 from diffcheck.commands import cli
 from diffcheck.commands.cli import main
 from diffcheck.report import json_
@@ -326,6 +328,38 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert re.fullmatch(r"diffcheck \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_versions_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version", "-v"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == ["python", "platform", *versions.PACKAGES]
+    assert f"torch {version_of('torch')}" in lines
+    assert lines[-1] == "diffcheck was tried on torch 2.9 to 2.14"
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "said"),
+    [
+        ("2.9.0", ""),
+        ("2.14.1+cu130", ""),
+        ("2.8.1", "torch 2.8.1 is older than diffcheck supports: install torch 2.9 or later"),
+        (
+            "3.0.0a0",
+            "torch 3.0.0a0 is newer than 2.14, the newest that diffcheck was tried on: what it lacks is unsupported",
+        ),
+    ],
+)
+def test_a_pytorch_that_was_not_tried_is_told(
+    torch_version: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once in the report, and in its JSON."""
+    assert versions.note(torch_version) == said
+    monkeypatch.setattr("diffcheck.report.terminal.version_of", lambda _: torch_version)
+    monkeypatch.setattr("diffcheck.report.json_.version_of", lambda _: torch_version)
+    assert main(["run", "good.py", "--examples", "2", "--output", "report.json", "--format", "json"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == said
+    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["note"] == said
 
 
 @pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["list", "--help"], ["show", "-h"], ["--version"]])

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from diffcheck.commands import workers
+from diffcheck.declare.load import Loaded
+from diffcheck.settings import Settings
+from diffcheck.verdict import Result, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +79,33 @@ def test_processes_change_nothing(tmp_path: Path) -> None:
     one = run(tmp_path, "-j", "1", "-k", "not dies")
     two = run(tmp_path, "-j", "2", "-k", "not dies")
     assert settled(one) == settled(two)
+
+
+class Hanging:
+    """A case that hangs where no alarm is heard, once for each time that it is asked."""
+
+    def run(self, settings: Any, *, case_id: str, location: str) -> Any:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM})  # as in a kernel
+        time.sleep(120)
+        yield
+
+
+class Fine:
+    def run(self, settings: Any, *, case_id: str, location: str) -> Any:
+        yield Result(case_id, "reverse", "float64", Verdict.PROVED)
+
+
+def test_a_case_that_hangs_is_ended_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers, "_GRACE", 1.0)
+    monkeypatch.setattr(workers, "WAITED", 1.0)
+    monkeypatch.setattr(workers, "_limited_memory", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(workers, "_prepare", lambda: None)
+    found: dict[str, Any] = {"hangs": Hanging(), "one": Fine(), "two": Fine()}
+    items: list[Any] = [Loaded(f"some.py::{n}", tmp_path / "some.py", n, c, private=False) for n, c in found.items()]
+    with workers.workers(items, Settings(seconds=0.5), 2) as checked:
+        results = [next(iter(checked(i))) for i in range(3)]
+    assert [r.verdict for r in results] == [Verdict.UNDECIDED, Verdict.PROVED, Verdict.PROVED]
+    assert results[0].reason == "its process was ended after 2 seconds: it hung in a kernel, or is far too slow"
 
 
 WITHOUT_COMPILER = """

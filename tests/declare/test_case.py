@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffcheck import case
 from diffcheck.declare.case import Case
-from diffcheck.declare.domain import size_assignments
+from diffcheck.declare.domain import argument, asked_assignments, size_assignments
 from diffcheck.errors import DeclarationError
 
 HOW = """\
@@ -309,8 +309,25 @@ def test_a_shared_name_is_a_shared_size():
     assert shapes("n m", "m k")[0] == ((1, 1), (1, 1))
 
 
-def test_different_names_get_different_sizes():
-    assert all(len({n, m, k}) == 3 for (n, m), (_, k) in shapes("n m", "m k")[1:])
+def test_different_names_get_different_sizes_and_once_the_same():
+    ones, twos, *others = shapes("n m", "m k")
+    assert (ones, twos) == (((1, 1), (1, 1)), ((2, 2), (2, 2)))
+    assert others
+    assert all(len({n, m, k}) == 3 for (n, m), (_, k) in others)
+
+
+def test_axes_that_may_be_broadcast_are_1_in_one_argument_after_the_other():
+    drawn = shapes("#n", "#n")
+    assert {(a, b) for ((a,), (b,)) in drawn} >= {(1, 1), (1, 3), (3, 1), (3, 3)}
+    outer = shapes("#n #m", "#n #m")
+    assert {((4, 1), (4, 3)), ((1, 3), (4, 3)), ((4, 3), (1, 1))} <= {(a, b) for a, b in outer}
+    assert ((1,), (2,)) in {(a, b) for a, b in shapes("*#batch", "*#batch")}
+
+
+def test_an_axis_gets_the_sizes_that_are_asked_about():
+    arguments = (argument("x", Float[Tensor, "n m"], case_name="it"), argument("y", Float[Tensor, "m"], case_name="it"))
+    found = [(s["x"], s["y"]) for s in asked_assignments(arguments, (17,))]
+    assert found == [((1, 17), (17,)), ((2, 17), (17,)), ((17, 1), (1,)), ((17, 2), (2,))]
 
 
 def test_fixed_sizes_stay():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.detection import arithmetic, formulas, gradients, places, shapes
+from tests.detection import arithmetic, formulas, gradients, places, shapes, ways
 from tests.detection.mutant import Mutant
 
 SOURCES: Final = (
@@ -13,6 +13,7 @@ SOURCES: Final = (
     places.regions, places.elements, places.ties, places.zeros, places.branches, places.overflows,
     gradients.incoming, gradients.second_order, gradients.blind_spots,
     arithmetic.precision, arithmetic.differences, arithmetic.nondeterminism,
+    ways.ways,
 )  # fmt: skip
 
 MUTANTS: Final[tuple[Mutant, ...]] = tuple(mutant for source in SOURCES for mutant in source())

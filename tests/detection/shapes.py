@@ -215,6 +215,9 @@ def sizes() -> Iterator[Mutant]:
         "sum_of_squares_beyond_64", family, ops.sum_of_squares,
         _beyond(64, ops.sum_of_squares, 1.01).backward, name,
     )  # fmt: skip
+    yield mutant(
+        "cube_at_17", family, ops.cube, lambda g, x: 3 * g * x**2 * (2 if len(x) == 17 else 1), "only at a size"
+    )  # fmt: skip
     yield mutant("bias_beyond_32_rows", family, ops.bias, lambda g, x, b: (g, g[:32].sum(0)), name)
 
 

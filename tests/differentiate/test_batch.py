@@ -149,7 +149,7 @@ def test_what_is_of_another_shape_now_and_then_is_refused(mode: str):
 
 def sizes_of_blocks(drawn: list[Drawn], monkeypatch: pytest.MonkeyPatch, first_takes: float) -> list[int]:
     clock = iter((0.0, first_takes))
-    monkeypatch.setattr("diffcheck.checking.visit.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("diffcheck.checking.visit.processor_time", lambda: next(clock))
     found = list(visit.blocks(drawn))
     assert [one for block in found for one in block] == drawn
     return [len(block) for block in found]

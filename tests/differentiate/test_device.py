@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffcheck import gradcheck
 from diffcheck.api.library import check
-from diffcheck.differentiate.device import computing_on, generator_state, seed_generator, why_absent
+from diffcheck.differentiate.device import computing_on, seed_generator, why_absent
 from diffcheck.errors import DeclarationError
 from diffcheck.verdict import Result, Verdict
 
@@ -75,9 +75,7 @@ def test_a_seed_gives_the_same_numbers(device: str):
     draws = []
     for _ in range(2):
         seed_generator(device, 3)
-        before = generator_state(torch.device(device))
         draws.append(torch.rand(2).tolist())
-        assert not torch.equal(before, generator_state(torch.device(device)))
     assert draws[0] == draws[1]
 
 

@@ -36,13 +36,12 @@ def _setitimer() -> None:
         "ITIMER_REAL",
         "ITIMER_VIRTUAL",
         "ITIMER_PROF",
-        "SIGKILL",
     ):
         delattr(signal, name)
 
 
 def _resource() -> None:
-    sys.modules["resource"] = None  # type: ignore[assignment]
+    sys.modules["resource"] = None
 
 
 def _proc() -> None:
@@ -61,7 +60,7 @@ def _longdouble() -> None:
     """As on ARM, Apple's machines and Windows: it is a float64."""
     import numpy as np
 
-    np.longdouble = np.float64  # type: ignore[misc]
+    np.longdouble = np.float64  # type: ignore[assignment]
     for name in ("float128", "float96", "complex256", "clongdouble"):
         if hasattr(np, name):
             delattr(np, name)

@@ -15,16 +15,15 @@ import torch
 from flint import fmpq, fmpq_mat
 from torch import nn
 
+from diffcheck.certify.linear import precision
+from diffcheck.derive.symbolic import to_sympy
 from diffcheck.regression import Regression, closed_form, formulas, nist, pipeline, training
-from diffcheck.regression.affine import precision
-from diffcheck.regression.digits import digits_of
-from diffcheck.regression.rational import NotRational, RationalProgram, exact
+from diffcheck.regression.closed_form import digits_of, exact, over_rationals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DATA = Path(__file__).parents[1] / "data" / "nist_strd_linear.json"
-SIZES = formulas.Sizes((2,), (1,))
 
 
 def solve_by_fractions(design: Any, target: Any) -> Any:
@@ -47,6 +46,14 @@ def solve_by_fractions(design: Any, target: Any) -> Any:
     return [row[-1] for row in rows]
 
 
+def solved(declared: Regression, dtype: Any = torch.float64) -> closed_form.Solution:
+    return pipeline.work_out(declared, pipeline.prepare(declared, dtype)).solution
+
+
+def four_rows(declared: Regression) -> formulas.BatchFormulas:
+    return formulas.batch_formulas(formulas.loss_case(declared, outputs=True), 4, torch.float64)
+
+
 def fraction(value: fmpq) -> Fraction:
     return Fraction(int(value.p), int(value.q))
 
@@ -55,12 +62,11 @@ def fraction(value: fmpq) -> Fraction:
 def test_the_solution_on_data_is_the_one_that_fractions_give(declare: Callable[..., Regression], dtype: Any) -> None:
     declared = declare()
     features, labels = training.make_data(declared, dtype)
-    known = pipeline.prepare(declared, dtype, features, labels)
-    solution = known.solve(features, labels)
+    solution = solved(declared, dtype)
     design = [[*map(Fraction, row), Fraction(1)] for row in features.tolist()]
     target = [Fraction(y) for (y,) in labels.tolist()]
     assert [fraction(v) for v in solution.exact] == solve_by_fractions(design, target)
-    assert (solution.rank, solution.dimension) == (3, 3)
+    assert solution.rank == 3
     with precision(1000):
         for ball, value in zip(solution.balls, solution.exact, strict=True):
             assert ball.contains(value)
@@ -68,11 +74,9 @@ def test_the_solution_on_data_is_the_one_that_fractions_give(declare: Callable[.
 
 def test_balls_enclose_the_exact_solution(declare: Callable[..., Regression], monkeypatch: Any) -> None:
     declared = declare()
-    features, labels = training.make_data(declared, torch.float64)
-    known = pipeline.prepare(declared, torch.float64, features, labels)
-    exactly = known.solve(features, labels)
+    exactly = solved(declared)
     monkeypatch.setattr(closed_form, "_EXACT_ENTRIES", 0)
-    enclosed = known.solve(features, labels)
+    enclosed = solved(declared)
     assert enclosed.exact is None
     with precision(1000):
         for ball, value in zip(enclosed.balls, exactly.exact, strict=True):
@@ -85,12 +89,10 @@ def test_balls_do_not_claim_a_rank_that_they_cannot_know(monkeypatch: Any, decla
         return torch.tensor([[1.0, 2.0], [2.0, 4.0], [0.1, 0.2]]), torch.ones(3, 1)
 
     declared = declare(data=data)
-    features, labels = training.make_data(declared, torch.float64)
-    known = pipeline.prepare(declared, torch.float64, features, labels)
-    assert known.solve(features, labels).rank == 2
+    assert solved(declared).rank == 2
     monkeypatch.setattr(closed_form, "_EXACT_ENTRIES", 0)
-    enclosed = known.solve(features, labels)
-    assert (enclosed.rank, enclosed.unique) == (None, False)
+    enclosed = solved(declared)
+    assert (enclosed.rank, enclosed.balls) == (None, None)
 
 
 def test_features_that_are_no_rational_numbers_are_solved_in_balls(declare: Callable[..., Regression]) -> None:
@@ -104,7 +106,7 @@ def test_features_that_are_no_rational_numbers_are_solved_in_balls(declare: Call
 
     declared = declare(model=Waves, data=lambda: (torch.randn(9, 1), torch.randn(9, 1)))
     features, labels = training.make_data(declared, torch.float64)
-    solution = pipeline.prepare(declared, torch.float64, features, labels).solve(features, labels)
+    solution = solved(declared)
     assert solution.exact is None
     with mpmath.workdps(60):
         design = mpmath.matrix([[mpmath.sin(x), mpmath.exp(x), 1] for (x,) in features.tolist()])
@@ -132,11 +134,10 @@ def test_rank_is_found_exactly(seed: Any) -> None:
 
 def test_the_normal_equations_are_a_result(declare: Callable[..., Regression]) -> None:
     declared = declare()
-    net = training.make_model(declared, torch.float64)
-    batch = formulas.batch_formulas(declared, net, SIZES, 4, torch.float64)
+    batch = four_rows(declared)
     known = closed_form.normal_equations(batch)
     assert known.scale == sympy.Rational(1, 2)
-    assert [str(c) for c in known.design.row(1)] == ["X[1,0]", "X[1,1]", "1"]
+    assert [str(c) for c in to_sympy(batch.design[1])] == ["X[1,0]", "X[1,1]", "1"]
     # SymPy's solution in symbols, at random rational data, is what fractions give.
     random = Random(5)
     data = {
@@ -155,23 +156,20 @@ def test_a_weighted_loss_has_its_own_system(declare: Callable[..., Regression]) 
         return ((output - labels) ** 2 * torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=output.dtype)).mean()
 
     declared = declare(loss=weighted)
-    net = training.make_model(declared, torch.float64)
-    batch = formulas.batch_formulas(declared, net, SIZES, 4, torch.float64)
+    batch = four_rows(declared)
     known = closed_form.normal_equations(batch)
     assert known.scale is None, "it is not XᵀX·θ = Xᵀy, and is not said to be"
     assert len(known.numerators) == 3
 
 
-def test_a_rational_program_is_exact() -> None:
-    from diffcheck.algebra import expr as graph
-
-    x, y = graph.symbol("x"), graph.symbol("y")
-    program = RationalProgram([x * y + 1, (x - y) / 3, x**3, -y], ["x", "y"])
+def test_a_function_over_the_rationals_is_exact() -> None:
+    x, y = sympy.symbols("x y")
+    function = over_rationals([x * y + 1, (x - y) / 3, x**3, -y, 2 / (3 * x), sympy.Rational(1, 3)], [x, y])
     a, b = 0.1, -7.25
     fa, fb = Fraction(a), Fraction(b)
-    assert [fraction(v) for v in program([exact(a), exact(b)])] == [fa * fb + 1, (fa - fb) / 3, fa**3, -fb]
-    with pytest.raises(NotRational, match="sin"):
-        RationalProgram([graph.call("sin", x)], ["x"])
+    expected = [fa * fb + 1, (fa - fb) / 3, fa**3, -fb, 2 / (3 * fa), Fraction(1, 3)]
+    assert [fraction(v) for v in function([exact(a), exact(b)])] == expected
+    assert over_rationals([x, sympy.sin(x)], [x]) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -184,7 +182,7 @@ SETS = nist.load(DATA)
 @pytest.mark.parametrize("data", SETS, ids=lambda d: d.name)
 def test_the_exact_solution_has_all_certified_digits(data: Any) -> None:
     entry = next(e for e in json.loads(DATA.read_text()) if e["name"] == data.name)
-    solution = nist.solve(data)
+    solution = closed_form.least_squares(data.design, data.target)
     assert [str(v) for v in solution.exact] == entry["exact_rational"]
     for value, text in zip(solution.exact, data.certified, strict=True):
         certified = sympy.Rational(text)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffcheck import versions
 from diffcheck.report.json_ import dumps, loads
 from diffcheck.report.summary import Run
 from diffcheck.verdict import Finding, Result, Value, Verdict
@@ -88,7 +89,8 @@ def test_round_trip(results: list[Result]) -> None:
 
 
 @pytest.mark.parametrize("name", ["passing", "wrong", "inaccurate", "import_error", "interrupted"])
-def test_json(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion) -> None:
+def test_json(name: str, scenes: dict[str, Run], snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "installed", lambda: {"python": "3.11.7", "torch": "2.13.0"})
     assert dumps(scenes[name]) == snapshot
 
 

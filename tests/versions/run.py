@@ -6,9 +6,10 @@
     python tests/versions/run.py --python /usr/bin/python3.13     # everything newest on another Python
     python tests/versions/run.py --table docs/versions.md         # writes the table of what is recorded
 
-The interpreter is that of an environment with `.[test]`: it stays as it is, a candidate goes into a folder before it on the path. Passing is
-`diffcheck run cases/` and the core of the suite (packages.py). Between minor versions it is bisected; the first release of the minor version that was
-found is tried as well. The record is tests/versions/results.json.
+The interpreter is that of an environment with `.[test]`: it stays as it is, a candidate goes into a folder before it on
+the path. Passing is `diffcheck run cases/ --examples 20` and the core of the suite (packages.py). Minor versions are
+bisected by a glance, and what that finds is looked at whole: its first release, then its last one, then the next minor
+version, until one passes. The record is tests/versions/results.json.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +49,13 @@ _OUR_OPTIONS: Final = (
     "-x",
 )
 """Without those of pyproject.toml that belong to pytest-xdist."""
+_GLANCE: Final = ["diffcheck", "run", str(ROOT / "cases" / "autograd.py"), "--seed", "1", "--examples", "5", "-j", "1"]
+"""What most versions that do not pass fail at."""
+_WHAT_IT_IS: Final = """
+import json, platform
+from importlib.metadata import version
+print(json.dumps([platform.python_version(), version("torch")]))
+"""
 
 
 def key(version: str) -> tuple[int, ...]:
@@ -91,27 +100,33 @@ def overlay(requirements: Sequence[str], work: Path, python: str) -> Iterator[tu
         shutil.rmtree(folder)
 
 
-def complaint(folder: Path | None, tests: Sequence[str], python: str) -> str:
-    """Runs the cases and the tests, and says in a line what fails; nothing if all pass."""
+def complaint(folder: Path | None, python: str, *commands: Sequence[str]) -> str:
+    """Runs commands, and says in a line what fails; nothing if all pass. A busy machine makes nothing undecided."""
     path = os.pathsep.join(map(str, [folder, ROOT] if folder else [ROOT]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
-    for arguments in (
-        ["diffcheck", "run", "cases/", "--seed", "1", "-q"],
-        ["pytest", *_OUR_OPTIONS, *tests],
-    ):
-        ended = subprocess.run(
-            [python, "-m", *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1800,
-        )
-        if ended.returncode:
-            return f"{arguments[0]}: {_telling(ended.stdout + ended.stderr)}"
+    with tempfile.TemporaryDirectory() as patient:
+        Path(patient, "pyproject.toml").write_text("[tool.diffcheck]\nseconds = 3600\n")
+        for command in commands:
+            ended = subprocess.run(
+                [python, "-m", *command],
+                cwd=patient if command[0] == "diffcheck" else ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if ended.returncode:
+                return f"{command[0]}: {_telling(ended.stdout + ended.stderr)}"
     return ""
+
+
+def whole(tests: Sequence[str]) -> list[list[str]]:
+    """What passing is."""
+    return [
+        ["diffcheck", "run", str(ROOT / "cases"), "--seed", "1", "--examples", "20", "-j", "1"],
+        ["pytest", *_OUR_OPTIONS, *tests],
+    ]
 
 
 def _telling(output: str) -> str:
@@ -124,47 +139,46 @@ def _telling(output: str) -> str:
     return lines[-1][:160] if lines else "no output"
 
 
-def tried(version: str, package: Package, tests: Sequence[str], work: Path, python: str) -> str:
+def tried(version: str, package: Package, work: Path, python: str, *commands: Sequence[str]) -> str:
     """Why a version of a package does not pass, or nothing if it does."""
     started = time.monotonic()
     with overlay([f"{package.name}=={version}", *package.beside], work, python) as (folder, why):
-        why = complaint(folder, tests, python) if folder else why
+        why = complaint(folder, python, *commands) if folder else why
     print(f"{package.name} {version}: {why or 'passes'} ({time.monotonic() - started:.0f} s)", flush=True)
     return why
 
 
 def oldest(package: Package, work: Path, python: str) -> dict[str, Any]:
-    """Bisects over the minor versions: the newest that fails has all older ones fail, as far as that is so."""
+    """Bisects over the minor versions by a glance, and looks whole at what that finds: upwards, until one passes."""
     steps = list(releases(package, python).values())
     outcomes: dict[str, str] = {}
+    glance = ["pytest", *_OUR_OPTIONS, package.tests[0]] if package.name == "pytest" else _GLANCE
 
-    def passes(version: str) -> bool:
-        if version not in outcomes:
-            outcomes[version] = tried(version, package, package.tests, work, python)
-        return not outcomes[version]
+    def fails(version: str, *commands: Sequence[str]) -> bool:
+        outcomes[version] = tried(version, package, work, python, *commands)
+        return bool(outcomes[version])
 
     low, high = 0, len(steps) - 1
-    if not passes(steps[high][-1]):
-        return {"oldest": None, "newest": steps[high][-1], "tried": outcomes}
     while low < high:
         middle = (low + high) // 2
-        if passes(steps[middle][-1]):
-            high = middle
-        else:
+        if fails(steps[middle][-1], glance):
             low = middle + 1
-    found = steps[high]
-    bound = next(version for version in (found[0], found[-1]) if passes(version))
+        else:
+            high = middle
+    candidates = [steps[high][0], *(step[-1] for step in steps[high:])]
+    found = next((version for version in candidates if not fails(version, *whole(package.tests))), None)
+    failing = {version: why for version, why in outcomes.items() if why}
     return {
-        "oldest": bound,
-        "newest": steps[-1][-1],
-        "tried": dict(sorted(outcomes.items(), key=lambda kv: key(kv[0]))),
+        "oldest": found,
+        "newest": version_of(package.name),
+        "fail": dict(sorted(failing.items(), key=lambda item: key(item[0]))),
     }
 
 
 def each_torch(versions: Sequence[str], work: Path, python: str) -> dict[str, Any]:
     """The last release of every minor version of PyTorch, or those that were asked for."""
     wanted = versions or [found[-1] for found in releases(TORCH, python).values()]
-    return {"tried": {version: tried(version, TORCH, list(FELT_BY), work, python) for version in wanted}}
+    return {"tried": {version: tried(version, TORCH, work, python, *whole(list(FELT_BY))) for version in wanted}}
 
 
 def lower_bounds() -> list[str]:
@@ -178,7 +192,7 @@ def together(work: Path, python: str) -> dict[str, Any]:
     """All lower bounds at once."""
     beside = [name for package in PACKAGES for name in package.beside]
     with overlay([*lower_bounds(), *beside], work, python) as (folder, why):
-        why = complaint(folder, list(FELT_BY), python) if folder else why
+        why = complaint(folder, python, *whole(list(FELT_BY))) if folder else why
     print(f"{' '.join(lower_bounds())}: {why or 'pass'}")
     return {"requirements": lower_bounds(), "why": why}
 
@@ -191,9 +205,8 @@ def another_python(python: str, work: Path) -> dict[str, Any]:
         inside = str(place / "bin" / "python")
         install = [inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", "-e", f"{ROOT}[test]"]
         made = subprocess.run(install, capture_output=True, text=True, check=False)
-        why = made.stderr[-200:] if made.returncode else complaint(None, list(FELT_BY), inside)
-        versions = "import json, platform, importlib.metadata as m; print(json.dumps([platform.python_version(), m.version('torch')]))"
-        said = subprocess.run([inside, "-c", versions], capture_output=True, text=True, check=False).stdout
+        why = made.stderr[-200:] if made.returncode else complaint(None, inside, *whole(list(FELT_BY)))
+        said = subprocess.run([inside, "-c", _WHAT_IT_IS], capture_output=True, text=True, check=False).stdout
     finally:
         shutil.rmtree(place)
     version, torch = json.loads(said) if said else (python, "none")

@@ -17,6 +17,7 @@ from diffcheck.alarm import alarm
 from diffcheck.draw.inputs import Layout
 from diffcheck.errors import BudgetExceeded, DiffcheckError
 from diffcheck.explain.diagnosis import arrangement, formulas, numeric, places, upstream
+from diffcheck.explain.diagnosis.epsilon import epsilon
 from diffcheck.explain.diagnosis.origin import line_of
 from diffcheck.explain.diagnosis.sizes import beyond, factors_by_size, where_broadcast
 from diffcheck.explain.diagnosis.subject import Subject
@@ -32,6 +33,7 @@ Hypothesis = Callable[[View], Diagnosis | None]
 PLAIN: Final[Sequence[Hypothesis]] = (
     upstream.ignored,
     formulas.no_gradient,
+    epsilon,
     formulas.rounded_constant,
     formulas.constant_factor,
     arrangement.exchanged,
@@ -62,11 +64,10 @@ def diagnose(subject: Subject) -> tuple[Diagnosis | None, str]:
     try:
         with alarm(_SECONDS, lambda: BudgetExceeded("a diagnosis ran out of time")):
             found = _diagnose(subject)
-            line = (
-                ""
-                if subject.case.kernel is not None or not subject.evaluation.path.followed
-                else line_of(subject, found)
-            )
+            if subject.case.kernel is None and subject.evaluation.path.followed:
+                line = line_of(subject, found)
+            if found is not None and found.name is Mistake.EPSILON and not line:
+                found = replace(found, name=Mistake.PYTORCHS_EPSILON)
     except BudgetExceeded:
         pass
     return found, line
@@ -92,6 +93,7 @@ def _diagnose(subject: Subject) -> Diagnosis | None:
     return (
         _only_somewhere(subject)
         or explained(subject.views, PLAIN)
+        or epsilon(here)
         or _region(subject)
         or explained(subject.views, SUBTLE)
     )
@@ -134,10 +136,18 @@ def _same_formula(subject: Subject) -> Diagnosis | None:
         certainty = here.explains({position: here.reference[position]})
         if certainty is None:
             return None
+        tied = places.tied(here, position)
+        if tied is not None:
+            words = f"{tied} here; everywhere else the executed formula is the derivative"
+            return Diagnosis(Mistake.TIE, certainty, words)
         return Diagnosis(
             Mistake.TIES, certainty, "everywhere else the executed formula is the derivative; the input is a kink"
         )
-    return numeric.lower_precision(here, position) or numeric.not_finite(here, position, subject.dtype)
+    return (
+        epsilon(here)
+        or numeric.lower_precision(here, position, subject.number)
+        or numeric.not_finite(here, position, subject.dtype)
+    )
 
 
 def _only_somewhere(subject: Subject) -> Diagnosis | None:

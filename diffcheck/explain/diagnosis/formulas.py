@@ -15,7 +15,7 @@ from diffcheck.algebra.expr import ZERO, Expr
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.compiler import Program
 from diffcheck.derive import symbolic
-from diffcheck.derive.text import written_size
+from diffcheck.derive.text import in_a_line, written_size
 from diffcheck.explain.diagnosis.view import View
 from diffcheck.prove.normal_form import GiveUp, NormalForms
 from diffcheck.verdict import Certainty, Diagnosis, Mistake
@@ -256,8 +256,10 @@ def _part(ours: Expr, right: Expr) -> tuple[Mistake | None, bool] | None:
 def _difference(node: Expr) -> str:
     import sympy
 
+    if written_size(node) > _LARGEST:
+        return in_a_line(node)
     (difference,) = symbolic.to_sympy([node])
-    return str(sympy.simplify(difference) if written_size(node) <= _LARGEST else difference)
+    return str(sympy.simplify(difference))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -277,8 +279,8 @@ def part_as_constant(view: View) -> Diagnosis | None:
 
 def _as_constant(view: View, *, several: bool) -> Diagnosis | None:
     names = {str(node.payload) for node in view.inputs}
-    if any(node.head == "frozen" for node in graph.topological(view.outputs)):
-        thawed = {n: n.args[0] for n in graph.topological(view.outputs) if n.head == "frozen"}
+    thawed = {n: n.args[0] for n in graph.topological(view.outputs) if n.head == "frozen" and graph.symbols([n])}
+    if thawed:
         certainty = _explains(view, 0, thawed)
         if certainty is not None:
             return _constancy(view, next(iter(thawed.values())), certainty, function_holds_it=True)
@@ -375,13 +377,22 @@ def finite_differences(view: View) -> Diagnosis | None:
     }
     for step in sorted(steps):
         for words, up, down in (("central", step, -step), ("one-sided", step, 0), ("one-sided", 0, -step)):
-            candidates = {i: _difference_quotient(view, i, Fraction(up), Fraction(down)) for i in view.differing}
+            quotient = _along_tangents if view.mode == "forward" else _difference_quotient
+            candidates = {i: quotient(view, i, Fraction(up), Fraction(down)) for i in view.differing}
             certainty = view.explains(candidates)
             if certainty is not None:
                 return Diagnosis(
                     Mistake.FINITE_DIFFERENCES, certainty, f"{words} differences with a step of {float(step):g}"
                 )
     return None
+
+
+def _along_tangents(view: View, position: int, up: Fraction, down: Fraction) -> Expr:
+    def moved(by: Fraction) -> Expr:
+        steps = {x: x + graph.constant(by) * t for x, t in zip(view.inputs, view.seeds, strict=True)} if by else {}
+        return graph.substitute([view.outputs[position]], steps)[0]
+
+    return (moved(up) - moved(down)) / graph.constant(up - down)
 
 
 def _difference_quotient(view: View, position: int, up: Fraction, down: Fraction) -> Expr:

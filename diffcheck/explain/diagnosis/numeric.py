@@ -11,8 +11,8 @@ import torch
 from flint import arb
 
 from diffcheck.algebra import expr as graph
-from diffcheck.algebra.expr import Expr
-from diffcheck.certify.balls import EXACT, Selections
+from diffcheck.algebra.expr import ONE, TWO, Expr
+from diffcheck.certify.balls import BOUNDED, EXACT, Selections
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.floats import in_numpy
 from diffcheck.compare.evaluate import DTYPES, Evaluation
@@ -22,6 +22,7 @@ from diffcheck.verdict import Certainty, Diagnosis, Mistake
 _FORMATS: Final = {24: "float32", 11: "float16", 8: "bfloat16"}
 _FEWEST: Final = 3
 """Numbers that must agree before a factor is suspected."""
+_DOUBLE: Final = 53
 _BITS: Final = 4096
 """Enough to tell what cancels from what is 0."""
 
@@ -92,19 +93,44 @@ def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
     first, masked = _origin(executed, values)
     if first is None:
         return None
+    if not first.args:
+        words = f"{_shown(values[first])} comes of constants, as ∞ - ∞, 0 · ∞ or 0/0: it is no function of the inputs"
+        return Diagnosis(Mistake.INFINITE, Certainty.CERTAIN, words)
     what = view.written(first)
-    if masked is not None and _chooses(view):
-        return Diagnosis(
-            Mistake.NOT_TAKEN,
-            Certainty.CERTAIN,
-            f"{what} is {_shown(values[first])} here, in a branch that is not taken, and 0 times that is NaN",
-        )
+    if masked is not None and _chooses(view) and _needs_not(view, position, executed, first):
+        return _masked(view, first, values, what)
     limits = torch.finfo(DTYPES[dtype])
     if first.head == "div" and values[first.args[1]] == 0:
         return _division_by_zero(view, first, values, dtype, limits.smallest_normal)
     if np.isinf(values[first]) and _true_size(view, first) > arb(limits.max):
-        return Diagnosis(Mistake.OVERFLOW, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")
+        of_value = any(_true_size(view, y) > arb(limits.max) for y in view.outputs)
+        name = Mistake.OVERFLOWING_VALUE if of_value else Mistake.OVERFLOW
+        return Diagnosis(name, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")
     return None
+
+
+def _needs_not(view: View, position: int, executed: Expr, part: Expr) -> bool:
+    """Whether a number is the derivative without a part of its formula: then that part is of a branch not taken."""
+    others = [graph.substitute([executed], {part: other})[0] for other in (ONE, TWO)]
+    program = Program([*others, view.reference[position]], view.trace.variables, EXACT)
+    *found, true = program([arb(v) for v in view.point], _BITS, Selections())
+    return all(ball.is_finite() and ball.overlaps(true) for ball in found)
+
+
+def _masked(view: View, first: Expr, values: Mapping[Expr, Any], what: str) -> Diagnosis:
+    """What a mask or `where` leaves out and is multiplied by 0 all the same."""
+    quotients = [n for n in graph.topological(view.outputs) if n.head == "div"]
+    exact = Program([side for n in quotients for side in n.args], view.trace.variables, EXACT)
+    sides = exact([arb(v) for v in view.point], _BITS, Selections())
+    for quotient, top, bottom in zip(quotients, sides[::2], sides[1::2], strict=True):
+        if top.is_zero() and bottom.is_zero():
+            words = f"{view.written(quotient)} is 0/0 here, in a branch that is not taken, and 0 times NaN is NaN"
+            return Diagnosis(Mistake.MASKED, Certainty.CERTAIN, words)
+    return Diagnosis(
+        Mistake.NOT_TAKEN,
+        Certainty.CERTAIN,
+        f"{what} is {_shown(values[first])} here, in a branch that is not taken, and 0 times that is NaN",
+    )
 
 
 def _division_by_zero(
@@ -113,6 +139,10 @@ def _division_by_zero(
     """Whether what is divided by is 0, or has become it out of range or by rounding."""
     top, bottom = map(view.written, quotient.args)
     size = _true_size(view, quotient.args[1])
+    root = _root_of_zero(quotient.args[1], values)
+    if root is not None:
+        words = f"{view.written(root)} is 0 here, where the root has no slope: {top} is divided by it"
+        return Diagnosis(Mistake.ROOT, Certainty.CERTAIN, words)
     if size.is_zero():
         words = f"{top} is divided by {bottom}, which is {_shown(values[quotient.args[0]])}/0 here"
         return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
@@ -122,6 +152,13 @@ def _division_by_zero(
         words = f"{top} is divided by {bottom}, which rounding makes 0 in {dtype}"
         return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
     return None
+
+
+def _root_of_zero(divisor: Expr, values: Mapping[Expr, Any]) -> Expr | None:
+    """The root of exactly 0 that makes a divisor 0."""
+    roots = [n for n in graph.topological([divisor]) if n.head == "sqrt" and values[n] == 0]
+    factors = {divisor, *(divisor.args if divisor.head in ("mul", "neg") else ())}
+    return next((n for n in roots if n in factors), None)
 
 
 def _shown(value: Any) -> str:
@@ -168,6 +205,13 @@ def _true_size(view: View, node: Expr) -> arb:
     return abs(ball) if ball.is_finite() else arb("nan")
 
 
+def _within_rounding(view: View, position: int, number: float) -> bool:
+    """Whether what was executed, with all of its rounding, may have given a number."""
+    program = Program([view.trace.executed[position]], view.trace.variables, BOUNDED)
+    (ball,) = program([arb(v) for v in view.point], _DOUBLE, Selections())
+    return bool(math.isfinite(number) and ball.is_finite() and ball.contains(arb(number)))
+
+
 def by_numbers(evaluation: Evaluation) -> Diagnosis | None:
     """What the numbers alone suggest: one and the same factor wherever they are off."""
     true = evaluation.path.certifier.enclose(evaluation.point)
@@ -181,13 +225,13 @@ def by_numbers(evaluation: Evaluation) -> Diagnosis | None:
     return Diagnosis(Mistake.FACTOR, Certainty.LIKELY, words)
 
 
-def lower_precision(view: View, position: int) -> Diagnosis | None:
+def lower_precision(view: View, position: int, number: float) -> Diagnosis | None:
     """What was executed rounded to fewer bits than the dtype has."""
     rounded = [n for n in graph.topological([view.trace.executed[position]]) if n.head == "rounded"]
     theirs = {n.payload for n in graph.topological(view.trace.outputs) if n.head == "rounded"}
     bits = [int(str(n.payload)) for n in rounded if n.payload not in theirs]
     certainty = view.explains({position: view.reference[position]}) if bits else None
-    if certainty is None:
+    if certainty is None or not _within_rounding(view, position, number):
         return None
     name = _FORMATS.get(min(bits), f"{min(bits)} bits")
     return Diagnosis(Mistake.PRECISION, certainty, f"the executed formula is right, and computed in {name}")

@@ -15,7 +15,9 @@ from diffcheck.modes import TEXTBOOK
 from diffcheck.trace.frames import Source
 from diffcheck.verdict import Diagnosis, Mistake
 
-_ARITHMETIC = (Mistake.NOT_TAKEN, Mistake.ZERO, Mistake.OVERFLOW, Mistake.UNDERFLOW)
+_ARITHMETIC = (
+    Mistake.NOT_TAKEN, Mistake.MASKED, Mistake.ROOT, Mistake.ZERO, Mistake.OVERFLOW, Mistake.UNDERFLOW,
+)  # fmt: skip
 
 
 def line_of(subject: Subject, diagnosis: Diagnosis | None) -> str:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from flint import arb
+
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra.expr import ONE, ZERO, Expr
+from diffcheck.certify.balls import EXACT, Selections
+from diffcheck.certify.compiler import Program
 from diffcheck.derive import text
 from diffcheck.explain.diagnosis.view import View, selectors_in
 from diffcheck.verdict import Certainty
 
+_BITS: Final = 256
 _MOST_CONDITIONS: Final = 24
 _FEWEST: Final = 3
 """Entries of which one can be said to be the only one."""
@@ -59,7 +64,10 @@ def condition_text(node: Expr, *, holds: bool) -> str:
     while node.head == "not":
         node, holds = node.args[0], not holds
     if node.head not in graph.SELECTORS:
-        return f"{text.text(node)} is {1 if holds else 0}"
+        return f"{text.in_a_line(node)} is {1 if holds else 0}"
+    if text.written_size(node) > text.LARGEST:
+        signs = {"vanishes": ("==", "!=")}.get(node.head, (">", "<="))
+        return f"{text.in_a_line(node.args[0])} {signs[0 if holds else 1]} 0"
     (argument,) = symbolic.to_sympy([node.args[0]])
     constant, rest = argument.as_coeff_Add()
     turned = rest.could_extract_minus_sign()
@@ -70,6 +78,19 @@ def condition_text(node: Expr, *, holds: bool) -> str:
 def _short(number: object) -> str:
     value = float(number)  # type: ignore[arg-type]
     return f"{value:g}" if f"{value:g}" == str(value).removesuffix(".0") else str(number)
+
+
+def tied(view: View, position: int) -> str | None:
+    """Two entries that are compared with each other and are equal at the input: `x[0] equals x[1]`."""
+    selectors = [n for n in graph.topological([view.reference[position], *view.outputs]) if n.head in graph.SELECTORS]
+    compared = [n for n in selectors if n.args[0].head == "add" and len(n.args[0].args) == 2]
+    program = Program([n.args[0] for n in compared], view.trace.variables, EXACT)
+    values = program([arb(v) for v in view.point], _BITS, Selections())
+    for node, value in zip(compared, values, strict=True):
+        left, right = node.args[0].args
+        if value.is_zero() and all(graph.symbols([side]) for side in (left, right)):
+            return f"{text.in_a_line(left)} equals {text.in_a_line(graph.negate(right))}"
+    return None
 
 
 def single_element(views: Sequence[View]) -> tuple[int, View] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from diffcheck.algebra import expr as graph
-from diffcheck.declare.domain import Shapes, large_assignments
+from diffcheck.declare.domain import Shapes, resized, size_assignments
 from diffcheck.explain.diagnosis.formulas import factor_of, number_text
 from diffcheck.explain.diagnosis.subject import Subject
 from diffcheck.explain.diagnosis.view import View
@@ -67,28 +67,25 @@ def _sizes(factors: Sequence[tuple[View, Fraction]]) -> Iterator[tuple[str, list
 
 
 def beyond(subject: Subject) -> Diagnosis | None:
-    """Right at all small shapes, wrong at a large one: the size from which on it is."""
-    if not subject.drawn.large or len(subject.elsewhere) < 2:
+    """Right at all small shapes, wrong at another one: the size from which on it is, or at which it is."""
+    arguments, shapes = subject.case.arguments, subject.drawn.shapes
+    if shapes in size_assignments(arguments) or len(subject.elsewhere) < 2:
         return None
-    if any(view.differing for view in subject.elsewhere):
+    if any(view.differing for view in subject.elsewhere) or resized(arguments, shapes, 1) is None:
         return None
-    assignments = large_assignments(subject.case.arguments)
-    if subject.drawn.shapes not in assignments:
-        return None
-    which = assignments.index(subject.drawn.shapes)
 
     def wrong(size: int) -> int:
-        found = subject.at(large_assignments(subject.case.arguments, size)[which], large=True)
+        other = resized(arguments, shapes, size)
+        found = None if other is None else subject.at(other, large=True)
         return int(found is not None and bool(found.judgement.failures))
 
-    last = max(max(shape, default=1) for shape in subject.drawn.shapes.values())
+    last = max(max(shape, default=1) for shape in shapes.values())
     first = bisect_left(range(last), 1, lo=2, key=wrong)
-    return Diagnosis(
-        Mistake.BEYOND,
-        Certainty.CERTAIN,
-        f"with {_words(large_assignments(subject.case.arguments, first)[which])} it is wrong, "
-        f"with {_words(large_assignments(subject.case.arguments, first - 1)[which])} it is right",
-    )
+    here, before, after = (_words(resized(arguments, shapes, first + step) or shapes) for step in (0, -1, 1))
+    if not wrong(first + 1):
+        said = f"with {here} it is wrong, with {before} and with {after} it is right"
+        return Diagnosis(Mistake.AT_SIZE, Certainty.CERTAIN, said)
+    return Diagnosis(Mistake.BEYOND, Certainty.CERTAIN, f"with {here} it is wrong, with {before} it is right")
 
 
 def _words(shapes: Shapes) -> str:

@@ -18,6 +18,8 @@ def ignored(view: View) -> Diagnosis | None:
     executed = [view.executed[i] for i in view.differing]
     if not seeds or graph.symbols(executed) & seeds or all(node is ZERO for node in executed):
         return None
+    if any(graph.is_constant(node) and graph.number(node) is None for node in executed):
+        return None  # ∞ - ∞ is no gradient that somebody forgot
     as_one = view.explains(_with_seeds(view, lambda _: ONE))
     more = ", which it takes for 1" if as_one else ""
     return Diagnosis(Mistake.IGNORED, Certainty.CERTAIN, f"the executed formula does not contain {_named(view)}{more}")

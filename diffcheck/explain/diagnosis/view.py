@@ -16,7 +16,7 @@ from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.compiler import Program
 from diffcheck.derive import chain_rule
-from diffcheck.derive.text import text
+from diffcheck.derive.text import in_a_line
 from diffcheck.modes import order, steps
 from diffcheck.prove.identity import Known, Status, prove
 from diffcheck.trace.tracer import Entry, Trace
@@ -288,4 +288,4 @@ class View:
 
     def written(self, node: Expr) -> str:
         """A formula as people read it."""
-        return text(node)
+        return in_a_line(node)
