@@ -11,6 +11,7 @@ from hypothesis import Phase
 
 from diffcheck.alarm import processor_time
 from diffcheck.certify.judgement import Outcome
+from diffcheck.checking.implicit import moving, told
 from diffcheck.checking.otherwise import Otherwise, ask_otherwise
 from diffcheck.checking.visit import Broken, Check, Row, how_broken, key_of, note, vouch_nearby
 from diffcheck.compare.evaluate import DTYPES, Evaluation, evaluate, numbers_again
@@ -27,7 +28,6 @@ from diffcheck.explain.finding import finding_at, finding_at_scale, finding_of
 from diffcheck.modes import TEXTBOOK
 from diffcheck.settings import Settings
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Verdict
-
 
 _WHICH: Final = "say by bounds or assume= which ones are meant"
 
@@ -49,6 +49,10 @@ def conclude(check: Check, row: Row) -> Result:
 
 def _concluded(check: Check, row: Row) -> Result:
     if row.broken is not None:
+        if row.broken.how is Outcome.WRONG and (other := moving(check, row, row.broken)) is not None:
+            result = told(_concluded(*other))
+            if result is not None:
+                return result
         return _broken(check, row, row.broken)
     if isinstance(row.at_scale, Comparison):
         replay = replay_command(check, row)

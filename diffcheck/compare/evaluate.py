@@ -18,9 +18,10 @@ from diffcheck.certify.certifier import Certifier, holds
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import format_of
 from diffcheck.certify.judgement import Judgement
-from diffcheck.compare.ties import beside, is_tied, paths_towards
+from diffcheck.compare.ties import beside, is_tied, leave_out_of_range, paths_towards
 from diffcheck.compare.values import LEFT_BACKWARD, check_left, check_values, was_executed
 from diffcheck.declare.case import Case
+from diffcheck.differentiate.autodiff import outputs_of
 from diffcheck.differentiate.batch import (
     COMPANIONS,
     Forms,
@@ -34,7 +35,7 @@ from diffcheck.differentiate.batch import (
 )
 from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
 from diffcheck.differentiate.run import whole
-from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
+from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -215,7 +216,10 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
     path = evaluation.path
     inputs = len(given.entries)
     function = path.trace.function
-    if not evaluation.judgement.failures or not path.expected or function is None or len(function.steps) != 1:
+    if not evaluation.judgement.failures or function is None:
+        return evaluation
+    leave_out_of_range(evaluation.judgement, function, lambda: _values(case, mode, given))
+    if not evaluation.judgement.failures or not path.expected or len(function.steps) != 1:
         return evaluation
     if not is_tied(path.guards, given.entries):
         return evaluation
@@ -238,6 +242,18 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
     towards = paths_towards(known, traced, path.certifier, evaluation.point, inputs)
     judgement = path.certifier.judge_at_tie(evaluation.point, evaluation.computed, towards)
     return replace(evaluation, judgement=judgement)
+
+
+def _values(case: Case, mode: str, given: Input) -> list[float]:
+    """What PyTorch computes for the function itself; nothing where it is not asked for it alone."""
+    if mode == TEXTBOOK or under_vmap(mode):
+        return []
+    arguments = [copied(v) for v in given.values.values()]
+    try:
+        with torch.no_grad():
+            return flat(outputs_of(case.function(*arguments)))
+    except Exception:  # noqa: BLE001 - a user's function may raise anything; with gradients it did not
+        return []
 
 
 def _input_for(mode: str, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
@@ -278,10 +294,10 @@ def _told_apart(
         return None
     if not isinstance(error, CaseFailure) or error.__cause__ is None or isinstance(error, Refused):
         return error
-    given = _input_for(mode, case, dtype, drawn, memory)
-    if given is None:
-        return error
     try:
+        given = _input_for(mode, case, dtype, drawn, memory)
+        if given is None:
+            return error
         with time_limit(memory.operations.seconds, f"case {case.name!r}"):
             whole(case.judged, mode).function(*leaves_of(case, given.values))
     except DiffcheckError:
