@@ -192,7 +192,13 @@ class Shadows(DispatchMode):
         return tuple(self._state.left)
 
     def tell(self, tensor: Tensor, how: str) -> None:
-        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant."""
+        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant.
+
+        Raises:
+            Unsupported: In a function that stands for an operation, where it would be more.
+        """
+        if self._state.inside_decomposition and how != "Tensor.item":
+            raise Unsupported(how, "the values leave PyTorch there, and no shadow can follow them")
         rely_on(tensor, self.read(tensor), self.record)
         if not is_discrete(tensor) and self._state.phase == "forward":
             self._state.left.append(Left(how, inside_function()))
