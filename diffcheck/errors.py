@@ -62,6 +62,10 @@ class CaseFailure(DiffcheckError):
     """The case's own function misbehaved: it raised, returned no tensor, is random, or changed its inputs."""
 
 
+class Refused(CaseFailure):
+    """The function itself raises at an input: it may do so at some, which then are not of its domain."""
+
+
 class RuleError(DiffcheckError):
     """A rule's value is not what PyTorch's kernel computed: diffcheck's mistake, never the derivative's."""
 

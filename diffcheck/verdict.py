@@ -194,6 +194,8 @@ class Result:
     """How many inputs were kinks, and judged by the adjacent branches."""
     undefined: int = 0
     """How many inputs had no derivative, and were left out."""
+    refused: int = 0
+    """How many inputs the function itself refuses: it raises there."""
     out_of_range: int = 0
     """How many were left out since the function's own value is infinite there, undefined, or beyond the dtype."""
     max_error_ulps: float = 0.0

@@ -67,6 +67,8 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     fast_mode: bool = False,  # noqa: ARG001 - it has no meaning, and does no harm
     masked: bool | None = None,  # noqa: ARG001 - see above
     rules: Sequence[OperationRule] = (),
+    reference: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
 ) -> bool:
     """Checks the first derivatives of a function at given inputs, as `torch.autograd.gradcheck` does.
 
@@ -91,7 +93,11 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
         check_backward_ad: Reverse mode.
         fast_mode: No meaning here: it is fast.
         masked: It speaks of sparse tensors, which are refused.
-        rules: What opaque operations compute, as `diffcheck.rule` gives it. (PyTorch's has no such argument.)
+        rules: What opaque operations compute, as `diffcheck.rule` gives it. (PyTorch's has no such argument, nor the
+            next two.)
+        reference: A plain function of the same inputs whose derivative is meant; see `diffcheck.check`.
+        surrogate: The backward pass that is meant where it is not the derivative; see `diffcheck.case`. Only reverse
+            mode is checked.
 
     Returns:
         True if everything that is asked for is right. The derivative is that of the function's values, as for
@@ -109,7 +115,9 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     _need("check_backward_ad for check_batched_grad", holds=check_backward_ad or not check_batched_grad)
     _need("check_forward_ad for check_batched_forward_grad", holds=check_forward_ad or not check_batched_forward_grad)
     _warn_of_meaningless(eps=eps, atol=atol, rtol=rtol)
-    case, dtype = _case_of(func, inputs, "gradcheck", rules)
+    case, dtype = _case_of(func, inputs, "gradcheck", rules, reference)
+    if surrogate is not None:
+        case = replace(case, surrogate=surrogate)
     modes = [m for m, asked in (("reverse", check_backward_ad), ("forward", check_forward_ad)) if asked]
     batched = [m for m, asked in (("reverse", check_batched_grad), ("forward", check_batched_forward_grad)) if asked]
     demands: list[_Demand] = []
@@ -219,14 +227,22 @@ def _warn_of_meaningless(**options: float) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _case_of(func: Callable[..., Any], inputs: Any, caller: str, rules: Sequence[OperationRule]) -> tuple[Case, str]:
+def _case_of(
+    func: Callable[..., Any],
+    inputs: Any,
+    caller: str,
+    rules: Sequence[OperationRule],
+    reference: Callable[..., Any] | None = None,
+) -> tuple[Case, str]:
     """The function at the inputs as a case, and their dtype."""
     args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
     name = getattr(func, "__name__", None) or type(func).__name__
     if not any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(args)):
         raise ValueError(f"{caller} expects at least one input that requires gradients; no input of {name} does")
     given = tuple(rules_by_operation(rules, caller).values())
-    case = replace(case_at(_of_inputs(func), args, {}, name=name), thawed=True, any_dtype=True, rules=given)
+    traced, kernel = (func, None) if reference is None else (reference, _of_inputs(func))
+    case = case_at(_of_inputs(traced), args, {}, name=name, kernel=kernel)
+    case = replace(case, thawed=True, any_dtype=True, rules=given)
     (dtype,) = dtypes_of(case)
     return _differentiable(case), dtype
 
@@ -248,6 +264,8 @@ def _differentiable(case: Case) -> Case:
 
     If there are no others they stay: their derivatives must then be zero.
     """
+    if case.kernel is not None:
+        return case
     (values,) = case.given
     try:
         outputs = outputs_of(case.function(*leaves_of(case, values)))

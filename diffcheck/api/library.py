@@ -34,6 +34,7 @@ def check(  # noqa: PLR0913 - one parameter per option
     inputs: Mapping[str, Any] | None = None,
     reference: Callable[..., Any] | None = None,
     gradient: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
     rules: Sequence[OperationRule] = (),
     name: str | None = None,
@@ -58,6 +59,7 @@ def check(  # noqa: PLR0913 - one parameter per option
         reference: A plain PyTorch function of the same arguments, for a target that can't be traced (a kernel in C++ or
             Triton). The reference is traced, proved and certified, and the target's numbers are held to it.
         gradient: What the textbook says; see `case`.
+        surrogate: The backward pass that is meant where on purpose it is not the derivative; see `case`.
         assume: What holds between the arguments of the domain; see `case`.
         rules: What opaque operations compute, as `diffcheck.rule` gives it.
         name: Instead of the function's own.
@@ -84,6 +86,8 @@ def check(  # noqa: PLR0913 - one parameter per option
     chosen = _declared(target, args, kwargs or {}, inputs, reference, gradient, assume, name)
     if rules:
         chosen = _with_rules(target, chosen, rules)
+    if surrogate is not None:
+        chosen = _with_surrogate(target, chosen, surrogate)
     named_modes = () if modes is None else _some("modes", modes, MODES)
     named_dtypes = () if dtypes is None else _some("dtypes", dtypes, DTYPES)
     asked = settings_for(
@@ -180,6 +184,14 @@ def _with_rules(target: object, chosen: Case, rules: Sequence[OperationRule]) ->
     if isinstance(target, Case):
         raise DeclarationError(f"case {target.name!r} is declared already: say rules= where it is")
     return replace(chosen, rules=tuple(rules_by_operation(rules, chosen.name).values()))
+
+
+def _with_surrogate(target: object, chosen: Case, surrogate: Callable[..., Any]) -> Case:
+    if isinstance(target, Case):
+        raise DeclarationError(f"case {target.name!r} is declared already: say surrogate= where it is")
+    if chosen.kernel is not None:
+        raise DeclarationError(f"{chosen.name}: reference= and surrogate= exclude each other")
+    return replace(chosen, surrogate=surrogate)
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:

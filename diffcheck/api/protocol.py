@@ -50,7 +50,7 @@ class Subject:
 
     def function(self, inputs: Sequence[Tensor]) -> object:
         """The case's function of the differentiated inputs."""
-        return self.case.function(*inputs)
+        return self.case.judged.function(*inputs)
 
     def at(self, seeds: Sequence[float], layout: Layout = Layout.CONTIGUOUS) -> _Seen:
         """The case along these cotangents or tangents, judged."""

@@ -255,12 +255,13 @@ class KinkJudge:
     def _towards(self, block: Block, vectors: Sequence[Sequence[Fraction]]) -> Iterator[Direction]:
         """Directions along vectors and against them: a convex function's gradient is farthest along w in that of w."""
         noise = directions(self._moving, 100 + self._looks)[0]
+        beside = 2.0**-30 if block.selectors else 0.0  # on no boundary; where there is none, along the vector itself
         for vector in vectors:
             largest = max(map(abs, vector))
             if largest:
                 direction = list(noise)
                 for number, x in zip(block.numbers, vector, strict=True):
-                    direction[number] = float(x / largest) + noise[number] * 2.0**-30
+                    direction[number] = float(x / largest) + noise[number] * beside
                 yield tuple(direction)
                 yield tuple(-v for v in direction)
 

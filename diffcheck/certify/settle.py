@@ -104,7 +104,8 @@ class Settler:
             sharper: Gives what it should be to more digits; the reference does, if nothing else is said.
         """
         verdict = self._verdict(position, number, true, bound, sharper)
-        if verdict.outcome is not Outcome.WITHIN and self._is_out_of_range(position, number):
+        is_right = verdict.outcome is Outcome.WITHIN and math.isfinite(number)
+        if not is_right and self._is_out_of_range(position, number):
             judgement.out_of_range += 1
             return
         if verdict.outcome is Outcome.UNDEFINED:

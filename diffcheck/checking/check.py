@@ -105,4 +105,6 @@ def modes_of(case: Case, settings: Settings) -> tuple[str, ...]:
     """The modes that a case is checked in, of those that are asked for."""
     if case.preceded_by is not None:
         return ("accumulate",) if "reverse" in settings.modes else ()
+    if case.surrogate is not None:
+        return ("reverse",) if "reverse" in settings.modes else ()
     return settings.modes

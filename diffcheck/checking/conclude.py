@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import Phase
 
 from diffcheck.alarm import processor_time
+from diffcheck.certify.judgement import Outcome
+from diffcheck.checking.implicit import moving, told
 from diffcheck.checking.otherwise import Otherwise, ask_otherwise
 from diffcheck.checking.visit import Broken, Check, Row, how_broken, key_of, note, vouch_nearby
 from diffcheck.compare.evaluate import DTYPES, Evaluation, evaluate, numbers_again
@@ -20,17 +22,37 @@ from diffcheck.differentiate.faults import described
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import find
-from diffcheck.errors import BudgetExceeded, DiffcheckError, NotAvailable, Unsupported, WrongRule
+from diffcheck.errors import BudgetExceeded, DiffcheckError, NotAvailable, Refused, Unsupported, WrongRule
 from diffcheck.explain.diagnosis import Subject
 from diffcheck.explain.finding import finding_at, finding_at_scale, finding_of
 from diffcheck.modes import TEXTBOOK
 from diffcheck.settings import Settings
 from diffcheck.verdict import Certainty, Diagnosis, Finding, Mistake, Result, Verdict
 
+_WHICH: Final = "say by bounds or assume= which ones are meant"
+
 
 def conclude(check: Check, row: Row) -> Result:
     """The result of a row when all of its inputs have been visited."""
+    if row.refusal is None or (row.broken is not None and row.broken.how is not Outcome.INACCURATE):
+        return _concluded(check, row)
+    drawn, refusal = row.refusal
+    share = f"refused {row.refused} of {row.refused + row.inputs} inputs"
+    if row.refused > row.inputs:
+        result = _broken(check, row, Broken(Refused, drawn))
+        said = f"{result.reason} [{share}; {_WHICH}]" if row.inputs else result.reason
+        return replace(result, refused=row.refused, reason=said)
+    result = _concluded(check, row)
+    said = f"{share}: {refusal}; {_WHICH}"
+    return replace(result, refused=row.refused, reason=f"{result.reason}; {said}" if result.reason else said)
+
+
+def _concluded(check: Check, row: Row) -> Result:
     if row.broken is not None:
+        if row.broken.how is Outcome.WRONG and (other := moving(check, row, row.broken)) is not None:
+            result = told(_concluded(*other))
+            if result is not None:
+                return result
         return _broken(check, row, row.broken)
     if isinstance(row.at_scale, Comparison):
         replay = replay_command(check, row)

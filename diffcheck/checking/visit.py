@@ -25,7 +25,7 @@ from diffcheck.differentiate.faults import case_errors
 from diffcheck.draw import inputs as draw
 from diffcheck.draw.inputs import Drawn, Layout
 from diffcheck.draw.search import Inputs, Source, find, gather, is_at_scale
-from diffcheck.errors import DiffcheckError, WrongRule
+from diffcheck.errors import DiffcheckError, Refused, WrongRule
 from diffcheck.modes import VALUE, under_vmap
 from diffcheck.prove.identity import Status
 from diffcheck.settings import Settings
@@ -40,6 +40,10 @@ _QUICK: Final = 0.4
 """A case is quick if all of its rows take less than so many seconds for the first input, traces and proofs included."""
 _GIVEN_AT_SCALE: Final = 3
 """Cotangents that are drawn for an input that is too large for a trace."""
+_REFUSED_THROUGHOUT: Final = 20
+"""Where so many inputs are refused, and no other was met, none is taken."""
+_PROBES: Final = 5
+"""Inputs that are tried for one that a function takes."""
 _BESIDE: Final = 0.25
 """How far, relatively, from a given input a rule is looked at."""
 
@@ -108,13 +112,19 @@ class Row:
     """The first disagreement at an input that is too large for a trace, or why there is no answer."""
     broken: Broken | None = None
     """The first input that was worst."""
+    refused: int = 0
+    """Inputs at which the function itself raises."""
+    refusal: tuple[Drawn, Refused] | None = None
+    """The first of them."""
     ordinary: Drawn | None = None
     """The last input of a traced size at which the derivative exists, is right, and is not zero throughout."""
 
     @property
     def closed(self) -> bool:
         """Whether no other input could tell more."""
-        return self.broken is not None and self.broken.how is not Outcome.INACCURATE
+        if self.broken is not None:
+            return self.broken.how is not Outcome.INACCURATE
+        return self.refused >= _REFUSED_THROUGHOUT and self.inputs == 0
 
 
 def special_values(
@@ -123,21 +133,22 @@ def special_values(
     """Numbers around which the formulas of one trace change, those that were executed included."""
     if not rows or not assignments:
         return ()
-    probe = find(
-        draw.inputs(case.arguments, assignments[-1:]),
-        lambda _: True,
-        settings,
-        phases=[Phase.generate],
-        examples=1,
-    )
-    if probe is None:
+    found: list[Evaluation] = []
+
+    def taken(drawn: Drawn) -> bool:
+        try:
+            evaluation = evaluate(case, rows[0].mode, rows[0].dtype, drawn, memory)
+        except Refused:
+            return False
+        except DiffcheckError:
+            return True  # the same input, or one like it, is drawn again and reported
+        found.extend([] if evaluation is None else [evaluation])
+        return True
+
+    find(draw.inputs(case.arguments, assignments[-1:]), taken, settings, phases=[Phase.generate], examples=_PROBES)
+    if not found:
         return ()
-    try:
-        evaluation = evaluate(case, rows[0].mode, rows[0].dtype, probe, memory)
-    except DiffcheckError:
-        return ()  # the same input, or one like it, is drawn again and reported
-    if evaluation is None:
-        return ()
+    evaluation = found[0]
     trace = evaluation.path.trace
     conditions = [guard.selector for guard in trace.guards]
     return numbers_to_try([*trace.outputs, *trace.executed, *trace.reference, *conditions])
@@ -152,9 +163,10 @@ def replay_known(check: Check, row: Row) -> None:
 
     def disagrees(drawn: Drawn) -> bool:
         how = how_broken(check, row, drawn)
-        if how is not None:
-            row.broken = Broken(how, drawn)
-        return how is not None
+        if how is None or how is Refused:
+            return False
+        row.broken = Broken(how, drawn)
+        return True
 
     for source in check.inputs.sources:
         key = key_of(check, row, source)
@@ -201,7 +213,10 @@ def visit(check: Check, row: Row, block: Sequence[Drawn]) -> None:
     for drawn, evaluation in evaluate_each(check.case, row.mode, row.dtype, block, check.memory):
         if row.closed or processor_time() > check.deadline:
             break
-        if isinstance(evaluation, DiffcheckError):
+        if isinstance(evaluation, Refused):
+            row.refused += 1
+            row.refusal = row.refusal or (drawn, evaluation)
+        elif isinstance(evaluation, DiffcheckError):
             row.broken = Broken(type(evaluation), drawn)
         elif evaluation is not None:
             note(row, drawn, evaluation)

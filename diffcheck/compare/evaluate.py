@@ -18,9 +18,10 @@ from diffcheck.certify.certifier import Certifier, holds
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.formats import format_of
 from diffcheck.certify.judgement import Judgement
-from diffcheck.compare.ties import beside, is_tied, paths_towards
+from diffcheck.compare.ties import beside, is_tied, leave_out_of_range, paths_towards
 from diffcheck.compare.values import LEFT_BACKWARD, check_left, check_values, was_executed
 from diffcheck.declare.case import Case
+from diffcheck.differentiate.autodiff import outputs_of
 from diffcheck.differentiate.batch import (
     COMPANIONS,
     Forms,
@@ -33,8 +34,9 @@ from diffcheck.differentiate.batch import (
     stacked,
 )
 from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
-from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
-from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError
+from diffcheck.differentiate.run import whole
+from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
+from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
 from diffcheck.trace.frames import Source
@@ -114,54 +116,49 @@ def evaluate(case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory) ->
         evaluation = _confirmed(case, mode, dtype, placed, _at(case, mode, placed, memory), memory)
         return _at_tie(case, mode, dtype, placed.input, evaluation, memory)
     except CaseFailure as error:
-        if _is_of_layout(error, case, dtype, drawn, memory):
+        told = _told_apart(error, case, mode, dtype, drawn, memory)
+        if told is None:
             return None
-        raise
+        raise told from error.__cause__
 
 
 def evaluate_each(
     case: Case, mode: str, dtype: str, drawn: Sequence[Drawn], memory: Memory
 ) -> Iterator[tuple[Drawn, Evaluation | DiffcheckError | None]]:
-    """What `evaluate` returns at each of several inputs, or the error that it raises there, which is the last.
+    """What `evaluate` returns at each of several inputs, or the error that it raises there: unless refused, the last.
 
     The function is called once for each input. What surrounds the calls is shared by the inputs that one trace serves:
     the run of autograd's engine, and the quick bounds. Whatever is not plainly right is evaluated once more, alone.
     """
-    placed: list[_Placed | None] = []
-    error: DiffcheckError | None = None
+    placed: list[_Placed | DiffcheckError | None] = []
     for one in drawn:
         try:
             placed.append(_placed(case, mode, dtype, one, memory))
         except DiffcheckError as raised:
-            if _is_of_layout(raised, case, dtype, one, memory):
-                placed.append(None)
-                continue
-            error = raised
-            break
+            placed.append(_told_apart(raised, case, mode, dtype, one, memory))
+            if placed[-1] is not None and not isinstance(placed[-1], Refused):
+                break
     together: dict[int, list[_Placed]] = {}
     for item in placed:
-        if item is not None:
+        if isinstance(item, _Placed):
             together.setdefault(id(item.path), []).append(item)
     found: dict[int, Evaluation] = {}
     for items in together.values():
         for item, evaluation in zip(items, _at_each(case, mode, items, memory), strict=False):
             found[id(item)] = evaluation
     for one, item in zip(drawn, placed, strict=False):
-        if item is None:
-            yield one, None
+        if not isinstance(item, _Placed):
+            yield one, item
             continue
         try:
             evaluation = found.get(id(item)) or _at(case, mode, item, memory)
             evaluation = _confirmed(case, mode, dtype, item, evaluation, memory)
             yield one, _at_tie(case, mode, dtype, item.input, evaluation, memory)
         except DiffcheckError as raised:
-            if _is_of_layout(raised, case, dtype, one, memory):
-                yield one, None
-                continue
-            yield one, raised
-            return
-    if error is not None:
-        yield drawn[len(placed)], error
+            told = _told_apart(raised, case, mode, dtype, one, memory)
+            yield one, told
+            if told is not None and not isinstance(told, Refused):
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +219,10 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
     path = evaluation.path
     inputs = len(given.entries)
     function = path.trace.function
-    if not evaluation.judgement.failures or not path.expected or function is None or len(function.steps) != 1:
+    if not evaluation.judgement.failures or function is None:
+        return evaluation
+    leave_out_of_range(evaluation.judgement, function, lambda: _values(case, mode, given))
+    if not evaluation.judgement.failures or not path.expected or len(function.steps) != 1:
         return evaluation
     if not is_tied(path.ends, given.entries):
         return evaluation
@@ -245,6 +245,18 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
     towards = paths_towards(known, traced, path.certifier, evaluation.point, inputs)
     judgement = path.certifier.judge_at_tie(evaluation.point, evaluation.computed, towards)
     return replace(evaluation, judgement=judgement)
+
+
+def _values(case: Case, mode: str, given: Input) -> list[float]:
+    """What PyTorch computes for the function itself; nothing where it is not asked for it alone."""
+    if mode == TEXTBOOK or under_vmap(mode):
+        return []
+    arguments = [copied(v) for v in given.values.values()]
+    try:
+        with torch.no_grad():
+            return flat(outputs_of(case.function(*arguments)))
+    except Exception:  # noqa: BLE001 - a user's function may raise anything; with gradients it did not
+        return []
 
 
 def _input_for(mode: str, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | None:
@@ -275,6 +287,27 @@ def input_of(case: Case, dtype: str, drawn: Drawn, memory: Memory) -> Input | No
             inside = inside and all(map(math.isfinite, entries))
         by_dtype[dtype] = Input(drawn, values, entries) if inside else None
     return by_dtype[dtype]
+
+
+def _told_apart(
+    error: DiffcheckError, case: Case, mode: str, dtype: str, drawn: Drawn, memory: Memory
+) -> DiffcheckError | None:
+    """An error; that the function refuses the input, where it is its own; nothing, where only the layout is refused."""
+    if _is_of_layout(error, case, dtype, drawn, memory):
+        return None
+    if not isinstance(error, CaseFailure) or error.__cause__ is None or isinstance(error, Refused):
+        return error
+    try:
+        given = _input_for(mode, case, dtype, drawn, memory)
+        if given is None:
+            return error
+        with time_limit(memory.operations.seconds, f"case {case.name!r}"):
+            whole(case.judged, mode).function(*leaves_of(case, given.values))
+    except DiffcheckError:
+        return error
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
+        return Refused(str(error))
+    return error
 
 
 def _is_of_layout(error: DiffcheckError, case: Case, dtype: str, drawn: Drawn, memory: Memory) -> bool:

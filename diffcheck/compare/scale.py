@@ -22,6 +22,7 @@ from diffcheck.algebra import expr as graph
 from diffcheck.certify.formats import Format, format_of
 from diffcheck.certify.judgement import RADII
 from diffcheck.certify.running_error import bounded_values
+from diffcheck.compare.spelled import SPELLED
 from diffcheck.declare.case import Case
 from diffcheck.declare.operation import Operation, operation, storage_address, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, called, rule_for, rules_by_operation
@@ -54,16 +55,6 @@ _CONSTANT: Final = frozenset(
         "ones_like", "scalar_tensor", "zero", "zeros", "zeros_like",
     )
 )  # fmt: skip
-
-
-def _variance(x: Tensor, dims: Sequence[int], correction: float = 1, **_: Any) -> Tensor:
-    centred = x - torch.mean(x, tuple(dims), keepdim=True)
-    squares: Tensor = torch.sum(centred * centred, tuple(dims))
-    return squares / (x.numel() / max(1, squares.numel()) - correction)
-
-
-_SPELLED: Final[Mapping[str, Callable[..., Tensor]]] = {"prims.var": _variance}
-"""Operations without rule or decomposition, in others that have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,10 +283,10 @@ class Radii(DispatchMode):
         return torch.from_numpy(np.array(found[1], dtype=float)).to(device)
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor | None]:
-        spelled = _SPELLED.get(str(packet(func)))
+        spelled = SPELLED.get(str(packet(func)))
         if spelled is not None:
             with torch.no_grad(), self:
-                return [self.of(spelled(*args, **kwargs))]
+                return [self.of(t) for t in _listed(spelled(*args, **kwargs)) if t is not None]
         given, decomposition = rule_for(func, self._given), decomposition_of(func)
         if given is None and decomposition is None:
             return [None]

@@ -9,20 +9,39 @@ input a little beside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from torch import Tensor
 
 from diffcheck.certify.balls import Selections
-from diffcheck.certify.cells import Direction
+from diffcheck.certify.cells import Direction, Function
 from diffcheck.certify.certifier import Certifier, holds_near
 from diffcheck.certify.compiler import Program
 from diffcheck.certify.enclosure import EXECUTED_BITS
+from diffcheck.certify.judgement import Judgement
 from diffcheck.differentiate.batch import Input, flat
 
 _BESIDE: Final = 2.0**-7
 """How far beside a tie another path is traced, relative to the square root of what the format tells from 1."""
+
+
+def leave_out_of_range(judgement: Judgement, function: Function, values: Callable[[], Sequence[float]]) -> None:
+    """Takes numbers out of the failures that are derivatives of what is infinite or NaN in PyTorch itself.
+
+    Args:
+        judgement: What is left out is counted there.
+        function: What was differentiated.
+        values: Gives its values, as PyTorch computes them.
+    """
+    found = values()[-len(function.outputs) :] if function.outputs else []
+    if len(found) < len(function.outputs):
+        return
+    for number in list(judgement.failures):
+        if not all(math.isfinite(found[k]) for k in function.outputs_of(number)):
+            del judgement.failures[number]
+            judgement.out_of_range += 1
 
 
 def is_tied(guards: Program, entries: Sequence[float]) -> bool:

@@ -32,6 +32,8 @@ class Case:
     returns: tuple[Axis, ...] | None = None
     gradient: Callable[..., Any] | None = None
     """What the textbook says is the gradient of the sum of the outputs."""
+    surrogate: Callable[..., Any] | None = None
+    """What the backward pass is meant to be where that is not the derivative."""
     assume: Callable[..., Any] | None = None
     """What holds between the arguments."""
     preceded_by: Case | None = None
@@ -105,6 +107,8 @@ def case(
     /,
     *,
     gradient: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -116,6 +120,8 @@ def case(
 def case(
     *,
     gradient: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -123,11 +129,13 @@ def case(
     clear: bool = False,
     rules: Sequence[OperationRule] = (),
 ) -> Callable[[Callable[..., Any]], Case]: ...
-def case(
+def case(  # noqa: PLR0913 - one parameter per option
     function: Callable[..., Any] | None = None,
     /,
     *,
     gradient: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
     assume: Callable[..., Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -144,6 +152,12 @@ def case(
         function: An ordinary PyTorch function or a module.
         gradient: The gradient of the sum of the outputs, as a function of the same arguments: a tensor, or for several
             differentiated arguments a tuple in their order or a dict by name. It is checked as well.
+        reference: A plain PyTorch function of the same arguments whose derivative is meant, and is traced and proved
+            in the function's place: for what can't be traced, and for what is flat or jumps in floating point and is
+            smooth in meaning (bisection, a table).
+        surrogate: The backward pass that is meant, where on purpose it is not the derivative (straight through,
+            gradient reversal, clipping): a function of the outputs' gradients, then the arguments, that gives what
+            `gradient` gives. What reverse mode executes is held to it, and no other mode is checked.
         assume: What holds between the arguments, as a function of them that returns a truth value.
         inputs: Annotations by argument name, in the order of the arguments, for functions that can't be annotated. They
             nest as the arguments do: `{"params": {"w": Float[Tensor, "n m"], "b": Float[Tensor, "n"]}}`.
@@ -157,9 +171,35 @@ def case(
     """
 
     def declare(target: Callable[..., Any]) -> Case:
-        return _declare(target, gradient, assume, inputs, name, preceded_by, clear=clear, rules=rules)
+        found = _declare(target, gradient, assume, inputs, name, preceded_by, clear=clear, rules=rules)
+        return _meant(found, inputs, reference, surrogate)
 
     return declare if function is None else declare(function)
+
+
+def _meant(
+    declared: Case,
+    inputs: Mapping[str, Any] | None,
+    reference: Callable[..., Any] | None,
+    surrogate: Callable[..., Any] | None,
+) -> Case:
+    """The case with what its author means by its derivative."""
+    from diffcheck.declare.nested import flattened
+
+    name = declared.name
+    for what, value in (("reference", reference), ("surrogate", surrogate)):
+        if value is not None and not callable(value):
+            raise DeclarationError(f"case {name!r}: {what}={value!r} is not a function of the case's arguments")
+    if reference is not None and surrogate is not None:
+        raise DeclarationError(f"case {name!r}: reference= and surrogate= exclude each other")
+    if surrogate is not None and declared.preceded_by is not None:
+        raise DeclarationError(f"case {name!r}: preceded_by= and surrogate= exclude each other")
+    if reference is None:
+        return replace(declared, surrogate=surrogate)
+    if inputs is not None:
+        leaves, rebuilt = flattened(inputs)
+        reference = reference if list(leaves) == list(inputs) else _nested(reference, rebuilt)
+    return replace(declared, function=reference, kernel=declared.function)
 
 
 def _declare(

@@ -30,7 +30,7 @@ _HIGHER_ORDER_LACKS = (
     "modified by an inplace operation",
 )
 _VMAP_LACKS = ("vmap", "functorch", "atching rule", "batched tensor", "to use channels_last format")
-_NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "forward": _FORWARD_LACKS}
+_NOT_IMPLEMENTED = {"reverse": (), "accumulate": (), "gradient": (), "surrogate": (), "forward": _FORWARD_LACKS}
 """What PyTorch says where it lacks a mode, for an operation or for a custom Function."""
 _KERNELS_OF = {torch.float16: "Half", torch.bfloat16: "BFloat16"}
 """What PyTorch calls the dtypes that not every operation is implemented for."""
@@ -74,7 +74,7 @@ def case_errors(case: Case, mode: str, values: Mapping[str, Tensor]) -> Iterator
             raise NotAvailable(mode, text, mode=True) from error
         line = _line_of(error, case.file)
         where = f" (line {line})" if line else ""
-        what = "gradient= of case" if mode == "gradient" else "case"
+        what = {"gradient": "gradient= of case", "surrogate": "surrogate= of case"}.get(mode, "case")
         raise CaseFailure(
             f"{what} {case.name!r} raises {type(error).__name__}{where}: {text}, at {described(values)}"
         ) from error

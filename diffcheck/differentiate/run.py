@@ -111,8 +111,8 @@ def whole(case: Case, mode: str) -> Case:
     return replace(case, function=vmap(each, in_dims=axes), returns=None)
 
 
-def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """What `gradient=` returned, as one tensor per differentiated argument, of its shape.
+def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor], word: str = "gradient=") -> list[Tensor]:
+    """What `gradient=`, or another word, returned, as one tensor per differentiated argument, of its shape.
 
     Raises:
         CaseFailure: It returned something else.
@@ -121,7 +121,7 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
     if isinstance(said, Mapping):
         missing = [n for n in real if n not in said]
         if missing:
-            raise CaseFailure(f"gradient= of case {case.name!r} returns no gradient for {', '.join(missing)}")
+            raise CaseFailure(f"{word} of case {case.name!r} returns no gradient for {', '.join(missing)}")
         parts = [said[n] for n in real]
     elif isinstance(said, (tuple, list)):
         parts = list(said)
@@ -129,16 +129,14 @@ def textbook_gradients(case: Case, said: Any, inputs: Sequence[Tensor]) -> list[
         parts = [said]
     if len(parts) != len(real):
         raise CaseFailure(
-            f"gradient= of case {case.name!r} returns {len(parts)} gradients for {len(real)} arguments "
-            f"({', '.join(real)})"
+            f"{word} of case {case.name!r} returns {len(parts)} gradients for {len(real)} arguments ({', '.join(real)})"
         )
     gradients = []
     for name, part, x in zip(real, parts, inputs, strict=True):
         part = part if isinstance(part, Tensor) else torch.as_tensor(part, dtype=x.dtype)
         if part.shape != x.shape and part.numel() != 1:
             raise CaseFailure(
-                f"gradient= of case {case.name!r} returns shape {tuple(part.shape)} for {name}, "
-                f"which has {tuple(x.shape)}"
+                f"{word} of case {case.name!r} returns shape {tuple(part.shape)} for {name}, which has {tuple(x.shape)}"
             )
         gradients.append(part.to(x.dtype).expand(x.shape))
     return gradients

@@ -46,7 +46,7 @@ def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
     """A few rows: small numbers, now and then repeated rows and columns that are equal."""
     width = features + labels
 
-    def built(kind: str, numbers: list[int], rate: float, batch: int) -> DataSet:
+    def built(numbers: list[int], kind: str, rate: float, batch: int) -> DataSet:
         entries = [k / 8 if abs(k) <= 32 else k / 1024 + 0.001 for k in numbers]
         rows = [tuple(entries[start : start + width]) for start in range(0, len(entries), width)]
         x, y = [row[:features] for row in rows], tuple(row[features:] for row in rows)
@@ -61,8 +61,8 @@ def data_sets(features: int, labels: int) -> st.SearchStrategy[DataSet]:
     numbers = {size: st.lists(st.integers(-4000, 4000), min_size=size, max_size=size) for size in sizes}
     return st.builds(
         built,
-        st.sampled_from(("any",) * 8 + ("repeated", "tied")),
         st.sampled_from(sizes).flatmap(numbers.__getitem__),
+        st.sampled_from(("any",) * 8 + ("repeated", "tied")),
         st.sampled_from(_RATES) | st.integers(1, 4000).map(lambda k: k / 1000),
         st.integers(0, _MOST_ROWS - 1),
     )

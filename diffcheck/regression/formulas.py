@@ -128,7 +128,9 @@ def loss_case(declared: Regression, *, outputs: bool = False) -> Case:
         return (value, output) if outputs else value
 
     made = case(loss, inputs={name: Float[Tensor, " ".join(own)] for name, own in axes.items()}, name=declared.name)
-    return replace(made, arguments=tuple(replace(a, lower=-_MODERATE, upper=_MODERATE) for a in made.arguments))
+    # Its line is ours, and would be taken for the user's.
+    bounded = tuple(replace(a, lower=-_MODERATE, upper=_MODERATE) for a in made.arguments)
+    return replace(made, arguments=bounded, file="")
 
 
 def _numbers(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

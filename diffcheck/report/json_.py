@@ -159,6 +159,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "paths": result.paths,
         "kinks": result.kinks,
         "undefined": result.undefined,
+        "refused": result.refused,
         "out_of_range": result.out_of_range,
         "max_error_ulps": _number(result.max_error_ulps),
         "max_error_bounds": _number(result.max_error_bounds),
@@ -183,6 +184,7 @@ def from_data(data: dict[str, Any]) -> Result:
         paths=data["paths"],
         kinks=data["kinks"],
         undefined=data["undefined"],
+        refused=data.get("refused", 0),  # older reports do not say
         out_of_range=data.get("out_of_range", 0),  # older reports do not say
         max_error_ulps=float(data["max_error_ulps"]),
         max_error_bounds=float(data["max_error_bounds"]),

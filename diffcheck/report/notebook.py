@@ -89,7 +89,7 @@ def _cells(result: Result) -> Iterator[str]:
 
 
 def _below(result: Result) -> str:
-    if result.finding is None and (not result.reason or result.verdict is Verdict.PROVED):
+    if result.finding is None and (not result.reason or (result.verdict is Verdict.PROVED and not result.refused)):
         return ""
     where = ", ".join([result.id, *parameters(result)])
     reason = f"<p>{escape(result.reason)}</p>" if result.reason else ""

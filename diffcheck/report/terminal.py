@@ -153,7 +153,7 @@ class Terminal:
 
     def _remarks(self, rows: Sequence[Row]) -> Iterable[str]:
         """Say why the rows are no better, each reason once, and more with `-v`."""
-        told = [row for row in rows if self.verbosity > 0 or row.first.verdict is not Verdict.PROVED]
+        told = [row for row in rows if self.verbosity > 0 or _has_more_to_say(row)]
         for reason in dict.fromkeys(result.reason for row in told for result in row.results if result.reason):
             concerned = [Row(tuple(r for r in row.results if r.reason == reason)) for row in rows]
             where = ", ".join(f"{row.first.mode} {row.dtypes}" for row in concerned if row.results)
@@ -218,3 +218,8 @@ def summary_line(run: Run) -> Text:
         parts.append(f"{count(run.deselected, 'case')} deselected by -k")
     title.append(f" ({', '.join(parts)})")
     return title
+
+
+def _has_more_to_say(row: Row) -> bool:
+    """Tell whether there is a reason to be read: what is proved has one only where inputs were refused."""
+    return row.first.verdict is not Verdict.PROVED or any(result.refused for result in row.results)

@@ -136,8 +136,11 @@ def x_log_y(x: Expr, y: Expr) -> Expr:
 
 
 def logit(x: Expr, eps: Expr | None = None) -> Expr:
-    """log(x / (1 - x)), after clamping to [eps, 1 - eps]."""
-    inside = x if eps is None else clamp(x, eps, ONE - eps)
+    """log(x / (1 - x)), after clamping to [eps, 1 - eps]; the lower one wins if they cross."""
+    inside = x
+    if eps is not None:
+        crossed = where(greater(eps, x), eps, ONE - eps)
+        inside = where(greater(eps, ONE - eps), crossed, clamp(x, eps, ONE - eps))
     return call("log", inside / (ONE - inside))
 
 

@@ -72,6 +72,11 @@ class Seeding:
         known = dict(zip(self._inputs, inputs, strict=True)) | {name: tensor for name, tensor, _ in self._given}
         return [known[name] for name in self.owners(len(self._steps), len(outputs))]
 
+    @property
+    def given(self) -> list[tuple[Tensor, Array]]:
+        """The cotangents and tangents, each with its symbols."""
+        return [(tensor, cells) for _, tensor, cells in self._given]
+
     def again(self, like: Sequence[Tensor]) -> Sequence[Tensor]:
         """The same cotangents and tangents once more, in the order in which they were asked for."""
         start = self._repeated

@@ -38,6 +38,7 @@ from diffcheck.trace.seeding import Seed, Seeding, differ
 from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Left, Shadows
 from diffcheck.trace.stand_in import Applied
 from diffcheck.trace.storages import symbols_of
+from diffcheck.trace.surrogate import stated
 
 Derived: TypeAlias = dict[tuple[object, ...], tuple[Expr, ...]]
 """References, by the mode, the outputs, the inputs, and the cotangents or tangents."""
@@ -191,38 +192,45 @@ def trace(
     seeds = [seeding.symbols(step) for step in range(order(mode))]
     if mode == "accumulate":
         seeds[0] = seeds[0][-counted:]
-    # With the inputs: a constant is the same at every size, and has another number of derivatives.
-    key = (mode, tuple(differentiated), tuple(flat_inputs), *map(tuple, seeds))
-    derived = {} if derived is None else derived
-    if key not in derived:
-        reference = (
-            differentiated if mode == VALUE else chain_rule.nested(steps(mode), differentiated, flat_inputs, seeds)
-        )
-        derived[key] = tuple(reference)
-    done = () if mode == VALUE else steps(mode)
-    function = Function(
-        outputs=tuple(differentiated),
-        inputs=tuple(str(e.payload) for e in flat_inputs),
-        steps=done,
-        levels=partial(chain_rule.levels, steps=done, inputs=flat_inputs, seeds=seeds[: len(done)]),
-    )
+    reference, function = _derived(mode, differentiated, flat_inputs, seeds, {} if derived is None else derived)
+    guards = shadows.guards
+    if case.surrogate is not None:
+        reference, more = stated(case, before, seeding.given, budget)
+        guards, function = (*guards, *more), None
     return Traced(
         Trace(
             variables=tuple(str(e.payload) for e in flat_inputs + seeding.variables),
             seeds=tuple(seeding.seeds),
             entries=_entries(owners, run.derivatives),
             executed=tuple(e for cells in executed for e in parts_of(cells)),
-            reference=derived[key],
+            reference=reference,
             outputs=tuple(outputs),
             summed=tuple(e for e, unit in zip(differentiated, units[-counted:], strict=True) if unit is ONE),
             inputs=tuple(flat_inputs),
-            guards=shadows.guards,
+            guards=guards,
             custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
             function=function,
         ),
         run,
         shadows.applied,
         shadows.left,
+    )
+
+
+def _derived(
+    mode: str, outputs: Sequence[Expr], inputs: Sequence[Expr], seeds: Sequence[Sequence[Expr]], known: Derived
+) -> tuple[tuple[Expr, ...], Function | None]:
+    """The derivative of the outputs, per entry, and what it is the derivative of."""
+    # With the inputs: a constant is the same at every size, and has another number of derivatives.
+    key = (mode, tuple(outputs), tuple(inputs), *map(tuple, seeds))
+    if key not in known:
+        known[key] = tuple(outputs if mode == VALUE else chain_rule.nested(steps(mode), outputs, inputs, seeds))
+    done = () if mode == VALUE else steps(mode)
+    return known[key], Function(
+        outputs=tuple(outputs),
+        inputs=tuple(str(e.payload) for e in inputs),
+        steps=done,
+        levels=partial(chain_rule.levels, steps=done, inputs=inputs, seeds=seeds[: len(done)]),
     )
 
 

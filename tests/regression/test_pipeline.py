@@ -105,6 +105,14 @@ class Centred(nn.Linear):
         return super().forward(x - x.mean(dim=0))
 
 
+class Boundless(nn.Linear):
+    """It starts beyond every number."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+        nn.init.constant_(self.bias, math.inf)
+
+
 def of_shape(features: Any, labels: Any) -> Any:
     return lambda: (torch.randn(12, features), torch.randn(12, labels))
 
@@ -172,10 +180,12 @@ def test_other_declarations_are_proved_too(
             Verdict.ERROR, "more than 1 value per channel",
         ),
         ({"model": Centred}, Verdict.UNSUPPORTED, "neither the mean nor the sum"),
+        ({"model": lambda: nn.Sequential(nn.Dropout(), nn.Linear(2, 1))}, Verdict.ERROR, "is random"),
+        ({"model": Boundless}, Verdict.ERROR, "parameters that are not finite"),
     ],
     ids=[
         "tanh", "two layers", "quartic loss", "adam", "momentum", "weight decay", "one tensor", "rows", "infinite",
-        "raises", "no parameters", "shapes", "batch norm", "rows that know each other",
+        "raises", "no parameters", "shapes", "batch norm", "rows that know each other", "dropout", "infinite start",
     ],
 )  # fmt: skip
 def test_what_has_no_closed_form_is_refused_and_says_why(

@@ -55,6 +55,7 @@ ARITHMETIC: Final[dict[str, Example]] = {
     "xlogy 0": (lambda y: torch.xlogy(d(0, 1, 2), y), p(3)),
     "xlog1py": (torch.special.xlog1py, p(4), p(4)),
     "logit": (lambda x: torch.logit(x) + torch.logit(x, 0.1), q(4)),
+    "logit, bounds that cross": (lambda x: torch.logit(x, 0.6) * x, q(4)),
     "atan2": (torch.atan2, r(4), r(4)),
     "polygamma": (lambda x: torch.polygamma(1, x) + torch.polygamma(2, x), p(3)),
     **unary(torch.sqrt, torch.rsqrt, torch.log, torch.log2, torch.log10, torch.special.entr, draw=p(3)),

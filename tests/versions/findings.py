@@ -234,6 +234,12 @@ def saved_statistics() -> Tensor | None:
     return torch.autograd.grad(mean.sum(), x)[0][0] if mean.requires_grad else None
 
 
+def attention_statistics() -> Tensor | None:
+    q, k = matrix([1, 2])[None, None].requires_grad_(), matrix([3, 4])[None, None]
+    log_mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k)[1]
+    return torch.autograd.grad(log_mass.sum(), q)[0][..., 0] if log_mass.requires_grad else None
+
+
 def group_statistics() -> Tensor | None:
     x = matrix([1, 3])[None].requires_grad_()
     mean = torch.native_group_norm(x, None, None, 1, 1, 2, 1, 1e-5)[1]
@@ -316,6 +322,7 @@ FOUND: Final = (
     Found("logcumsumexp", lambda: gradient(lambda x: x.logcumsumexp(0), at(700.0, 0.0))[0], 1.99999999999989, 2.0),
     Found("native_layer_norm, saved statistics", saved_statistics, NAN, 0.5),
     Found("native_group_norm, saved statistics", group_statistics, NAN, 0.5, until=(2, 14)),
+    Found("flash attention, log-sum-exp", attention_statistics, NAN, 3 / math.sqrt(2)),
     Found("max_unpool", lambda: gradient(unpooled, at(5.0, 5.0)), (1, 1), (0, 1)),
     Found("segment_reduce", lambda: gradient(segments, at(1.0, 1.0), -ONES), (-1, -1), (-0.5, -0.5)),
     Found("normal, forward", lambda: tangent(noise, (ONES, ONES)), "RuntimeError", (0, 0)),
