@@ -29,7 +29,6 @@ def started_at_infinity(x: Tensor) -> Tensor:
 
 NAMES: list[tuple[Callable[..., Any], tuple[Any, ...], str, Mistake]] = [
     (lambda x: torch.where(x > 0, x.sqrt(), 0 * x), ([-1.0],), "reverse", Mistake.NOT_TAKEN),
-    (lambda x: torch.where(x > 0, (x - x) / (x - x), 0 * x), ([-1.0],), "reverse", Mistake.MASKED),
     (lambda x: 1 / (1 + x.exp()), ([800.0],), "reverse", Mistake.OVERFLOW),
     (F.binary_cross_entropy, ([1e-13], [0.0]), "reverse", Mistake.PYTORCHS_EPSILON),
     (torch.det, ([[1.0, 2.0], [2.0, 4.0]],), "forward", Mistake.PYTORCHS_EPSILON),
