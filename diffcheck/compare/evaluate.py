@@ -248,11 +248,9 @@ def _values(case: Case, mode: str, given: Input) -> list[float]:
     """What PyTorch computes for the function itself; nothing where it is not asked for it alone."""
     if mode == TEXTBOOK or under_vmap(mode):
         return []
-    arguments = [copied(v) for v in given.values.values()]
     try:
-        with torch.no_grad():
-            return flat(outputs_of(case.function(*arguments)))
-    except Exception:  # noqa: BLE001 - a user's function may raise anything; with gradients it did not
+        return flat(outputs_of(case.function(*leaves_of(case, given.values))))
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
         return []
 
 
