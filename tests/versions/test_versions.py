@@ -18,11 +18,11 @@ from tests.versions.table import tables
 ROOT: Final = Path(__file__).parents[2]
 RECORD: Final = json.loads((Path(__file__).parent / "results.json").read_text())
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-BOUNDS: Final[dict[str, str]] = dict(
-    (match[1], match[2])
+BOUNDS: Final[dict[str, str]] = {
+    match[1]: match[2]
     for requirement in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
     if (match := re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement))
-)
+}
 
 
 @pytest.mark.parametrize("name", [package.name for package in PACKAGES])
