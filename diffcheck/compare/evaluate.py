@@ -35,7 +35,7 @@ from diffcheck.differentiate.batch import (
 )
 from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
 from diffcheck.differentiate.run import whole
-from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
