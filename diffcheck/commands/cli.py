@@ -46,7 +46,12 @@ class AuditFormat(StrEnum):
 
 
 _SIGINT: Final = 130
-"""What typer returns after Ctrl-C."""
+"""What typer returns after Ctrl-C; older versions raise `Abort`."""
+
+if TYPE_CHECKING:
+    from typer import TyperException as _Refusal
+else:
+    _Refusal = typer.BadParameter.__mro__[-4]  # below Exception: click's own in older versions, then `TyperException`
 
 app = typer.Typer(
     name="diffcheck",
@@ -483,11 +488,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LoadError, ConfigError) as error:
         _say(f"error: {error}")
         return Exit.USAGE
-    except typer.TyperException as error:
+    except _Refusal as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "diffcheck")
         if arguments:
             _say(f"error: {error.format_message()}\nSee '{command} --help'.")
         return Exit.USAGE
+    except typer.Abort:
+        code = _SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at exit fails again
         return Exit.FAILED
@@ -501,4 +508,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == _SIGINT:
         _say("interrupted")
         return Exit.INTERRUPTED
-    return int(code or 0)
+    return int(code or 0) if arguments else Exit.USAGE

@@ -35,7 +35,7 @@ from diffcheck.differentiate.batch import (
 )
 from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
 from diffcheck.differentiate.run import whole
-from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -251,11 +251,9 @@ def _values(case: Case, mode: str, given: Input) -> list[float]:
     """What PyTorch computes for the function itself; nothing where it is not asked for it alone."""
     if mode == TEXTBOOK or under_vmap(mode):
         return []
-    arguments = [copied(v) for v in given.values.values()]
     try:
-        with torch.no_grad():
-            return flat(outputs_of(case.function(*arguments)))
-    except Exception:  # noqa: BLE001 - a user's function may raise anything; with gradients it did not
+        return flat(outputs_of(case.function(*leaves_of(case, given.values))))
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
         return []
 
 

@@ -151,7 +151,7 @@ class Shadows(DispatchMode):
 
     @property
     def random_operations(self) -> frozenset[str]:
-        """The operations that drew random numbers."""
+        """The operations that drew random numbers before the backward pass."""
         return frozenset(self._state.random)
 
     @property
@@ -246,7 +246,7 @@ class Shadows(DispatchMode):
             return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
         self._settle(*tensors)
         live = any(map(self.is_live, tensors))
-        if op.random:
+        if op.random and self._state.phase == "forward":
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         stand_in = self._stand_ins.of(func) if live else None

@@ -40,6 +40,8 @@ RECORD: Final = Path(__file__).parent / "results.json"
 _OUR_OPTIONS: Final = (
     "-o",
     "addopts=",
+    "-o",
+    "filterwarnings=default",
     "-p",
     "pytester",
     "--import-mode=importlib",
@@ -48,7 +50,7 @@ _OUR_OPTIONS: Final = (
     "-q",
     "-x",
 )
-"""Without those of pyproject.toml that belong to pytest-xdist."""
+"""Without what belongs to pytest-xdist; old packages may warn of each other."""
 _GLANCE: Final = ["diffcheck", "run", str(ROOT / "cases" / "autograd.py"), "--seed", "1", "--examples", "5", "-j", "1"]
 """What most versions that do not pass fail at."""
 _WHAT_IT_IS: Final = """
