@@ -31,6 +31,8 @@ class Settings:
     """Whether what is kept there is tried first; without it, a seed gives the same run whatever came before."""
     device: str = CPU
     """Where PyTorch computes: `cpu`, `cuda`, `cuda:1`, …"""
+    undefined: bool = True
+    """Whether derivatives are also asked for where some gradient, or tangent, is not given at all."""
     by_name: frozenset[str] = frozenset()
     """The modes and dtypes that somebody asked for by name: that one is not available is a failure then."""
     only: frozenset[tuple[str, str]] | None = None

@@ -36,8 +36,24 @@ DISPLAY: Final = {
 """What is imported when something is shown, and not before."""
 LONGEST_FILE: Final = 400
 LONGEST_FUNCTION: Final = 60
-REASON: Final = "# Long: "
-"""How the reason begins, in the first lines of a file or of a function, for which it is longer."""
+STILL_LONGER: Final = {
+    "algebra/expr.py": 549,
+    "commands/cli.py": 511,
+    "compare/evaluate.py": 483,
+    "declare/domain.py": 450,
+    "differentiate/autodiff.py": 476,
+    "draw/inputs.py": 441,
+    "explain/diagnosis/formulas.py": 405,
+    "trace/shadow.py": 534,
+    "api/gradcheck.py::gradcheck": 78,
+    "api/gradcheck.py::gradgradcheck": 71,
+    "api/library.py::check": 69,
+    "commands/cli.py::run": 128,
+    "commands/cli.py::audit": 64,
+    "declare/case.py::_declare": 62,
+    "trace/tracer.py::trace": 101,
+}
+"""Files and functions that are to become two, and their lines: none of them may grow, and what has shrunk leaves."""
 
 
 @cache
@@ -147,14 +163,21 @@ def test_the_architecture_names_every_package():
     assert named >= set(packages())
 
 
-@pytest.mark.parametrize("file", modules(), ids=lambda p: str(p.relative_to(ROOT / "diffcheck")))
-def test_nothing_is_longer_than_one_reads_in_a_sitting(file: Path):
-    lines = file.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= LONGEST_FILE or any(REASON in line for line in lines[:20]), len(lines)
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            own = lines[node.lineno - 1 : node.end_lineno]
-            assert len(own) <= LONGEST_FUNCTION or any(REASON in line for line in own), (node.name, len(own))
+def lengths() -> Iterator[tuple[str, int, int]]:
+    """Every file and function, its lines, and how many it may have."""
+    for file in modules():
+        text = file.read_text(encoding="utf-8")
+        name = file.relative_to(ROOT / "diffcheck").as_posix()
+        yield name, len(text.splitlines()), LONGEST_FILE
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield f"{name}::{node.name}", node.end_lineno - node.lineno + 1, LONGEST_FUNCTION
+
+
+def test_nothing_is_longer_than_one_reads_in_a_sitting():
+    longer = {name: lines for name, lines, most in lengths() if lines > most}
+    assert {name: lines for name, lines in longer.items() if lines > STILL_LONGER.get(name, 0)} == {}
+    assert STILL_LONGER.keys() <= longer.keys(), "it is short now: take it out of the list"
 
 
 def test_nothing_is_imported_by_a_computed_name():

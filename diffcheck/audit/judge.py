@@ -170,7 +170,8 @@ def _evaluated(item: Sampled, mode: str, plan: Plan) -> Evaluation:
         seeds=len(traced.seed_variables),
         function=traced.function,
     )
-    path = Path(traced, Proof(Status.UNDECIDED), certifier, Program([], (), EXACT), traced.path, ())
+    nothing = Program([], (), EXACT)
+    path = Path(traced, Proof(Status.UNDECIDED), certifier, nothing, traced.path, nothing, (), ())
     judgement = certifier.judge(point, computed)
     return Evaluation(path, judgement, computed, point, values, seeds.kept, alone=True)
 

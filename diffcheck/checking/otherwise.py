@@ -67,6 +67,8 @@ def _differing(check: Check, row: Row, drawn: Drawn) -> Iterator[Otherwise]:
     outputs = output_names(len(usual.seeds)) if row.mode == "reverse" else []
     ways = backward_ways(names, outputs, check.case.parameters) if row.mode == "reverse" else forward_ways(names)
     for way in ways:
+        if way.missing and not check.settings.undefined:
+            continue
         if way.narrow and (row.dtype != "float32" or check.case.is_complex):
             continue  # autocast leaves float64 alone
         at, there = (_repeated(check, row, usual) if way.expanded else None) or (drawn, usual)

@@ -35,7 +35,7 @@ from diffcheck.differentiate.batch import (
 )
 from diffcheck.differentiate.faults import case_errors, leaves_of, time_limit
 from diffcheck.differentiate.run import whole
-from diffcheck.draw.inputs import Drawn, Layout, admits, copied, tensors
+from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
@@ -56,6 +56,9 @@ class Path:
     certifier: Certifier
     guards: Program
     expected: tuple[bool, ...]
+    ends: Program
+    """The guards at which the path ends: what Python was told is no boundary."""
+    ends_expected: tuple[bool, ...]
     seeds: Forms
     """Of the cotangents and tangents, in the order in which they are asked for."""
     followed: bool = True
@@ -221,7 +224,7 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
     leave_out_of_range(evaluation.judgement, function, lambda: _values(case, mode, given))
     if not evaluation.judgement.failures or not path.expected or len(function.steps) != 1:
         return evaluation
-    if not is_tied(path.guards, given.entries):
+    if not is_tied(path.ends, given.entries):
         return evaluation
     paths = memory.paths.setdefault(_key(case, mode, dtype, given.drawn), [])
     names = [a.name for a in case.differentiated]
@@ -234,10 +237,10 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
             return None  # it is no input that anybody asked about
         if found not in paths:
             paths.append(found)
-        return found.guards, found.expected, found.certifier
+        return found.ends, found.ends_expected, found.certifier
 
     def known() -> list[tuple[Program, Sequence[bool], Certifier]]:
-        return [(p.guards, p.expected, p.certifier) for p in (path, *paths)]
+        return [(p.ends, p.ends_expected, p.certifier) for p in (path, *paths)]
 
     towards = paths_towards(known, traced, path.certifier, evaluation.point, inputs)
     judgement = path.certifier.judge_at_tie(evaluation.point, evaluation.computed, towards)
@@ -248,11 +251,9 @@ def _values(case: Case, mode: str, given: Input) -> list[float]:
     """What PyTorch computes for the function itself; nothing where it is not asked for it alone."""
     if mode == TEXTBOOK or under_vmap(mode):
         return []
-    arguments = [copied(v) for v in given.values.values()]
     try:
-        with torch.no_grad():
-            return flat(outputs_of(case.function(*arguments)))
-    except Exception:  # noqa: BLE001 - a user's function may raise anything; with gradients it did not
+        return flat(outputs_of(case.function(*leaves_of(case, given.values))))
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
         return []
 
 
@@ -390,13 +391,18 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
             function=function,
         )
     inputs = traced.variables[: len(given.entries)]
-    guards = Program([g.selector for g in traced.guards], _guard_variables(traced, inputs), EXACT)
+    names = _guard_variables(traced, inputs)
+    guards = Program([g.selector for g in traced.guards], names, EXACT)
+    own = [g for g in traced.guards if not g.told]
+    ends = guards if len(own) == len(traced.guards) else Program([g.selector for g in own], names, EXACT)
     return Path(
         traced,
         proof,
         certifier.in_format(fmt),
         guards,
         traced.path,
+        ends,
+        tuple(g.value for g in own),
         tuple((tuple(seed.shape), seed.dtype) for seed in kept),
         followed,
     )

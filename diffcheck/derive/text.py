@@ -47,8 +47,30 @@ def text(node: Expr) -> str:
 
 def texts(nodes: Sequence[Expr]) -> list[str]:
     """Several, in which the same part has the same name."""
-    pieces = _pieces(nodes)
-    return ["\n".join([_written(top), *(f"{n} = {_written(part)}" for n, part in parts)]) for top, parts in pieces]
+    return ["\n".join(_lines(top, parts)) for top, parts in _pieces(nodes)]
+
+
+def _lines(top: Expr, parts: Sequence[tuple[str, Expr]]) -> Iterator[str]:
+    """The top, then the parts that it needs; what comes out as a number, or as another name, needs none."""
+    import sympy
+
+    plain: dict[Any, Any] = {}
+    defined: list[tuple[Any, Any]] = []
+    for name, part in reversed(parts):  # those that are used before those that use them
+        expression = _in_sympy(part).xreplace(plain)
+        symbol = symbolic.variable(name)
+        if expression.is_number or isinstance(expression, sympy.Symbol):
+            plain[symbol] = expression
+        else:
+            defined.append((symbol, expression))
+    first = _in_sympy(top).xreplace(plain)
+    yield str(first)
+    needed = set(first.free_symbols)
+    for symbol, expression in reversed(defined):
+        shown = expression.xreplace(plain)
+        if symbol in needed:
+            needed |= shown.free_symbols
+            yield f"{symbol} = {shown}"
 
 
 def in_a_line(node: Expr) -> str:
@@ -85,11 +107,10 @@ def _subscripted(name: str) -> str:
     return f"{base}_{{{index.rstrip(']')}}}" if bracket else base
 
 
-def _written(node: Expr) -> str:
+def _in_sympy(node: Expr) -> Any:
     """One piece, its long fractions as the decimal numbers that they are."""
     decimals = {n: _decimal(n) for n in graph.topological([node]) if _is_long(n)}
-    (expression,) = symbolic.to_sympy(graph.substitute([node], decimals))
-    return str(expression)
+    return symbolic.to_sympy(graph.substitute([node], decimals))[0]
 
 
 def _is_long(node: Expr) -> bool:

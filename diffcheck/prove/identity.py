@@ -23,7 +23,7 @@ _FEW_PRODUCTS: Final = 20_000
 _MANY_PRODUCTS: Final = 250_000
 _MOST_PRODUCTS: Final = 4_000_000
 """For identities that hang together: what is then left is not decided."""
-_MOST_AFTER_ONE: Final = 600_000
+_MOST_AFTER_ONE: Final = 300_000
 """The same once one is not decided: the others are looked at for one that does not hold."""
 _DEAR: Final = 2_000
 _DEAR_FOR_A_NODE: Final = 1

@@ -41,6 +41,8 @@ ADVICE: Final[Mapping[Mistake, str]] = {
     Mistake.WHERE_BROADCAST: "sum the gradient over the axes that were broadcast, to the shape of the input",
     Mistake.LAYOUT: "read tensors through their strides, or call .contiguous() first",
     Mistake.BEYOND: "look at what is done block by block: the last one, or the second",
+    Mistake.AT_SIZE: "look at what is done at this size alone",
+    Mistake.WAY: "let the backward pass depend on what was saved and on ctx.needs_input_grad alone, and change neither",
     Mistake.REGION: "look at the branch that this condition selects",
     Mistake.TIE: "among equal entries, share the gradient or give it to one of them",
     Mistake.TIES: "return a value between the one-sided derivatives at that point",

@@ -10,6 +10,7 @@ import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -56,6 +57,9 @@ class Guard:
 
     selector: Expr
     value: bool
+    told: bool = False
+    """Whether it is that a number is the one that Python was told. That ends nothing: what is made of it is not known,
+    and it is no boundary of the function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ class Shadows(DispatchMode):
 
     @property
     def random_operations(self) -> frozenset[str]:
-        """The operations that drew random numbers."""
+        """The operations that drew random numbers before the backward pass."""
         return frozenset(self._state.random)
 
     @property
@@ -172,10 +176,10 @@ class Shadows(DispatchMode):
         mark = self._state.frozen.get(id(tensor))
         return shadow if mark is None else self._frozen(shadow, mark[1])
 
-    def record(self, selector: Expr, value: bool) -> None:  # noqa: FBT001 - `Decisions` calls it so
+    def record(self, selector: Expr, value: bool, *, told: bool = False) -> None:  # noqa: FBT001 - `Decisions` calls it so
         """Records a condition that the path depended on."""
         if not graph.is_constant(selector) and not self._state.suspended:
-            self._state.guards.append(Guard(selector, value))
+            self._state.guards.append(Guard(selector, value, told))
 
     def is_live(self, tensor: Tensor) -> bool:
         """Whether some element depends on the inputs."""
@@ -192,8 +196,14 @@ class Shadows(DispatchMode):
         return tuple(self._state.left)
 
     def tell(self, tensor: Tensor, how: str) -> None:
-        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant."""
-        rely_on(tensor, self.read(tensor), self.record)
+        """Records what Python learns when it asks for a tensor's values; what it makes of them is a constant.
+
+        Raises:
+            Unsupported: In a function that stands for an operation, where it would be more.
+        """
+        if self._state.inside_decomposition and how != "Tensor.item":
+            raise Unsupported(how, "the values leave PyTorch there, and no shadow can follow them")
+        rely_on(tensor, self.read(tensor), partial(self.record, told=not is_discrete(tensor)))
         if not is_discrete(tensor) and self._state.phase == "forward":
             self._state.left.append(Left(how, inside_function()))
 
@@ -236,7 +246,7 @@ class Shadows(DispatchMode):
             return func(*args, **kwargs)  # forward mode asks for shapes on tensors that have no values
         self._settle(*tensors)
         live = any(map(self.is_live, tensors))
-        if op.random:
+        if op.random and self._state.phase == "forward":
             self._state.random.add(op.text)
         # A rule reads its arguments as they were before the operation ran: in place, they change.
         stand_in = self._stand_ins.of(func) if live else None

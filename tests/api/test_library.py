@@ -19,7 +19,7 @@ from diffcheck.errors import Unsupported
 VECTOR = Float[Tensor, "n"]
 CASE = case(lambda x: x**2, name="squared", inputs={"x": VECTOR})
 THREE: Any = 3
-BESIDES = 3 * 4 + 3
+BESIDES = 3 * 4 + 3 + 6
 """Inputs of three other layouts, and of the large size."""
 X = torch.tensor([0.5, -1.25, 3.0], dtype=torch.float64)
 
@@ -82,7 +82,9 @@ def test_a_case_with_given_inputs_is_checked_at_these_first():
     )
     point = torch.tensor([1.5], dtype=torch.float64)
     found = [r for r in check(narrow, point, modes="reverse", examples=15) if r.mode == "gradient"]
-    assert [r.inputs for r in found] == [10 + 15 + BESIDES + 2]  # where the condition changes
+    assert [r.inputs for r in found] == [
+        10 + 15 + BESIDES + 2 + 2
+    ]  # where the condition changes, and a size that may be asked about
 
 
 def test_nested_and_keyword_arguments_are_named_as_they_are_written():

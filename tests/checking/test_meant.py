@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_a_case_says_its_surrogate_itself():
     with pytest.raises(DeclarationError, match="exclude each other"):
         case(forward, name="it", inputs=VECTOR, surrogate=meant, reference=forward)
     with pytest.raises(DeclarationError, match="surrogate=3 is not a function"):
-        case(forward, name="it", inputs=VECTOR, surrogate=3)
+        case(forward, name="it", inputs=VECTOR, surrogate=cast("Any", 3))
     with pytest.raises(DeclarationError, match="declared already"):
         check(case(forward, name="it", inputs=VECTOR), surrogate=meant)
     (result,) = check(torch.round, POINT, surrogate=lambda g, x: (g, g), modes="reverse")

@@ -125,7 +125,7 @@ def ties() -> Iterator[Mutant]:
         hit = (x == x.amax(1, keepdim=True)).to(x.dtype)
         return g.unsqueeze(1) * hit * hit.sum(1, keepdim=True)
 
-    yield mutant("maximum_ties_multiplied", family, ops.maximum, twice, name)
+    yield mutant("maximum_ties_multiplied", family, ops.maximum, twice, "tie")
     yield mutant("maximum_twice", family, ops.maximum, every, "constant factor")
 
     def both_lost(g: Tensor, x: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ def ties() -> Iterator[Mutant]:
         tied = (pairs[:, 0] == pairs[:, 1]).to(x.dtype) * 3
         return torch.stack([g * (first + tied), g * (second + tied)], 1).reshape(-1)
 
-    yield mutant("pool_ties", family, ops.pool, both_lost, name)
+    yield mutant("pool_ties", family, ops.pool, both_lost, "tie")
     yield mutant(
         "clamp_at_bound", family, ops.hard_tanh,
         lambda g, x: g * torch.where(x == 1, 5.0, ((x > -1) & (x < 1)).to(x.dtype)), name,

@@ -45,7 +45,7 @@ class _Tags(HTMLParser):
 
 def test_a_table_with_the_finding_below():
     page = _Tags(Results((PROVED, WRONG))._repr_html_())
-    assert page.tags.count("tr") == 1 + 2 + 11
+    assert page.tags.count("tr") == 1 + 2 + 12
     for text in ("quadratic", "proved", "wrong", FINDING.headline, "x = [0.0, 1.5]", FINDING.replay, "6.00000015"):
         assert text in page.text
     assert page.tags.count("math") == 4  # two gradients and two formulas

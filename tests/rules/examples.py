@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from tests.rules.arguments import Example, a, d, i, p, q, r, u
 from tests.rules.complexes import COMPLEXES
+from tests.rules.discrete import DISCRETE
 from tests.rules.factorizations import FACTORIZATIONS
 from tests.rules.grids import GRIDS
 from tests.rules.parts import PARTS
@@ -352,7 +353,7 @@ LOSSES: Final[dict[str, Example]] = {
 
 _FAMILIES: Final = (
     ARITHMETIC, PIECES, ACTIVATIONS, REDUCTIONS, LAYOUTS, INDEXINGS, MATRICES, SYSTEMS, WINDOWS, NORMALIZATIONS, LOSSES,
-    GRIDS, SPECIAL, PARTS, FACTORIZATIONS, COMPLEXES,
+    GRIDS, SPECIAL, PARTS, FACTORIZATIONS, COMPLEXES, DISCRETE,
 )  # fmt: skip
 EXAMPLES: Final[dict[str, Example]] = {name: example for family in _FAMILIES for name, example in family.items()}
 assert len(EXAMPLES) == sum(map(len, _FAMILIES)), "two examples have the same name"

@@ -67,8 +67,8 @@ POINTWISE: Final = {
     for name, rule in table().items()
     if rule.kind == "pointwise" and not name.startswith("complex.") and (found := of_tensors_alone(name)) is not None
 }
-OTHERWISE: Final = {"aten.where", "aten.masked_fill", "aten.clamp", "aten.nextafter"}
-"""Of conditions, of bounds that must be given, and what no rule can say: the examples have them."""
+OTHERWISE: Final = {"aten.where", "aten.masked_fill", "aten.clamp"}
+"""Of conditions and of bounds that must be given: the examples have them."""
 POLES: Final = {"aten.digamma": (0.0, -0.0, -1.0, -2.0)}
 """Where PyTorch's derivative is a number (of 33 digits) and there is none."""
 NO_DERIVATIVE: Final = {

@@ -15,7 +15,7 @@ from tests.rules import tracing
 from tests.rules.examples import EXAMPLES
 
 SEEDS = (0, 1, 2)
-REFUSED = {"aten.nextafter", "aten.linalg_eig", "aten.linalg_matrix_exp"}
+REFUSED = {"aten.linalg_eig", "aten.linalg_matrix_exp"}
 """What no rule can say; `test_tracing` holds the refusals."""
 
 # PyTorch's trigamma is a short asymptotic series: it has about ten digits.
