@@ -149,7 +149,8 @@ class Neighbourhood:
         self._stops = Program([node.args[0] for node in stops], variables, EXACT)
         """What is detached keeps the value that it has at the input."""
         self.variables = (*variables, *names)
-        self._moving = {name: i for i, name in enumerate(variables) if name in set(function.inputs)}
+        inputs = set(function.inputs)
+        self._moving = {name: i for i, name in enumerate(variables) if name in inputs}
         self._programs: dict[tuple[Expr, ...], tuple[list[Expr], Program]] = {}
         self._cells: dict[tuple[object, ...], Cell] = {}
 

@@ -125,12 +125,12 @@ def test_what_pytorch_has_no_mode_for_is_no_verdict() -> None:
 # The command
 # ---------------------------------------------------------------------------------------------------------------------
 
-OPTIONS = ["audit", "--ops", "exp", "--ops", "nextafter", "--samples", "1"]
+OPTIONS = ["audit", "--ops", "exp", "--ops", "to_sparse", "--samples", "1"]
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The JSON report and the journal of one audit, by the command. `nextafter` does not pass: it has no derivative."""
+    """The JSON report and the journal of one audit, by the command. `to_sparse` does not pass: it has no rule."""
     folder = tmp_path_factory.mktemp("audit")
     journal, document = folder / "audit.jsonl", folder / "audit.json"
     options = ["--mode", "reverse", "--resume", str(journal), "--format", "json", "--output", str(document)]
@@ -140,8 +140,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_both_files_of_an_audit_are_read(written: tuple[Path, Path]) -> None:
     document, journal = map(read, written)
-    assert sorted(r.id for r in document.results) == ["exp", "nextafter"]
-    assert (document.plan, document.patterns) == (Plan(("reverse",), samples=1), ("exp", "nextafter"))
+    assert sorted(r.id for r in document.results) == ["exp", "to_sparse"]
+    assert (document.plan, document.patterns) == (Plan(("reverse",), samples=1), ("exp", "to_sparse"))
     assert sorted(document.results, key=lambda r: r.id) == sorted(journal.results, key=lambda r: r.id)
     assert replace(document, path=journal.path, results=(), patterns=None) == replace(journal, results=())
 
@@ -174,8 +174,8 @@ def test_what_passed_and_does_not_fails(
     assert main(["audit", "--against", str(old), "--format", "json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["against"]["torch"] == "2.12.0"
-    assert [(c["id"], c["earlier"]["verdict"]) for c in document["against"]["worse"]] == [("nextafter", "proved")]
-    assert document["audit"]["ops"] == ["exp", "nextafter"]
+    assert [(c["id"], c["earlier"]["verdict"]) for c in document["against"]["worse"]] == [("to_sparse", "proved")]
+    assert document["audit"]["ops"] == ["exp", "to_sparse"]
     assert main(["audit", "--against", str(old), "--ops", "exp"]) == 0
     assert "nothing changed; 1 verdict as before, 0 of them wrong" in capsys.readouterr().out
 
