@@ -284,7 +284,7 @@ def test_the_triangle_that_is_not_read_has_a_gradient(function: Callable[[Tensor
 
 @pytest.mark.parametrize(("exponent", "found"), [(200, 0.0), (-200, math.inf)])
 def test_the_exponent_of_frexp_is_raised_in_float32(exponent: int, found: float):
-    x = torch.tensor([2.0**exponent], dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([1.5 * 2.0**exponent], dtype=torch.float64, requires_grad=True)  # at powers of 2 the value jumps
     assert torch.autograd.grad(torch.frexp(x).mantissa.sum(), x)[0].item() == found
     for result in diffcheck.check(lambda x: torch.frexp(x).mantissa, x, seed=1):
         assert result.verdict is Verdict.WRONG

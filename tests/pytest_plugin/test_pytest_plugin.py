@@ -475,10 +475,15 @@ def test_a_project_without_cases_imports_nothing(pytester: pytest.Pytester):
 
 LIGHT = [
     "diffcheck",
+    "diffcheck.commands",
     "diffcheck.commands.config",
     "diffcheck.errors",
+    "diffcheck.modes",
     "diffcheck.pytest_plugin",
     "diffcheck.pytest_plugin.asked",
+    "diffcheck.regression",
+    "diffcheck.verdict",
+    "diffcheck.versions",
 ]
 
 
