@@ -9,7 +9,6 @@ from typing import Final
 
 from diffcheck.audit.database import matches
 from diffcheck.audit.earlier import Earlier
-from diffcheck.audit.report import NO_MODE, lacks_mode
 from diffcheck.verdict import PASSING, Result, Verdict
 
 _FAILING: Final = frozenset({Verdict.WRONG, Verdict.INACCURATE, Verdict.ERROR})
@@ -68,11 +67,6 @@ class Comparison:
         return tuple(result for result in self.same if result.verdict is Verdict.WRONG)
 
 
-def standing(result: Result) -> str:
-    """The verdict in a word; what PyTorch has no mode for is told apart."""
-    return NO_MODE if lacks_mode(result) else result.verdict.value
-
-
 def compare(
     earlier: Earlier,
     results: Sequence[Result],
@@ -101,7 +95,7 @@ def compare(
             not_asked.append(result)
         elif before is None and result.verdict not in _FAILING:
             appeared.append(result)
-        elif before is not None and standing(before) == standing(result):
+        elif before is not None and before.verdict is result.verdict:
             same.append(result)
         else:
             changes[_change(before, result)].append(Changed(before, result))

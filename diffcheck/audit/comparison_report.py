@@ -10,7 +10,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from diffcheck.audit.comparison import Change, Changed, Comparison, standing
+from diffcheck.audit.comparison import Change, Changed, Comparison
 from diffcheck.audit.report import (
     Audit,
     counts,
@@ -67,17 +67,17 @@ def _grouped(rows: Sequence[tuple[Result, str]]) -> list[tuple[str, str]]:
 
 def _said(pair: Changed) -> str:
     before = pair.earlier
-    was = "not in the earlier audit" if before is None else f"was {standing(before)}"
+    was = "not in the earlier audit" if before is None else f"was {before.verdict.value}"
     if before is not None and pair.now.verdict in PASSING and before.reason and not lacks_mode(before):
         was += f" ({short(before.reason)})"  # what is gone
     return f"{was}, is {_stands(pair.now)}"
 
 
 def _stands(result: Result) -> str:
-    """The verdict with its reason; that of what PyTorch has no mode for is long, and always the same."""
+    """The verdict with its reason; that of what is not available is long, and always the same."""
     if not result.reason or lacks_mode(result):
-        return standing(result)
-    return f"{standing(result)}: {short(result.reason)}"
+        return result.verdict.value
+    return f"{result.verdict.value}: {short(result.reason)}"
 
 
 def heading(comparison: Comparison) -> list[str]:

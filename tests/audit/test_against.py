@@ -19,7 +19,7 @@ from diffcheck.errors import LoadError
 from diffcheck.verdict import PASSING, Result, Verdict
 
 PROVED, AGREES, WRONG, INACCURATE = Verdict.PROVED, Verdict.AGREES, Verdict.WRONG, Verdict.INACCURATE
-UNDECIDED, UNSUPPORTED, ERROR, UNDEFINED = Verdict.UNDECIDED, Verdict.UNSUPPORTED, Verdict.ERROR, Verdict.UNDEFINED
+UNSUPPORTED, NOT_AVAILABLE, ERROR = Verdict.UNSUPPORTED, Verdict.NOT_AVAILABLE, Verdict.ERROR
 
 LACKING = "forward mode: Trying to use forward AD with cdist that does not support it"
 GRADIENT, TANGENT = "the gradient of input[0] is wrong [sample 1]", "the tangent of y is wrong [sample 2]"
@@ -28,7 +28,7 @@ THEN = (
     ("exp", "reverse", PROVED, ""), ("exp", "forward", PROVED, ""),
     ("broken", "reverse", PROVED, ""), ("broken", "forward", AGREES, "not proved: y, too many terms [sample 0]"),
     ("mended", "reverse", WRONG, GRADIENT), ("mended", "forward", WRONG, TANGENT),
-    ("cdist", "reverse", PROVED, ""), ("cdist", "forward", UNSUPPORTED, LACKING),
+    ("cdist", "reverse", PROVED, ""), ("cdist", "forward", NOT_AVAILABLE, LACKING),
     ("odd", "reverse", WRONG, GRADIENT), ("odd", "forward", ERROR, "case 'odd' raises RuntimeError: no"),
     ("removed", "reverse", PROVED, ""), ("removed", "forward", PROVED, ""),
     ("renamed", "reverse", PROVED, ""), ("renamed", "forward", PROVED, ""),
@@ -112,13 +112,6 @@ def test_every_change_of_a_verdict(was: Verdict | None, now: Verdict) -> None:
     told = [*compared.same, *compared.appeared, *(pair.now for found in compared.changes.values() for pair in found)]
     assert told == [Result("one", "reverse", "float64", now)]
     assert (compared.same != ()) == (was is now)
-
-
-def test_what_pytorch_has_no_mode_for_is_no_verdict() -> None:
-    """From a mode that PyTorch does not have to an operation without a rule: a change, though both are unsupported."""
-    lacking = Result("cdist", "forward", "float64", UNSUPPORTED, reason=LACKING)
-    (pair,) = beside(earlier(results=(lacking,)), (replace(lacking, reason="aten.new: no rule"),)).changes[Change.OTHER]
-    assert pair.earlier == lacking
 
 
 # ---------------------------------------------------------------------------------------------------------------------
