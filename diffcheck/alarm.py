@@ -60,8 +60,11 @@ def _timer_is_free() -> bool:
 def _timer(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]:
     raised: list[BaseException] = []
     left = _Left(seconds, time.thread_time)
+    over = threading.Event()
 
     def ring(*_: Any) -> None:
+        if over.is_set():
+            return  # it was on its way while it was switched off
         if not raised and (more := left()) > 0:
             signal.setitimer(signal.ITIMER_REAL, more, _AGAIN)
             return
@@ -74,8 +77,12 @@ def _timer(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            try:
+                over.set()
+            finally:  # it may ring in between, and must be switched off all the same
+                over.set()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager
