@@ -115,9 +115,10 @@ class Settler:
             judgement.failures[position] = verdict
         elif self._formulas.is_blind(verdict.bound, float(abs(verdict.certified).mid()), self.scale):
             judgement.blind.add(position)
-        if verdict.bound > 0 and math.isfinite(verdict.error):
-            judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
         certified = abs(float(verdict.certified.mid()))
+        has_digits = verdict.outcome is not Outcome.WITHIN or certified >= self._format.smallest_normal
+        if verdict.bound > 0 and math.isfinite(verdict.error) and has_digits:
+            judgement.max_bounds = max(judgement.max_bounds, verdict.error / verdict.bound)
         if math.isfinite(verdict.error) and verdict.bound < certified * self._formulas.most_cancelled:
             judgement.max_ulps = max(judgement.max_ulps, verdict.error / self._format.ulp(certified))
 

@@ -356,6 +356,9 @@ def doubles_for_ever(x: Tensor) -> Tensor:
 def test_a_case_that_misbehaves_gets_its_own_verdict(function: Callable[..., Any], verdict: Verdict, reason: str):
     result = reverse(declared(function), examples=5)
     assert result.verdict is verdict, result
+    if reason == "random" and result.finding is not None:  # two runs happened to agree, and later ones did not
+        assert "again and again, gives" in result.finding.diagnosis.explanation
+        return
     assert reason in result.reason, result.reason
     assert result.finding is None
 
