@@ -41,6 +41,7 @@ SHOWN = (
     "precision/cube_in_float32",
     "finite differences/cube_central",
     "nondeterminism/grows_with_calls",
+    "ways of asking/needs_input_grad",
 )
 
 

@@ -33,12 +33,12 @@ Hypothesis = Callable[[View], Diagnosis | None]
 PLAIN: Final[Sequence[Hypothesis]] = (
     upstream.ignored,
     formulas.no_gradient,
+    formulas.finite_differences,
     epsilon,
     formulas.rounded_constant,
     formulas.constant_factor,
     arrangement.exchanged,
     upstream.bent,
-    formulas.finite_differences,
     arrangement.transposed,
     arrangement.reordered,
     arrangement.column_against_row,
