@@ -225,7 +225,7 @@ def test_without_modes_everything_is_imported_and_nothing_is_followed():
     program = (
         "import torch, torch.utils._python_dispatch as inside\n"
         "taken = inside.__dict__.pop('TorchDispatchMode')\n"
-        "import diffcheck, diffcheck.gradcheck, diffcheck.scale\n"
+        "import diffcheck, diffcheck.api.gradcheck, diffcheck.compare.scale\n"
         "inside.TorchDispatchMode = taken  # PyTorch itself needs it\n"
         "print(diffcheck.check(torch.exp, torch.ones(2), modes='reverse')[0].reason)\n"
     )
