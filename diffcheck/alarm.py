@@ -6,13 +6,14 @@ else uses none, and ends after ten times as many of the clock.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import inspect
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 _AGAIN: Final = 1.0
@@ -29,23 +30,40 @@ def processor_time() -> float:
     return time.thread_time()
 
 
-@contextlib.contextmanager
-def alarm(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]:
+class alarm:  # noqa: N801 - it is called as a function is
     """Raises an error inside of what takes longer, loops without an operation of PyTorch's included.
 
     By the system's timer, which also ends a wait, in the main thread where there is one that nobody else has set; else
     by a second thread, which a loop in Python notices. What hangs outside of Python ends with its process only, which
     whoever started it sees to (`workers`, `audit.pool`). Inside another alarm of ours the outer one counts.
+
+    Work that ends by itself in the same instant (a deadline of the same length does) is not interrupted on its way
+    out: an error raised in `__exit__` before its first line would leave the timer set, to ring in whatever comes next.
     """
-    if getattr(_inside, "alarm", False):
-        yield
-        return
-    _inside.alarm = True
-    try:
-        with _timer(seconds, error) if _timer_is_free() else _watchdog(seconds, error):
-            yield
-    finally:
-        _inside.alarm = False
+
+    def __init__(self, seconds: float, error: Callable[[], BaseException]) -> None:
+        self._seconds, self._error = seconds, error
+        self._bell: _Timer | _Watchdog | None = None
+
+    def __enter__(self) -> None:
+        if not getattr(_inside, "alarm", False):
+            self._bell = (_Timer if _timer_is_free() else _Watchdog)(self._seconds, self._error)
+            _inside.alarm = True
+            self._bell.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._bell is not None:
+            self._bell.stop()
+            _inside.alarm = False
+
+
+def _between(frame: FrameType | None) -> bool:
+    """Whether an alarm is being set or switched off in these frames, and not the work done that it watches."""
+    while frame is not None:
+        if frame.f_code in (alarm.__enter__.__code__, alarm.__exit__.__code__):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _timer_is_free() -> bool:
@@ -56,73 +74,81 @@ def _timer_is_free() -> bool:
     )
 
 
-@contextlib.contextmanager
-def _timer(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]:
-    raised: list[BaseException] = []
-    left = _Left(seconds, time.thread_time)
-    over = threading.Event()
+class _Timer:
+    """By the system's timer. Python runs the handler between two steps of the main thread, and says between which."""
 
-    def ring(*_: Any) -> None:
-        if over.is_set():
-            return  # it was on its way while it was switched off
-        if not raised and (more := left()) > 0:
+    def __init__(self, seconds: float, error: Callable[[], BaseException]) -> None:
+        self._seconds, self._error = seconds, error
+        self._left = _Left(seconds, time.thread_time)
+        self._raised: list[BaseException] = []
+        self._quiet = _Quiet(lambda ignored: any(ignored is one for one in self._raised))
+
+    def start(self) -> None:
+        self._before = signal.signal(signal.SIGALRM, self._ring)
+        self._quiet.start()
+        signal.setitimer(signal.ITIMER_REAL, self._seconds, _AGAIN)
+
+    def stop(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._quiet.stop()
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _ring(self, _: int, frame: FrameType | None) -> None:
+        if _between(frame):
+            return
+        if not self._raised and (more := self._left()) > 0:
             signal.setitimer(signal.ITIMER_REAL, more, _AGAIN)
             return
-        raised.append(error())
-        raise raised[-1]
-
-    before = signal.signal(signal.SIGALRM, ring)
-    with _quiet(lambda ignored: any(ignored is one for one in raised)):
-        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-        try:
-            yield
-        finally:
-            try:
-                over.set()
-            finally:  # it may ring in between, and must be switched off all the same
-                over.set()
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, before)
+        self._raised.append(self._error())
+        raise self._raised[-1]
 
 
-@contextlib.contextmanager
-def _watchdog(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]:
-    """By `PyThreadState_SetAsyncExc`, which takes a class: one of this alarm's own, which becomes the error outside."""
+class _Watchdog:
+    """By a thread and `PyThreadState_SetAsyncExc`, which takes a class: one whose instance is the error itself."""
 
-    class Ring(BaseException):
-        """The time is up; not an `Exception`, so that who catches those can't swallow it."""
+    def __init__(self, seconds: float, error: Callable[[], BaseException]) -> None:
+        self._seconds = seconds
+        self._thread = threading.get_ident()
+        self._left = _Left(seconds, _clock_of(self._thread))
+        self._over = threading.Event()
+        self._ringing = threading.Lock()
+        raised: list[BaseException] = []
+        self._quiet = _Quiet(lambda ignored: any(ignored is one for one in raised))
 
-    thread = threading.get_ident()
-    left = _Left(seconds, _clock_of(thread))
-    over = threading.Event()
-    ringing = threading.Lock()
+        class Ring(BaseException):
+            def __new__(cls) -> Any:
+                """Python asks for it where it is about to raise: if that is on the way out, nobody else stops this."""
+                raised.append(error())
+                if _between(inspect.currentframe()):
+                    self._end()
+                return raised[-1]
 
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            wait = left()
+        self._ring = Ring
+
+    def start(self) -> None:
+        self._quiet.start()
+        threading.Thread(target=self._watch, name="diffcheck-alarm", daemon=True).start()
+
+    def stop(self) -> None:
+        with self._ringing:
+            self._over.set()
+        _raise_in(self._thread, None)  # what it has not noticed yet
+        self._end()
+
+    def _end(self) -> None:
+        self._over.set()
+        self._quiet.stop()
+        _inside.alarm = False
+
+    def _watch(self) -> None:
+        wait = self._seconds
+        while not self._over.wait(wait):
+            wait = self._left()
             if wait <= 0:
-                with ringing:
-                    if not over.is_set():
-                        _raise_in(thread, Ring)
+                with self._ringing:
+                    if not self._over.is_set():
+                        _raise_in(self._thread, self._ring)
                 wait = _AGAIN
-
-    def stop() -> None:
-        with ringing:
-            over.set()
-        _raise_in(thread, None)  # what it has not noticed yet
-
-    try:
-        with _quiet(lambda ignored: isinstance(ignored, Ring)):
-            try:
-                threading.Thread(target=watch, name="diffcheck-alarm", daemon=True).start()
-                yield
-            finally:
-                stop()
-    except Ring:
-        raise error() from None
-    finally:
-        stop()  # again: it may have rung while it was stopped
 
 
 class _Left:
@@ -150,17 +176,20 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raising)
 
 
-@contextlib.contextmanager
-def _quiet(ours: Callable[[BaseException | None], bool]) -> Iterator[None]:
+class _Quiet:
     """Says nothing of an alarm that rang in a finaliser, where Python ignores and reports it: it rings again."""
-    before = sys.unraisablehook
 
-    def hook(ignored: sys.UnraisableHookArgs) -> None:
-        if not ours(ignored.exc_value):
-            before(ignored)
+    def __init__(self, ours: Callable[[BaseException | None], bool]) -> None:
+        self._ours = ours
 
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
+    def start(self) -> None:
+        self._before = sys.unraisablehook
+        sys.unraisablehook = self._hook
+
+    def stop(self) -> None:
+        if sys.unraisablehook == self._hook:
+            sys.unraisablehook = self._before
+
+    def _hook(self, ignored: sys.UnraisableHookArgs) -> None:
+        if not self._ours(ignored.exc_value):
+            self._before(ignored)

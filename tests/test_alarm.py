@@ -159,3 +159,34 @@ def test_what_only_waits_ends_as_well(monkeypatch: pytest.MonkeyPatch):
             time.sleep(0.01)
 
     assert 0.15 < interrupted(waits, 0.1) < 8
+
+
+ON_THE_WAY_OUT = """
+import signal, sys, time
+from diffcheck.alarm import alarm
+
+if sys.argv[1] == "thread":
+    del signal.setitimer
+for _ in range(60):
+    try:
+        with alarm(0.02, RuntimeError):
+            end = time.thread_time() + 0.02
+            while time.thread_time() < end:
+                pass
+            raise RuntimeError  # as a deadline does, which is over in the same instant
+    except RuntimeError:
+        pass
+time.sleep(1.5)
+work = time.thread_time() + 0.5
+while time.thread_time() < work:
+    pass
+print("nothing rang")
+"""
+
+
+@pytest.mark.parametrize("way", ["timer", "thread"])
+def test_what_ends_as_the_alarm_rings_leaves_no_alarm_behind(way: str):
+    done = subprocess.run(
+        [sys.executable, "-c", ON_THE_WAY_OUT, way], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("nothing rang\n", "")

@@ -41,7 +41,7 @@ _DTYPE_LACKS = (
 _WIDE_ONLY = "must be either float or double"
 
 
-def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
+def time_limit(seconds: float, what: str) -> alarm:
     """Interrupts what runs too long, with a BudgetExceeded that says what it was."""
     return alarm(seconds, lambda: BudgetExceeded(f"{what} ran for more than {seconds:g} seconds"))
 

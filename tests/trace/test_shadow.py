@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -263,6 +264,8 @@ def test_no_mode_stays_in_force_when_the_time_runs_out():
             traced(sums_for_ever, seconds=0.1, operations=10**9)
         assert not _get_current_dispatch_mode_stack()
         assert not _get_current_function_mode_stack()
+        if hasattr(signal, "getitimer"):
+            assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
