@@ -113,7 +113,8 @@ class _Watchdog:
         self._over = threading.Event()
         self._ringing = threading.Lock()
         raised: list[BaseException] = []
-        self._quiet = _Quiet(lambda ignored: any(ignored is one for one in raised))
+        self._is_ours: Callable[[BaseException | None], bool] = lambda error: any(error is one for one in raised)
+        self._quiet = _Quiet(self._is_ours)
 
         class Ring(BaseException):
             def __new__(cls) -> Any:
@@ -130,10 +131,20 @@ class _Watchdog:
         threading.Thread(target=self._watch, name="diffcheck-alarm", daemon=True).start()
 
     def stop(self) -> None:
-        with self._ringing:
-            self._over.set()
-        _raise_in(self._thread, None)  # what it has not noticed yet
-        self._end()
+        """Takes here what was set and not noticed yet: cleared by `None`, it leaves Python 3.11 looking for it.
+
+        Every later step would then ask for what is pending, and under `sys.settrace` (a debugger, coverage) for ever.
+        """
+        try:
+            with self._ringing:
+                self._over.set()
+            for _ in range(2):  # on its way back a loop raises what is pending
+                pass
+        except BaseException as error:
+            if not self._is_ours(error):
+                raise
+        finally:
+            self._end()
 
     def _end(self) -> None:
         self._over.set()
@@ -171,9 +182,8 @@ def _clock_of(thread: int) -> Callable[[], float]:
     return lambda: time.clock_gettime(clock)
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    raising = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raising)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 class _Quiet:

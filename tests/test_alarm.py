@@ -190,3 +190,25 @@ def test_what_ends_as_the_alarm_rings_leaves_no_alarm_behind(way: str):
         [sys.executable, "-c", ON_THE_WAY_OUT, way], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("nothing rang\n", "")
+
+
+TRACED = """
+import signal, sys, time
+from diffcheck.alarm import alarm
+
+def function():
+    return 1
+
+del signal.setitimer
+for seconds in (60, 0.01):
+    with alarm(seconds, RuntimeError):
+        time.sleep(0.1)
+sys.settrace(lambda *_: None)
+print(function())
+"""
+
+
+def test_nothing_stays_pending():
+    """A debugger, or Hypothesis where it explains, would wait for it for ever."""
+    done = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("1\n", "")
