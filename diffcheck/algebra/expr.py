@@ -416,8 +416,16 @@ def where(condition: Expr, a: ExprLike, b: ExprLike) -> Expr:
 
 
 def frozen(a: Expr, by: str) -> Expr:
-    """The same value, constant to differentiation. `by` is "detach" or "no_grad" (which forward mode ignores)."""
+    """The same value, constant to differentiation.
+
+    `by` is "detach" or "no_grad" (which forward mode ignores), or "rounding": the size of a kernel's errors, in a rule.
+    """
     return a if is_constant(a) else _intern("frozen", (a,), by)
+
+
+def is_detached(node: Expr) -> bool:
+    """Whether the author's code keeps derivatives from flowing through it."""
+    return node.head == "frozen" and node.payload != "rounding" and not is_constant(node.args[0])
 
 
 def unfolded(a: Expr) -> Expr:
@@ -444,11 +452,11 @@ def as_values(outputs: Sequence[Expr]) -> list[Expr]:
 
 
 def thawed(outputs: Sequence[Expr], only: Container[Expr] | None = None) -> list[Expr]:
-    """The outputs with nothing frozen, or nothing by certain nodes: everything moves with the inputs."""
+    """The outputs with nothing detached, or nothing by certain nodes: everything moves with the inputs."""
     done: dict[Expr, Expr] = {}
     for node in topological(outputs):
         args = [done[a] for a in node.args]
-        if node.head == "frozen" and not is_constant(node.args[0]) and (only is None or node in only):
+        if is_detached(node) and (only is None or node in only):
             done[node] = args[0]
         else:
             done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)

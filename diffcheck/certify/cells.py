@@ -119,7 +119,7 @@ class Sample:
 
     direction: Direction
     selected: Mapping[Expr, arb]
-    """The function's selectors as they are in the cell."""
+    """The function's selectors, as they are written, and what they are in the cell."""
     inside: tuple[bool, ...]
     """By output: whether it has a value in the cell."""
     limits: tuple[tuple[arb | None, ...], ...]
@@ -143,9 +143,9 @@ class Neighbourhood:
         self.function = function
         stops = [] if function.steps and set(function.steps) == {"forward"} else _frozen(function.outputs)
         names = [f"stop {i}" for i in range(len(stops))]
-        self.outputs = tuple(
-            graph.substitute(function.outputs, dict(zip(stops, map(graph.symbol, names), strict=True)))
-        )
+        held = list(map(graph.symbol, names))
+        self.outputs = tuple(graph.substitute(function.outputs, dict(zip(stops, held, strict=True))))
+        self._written: dict[Expr, Expr] = dict(zip(held, stops, strict=True))
         self._stops = Program([node.args[0] for node in stops], variables, EXACT)
         """What is detached keeps the value that it has at the input."""
         self.variables = (*variables, *names)
@@ -166,7 +166,11 @@ class Neighbourhood:
     def values_towards(self, values: Sequence[float], selected: Mapping[Expr, arb]) -> list[arb]:
         """The limits of the outputs, where the formulas have values, with selectors as they are in a cell."""
         given = self.with_stops(list(map(arb, values)), _AT_INPUT)
-        return self._values(given, _AT_INPUT, Selections(forced_by(self._values, selected)))
+        return self._values(given, _AT_INPUT, Selections(forced_by(self._values, selected, self.as_written)))
+
+    def as_written(self, selector: Expr) -> Expr:
+        """A selector as the function, and its derivatives, write it: with what is detached."""
+        return graph.substitute([selector], self._written)[0] if self._written else selector
 
     def at_boundaries(self, values: Sequence[float]) -> list[Expr]:
         """The function's selectors that are at their boundaries at an input, or not told from it."""
@@ -231,8 +235,9 @@ class Entered:
 
     @cached_property
     def selected(self) -> dict[Expr, arb]:
-        """The selectors of the function, in this cell."""
-        return {n: ball for n, ball in zip(*self._first, strict=True) if n.head in graph.SELECTORS}
+        """The selectors of the function, as they are written, in this cell."""
+        written = self.around.as_written
+        return {written(n): ball for n, ball in zip(*self._first, strict=True) if n.head in graph.SELECTORS}
 
     def arguments(self, selectors: Sequence[Expr]) -> list[arb]:
         """What is compared with 0 by some of the selectors."""
@@ -326,7 +331,9 @@ def _frozen(outputs: Sequence[Expr]) -> list[Expr]:
     return sorted(found, key=graph.BY_SERIAL)
 
 
-def forced_by(program: Program, selected: Mapping[Expr, arb]) -> dict[int, arb]:
+def forced_by(
+    program: Program, selected: Mapping[Expr, arb], as_written: Callable[[Expr], Expr] = lambda selector: selector
+) -> dict[int, arb]:
     """A program's selectors at their boundaries, as they are in a cell."""
     at_zero = _at_zero(program)
-    return {i: selected.get(node, at_zero[i]) for i, node in enumerate(program.selectors)}
+    return {i: selected.get(as_written(node), at_zero[i]) for i, node in enumerate(program.selectors)}

@@ -20,7 +20,7 @@ _THREE: Final = constant(3)
 def off_by(value: Expr, size: Expr) -> Expr:
     """The value, which a kernel misses by a few roundings of something of this size."""
     root = call("sqrt", _THREE)
-    return value + frozen(size, "detach") * (root * root - _THREE)
+    return value + frozen(size, "rounding") * (root * root - _THREE)
 
 
 def _norm(a: Array) -> Expr:

@@ -42,7 +42,6 @@ from diffcheck.rules.registry import (
     guarded,
     in_numpy,
     integers,
-    pointwise,
 )
 
 
@@ -199,7 +198,6 @@ def _class_of_each(rows: Any, *, ordered: bool) -> Any:
 
 
 RULES: Final[dict[str, Rule]] = {
-    "aten.isclose": pointwise(close),
     "aten.allclose": array(
         lambda x, y, *how, **named: all_of(elementwise(lambda a, b: close(a, b, *how, **named), x, y))
     ),

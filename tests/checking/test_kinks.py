@@ -209,3 +209,17 @@ def test_what_rounding_may_make_anything_of_is_not_compared(factor: float):
     result = at(function, [2.0])
     assert result.verdict in (Verdict.UNDECIDED, Verdict.WRONG)
     assert "reference=" in result.reason or result.verdict is Verdict.WRONG
+
+
+def test_what_is_detached_in_a_condition_is_known_in_each_cell():
+    """At a tie with a detached mean: the sides of `x > mean` are those of the derivative, too."""
+
+    def clipped(slope: float) -> Callable[[Tensor], Tensor]:
+        at_zero = with_backward(torch.relu, lambda g, z: g * torch.where(z == 0, slope, (z > 0).to(g.dtype)))
+        return lambda x: at_zero(x - x.detach().mean())
+
+    assert at(clipped(0.75), [1.0, 1.0]).verdict is Verdict.UNDEFINED  # between the sides, and nothing but a kink
+    found = at(clipped(1.5), [1.0, 1.0])
+    assert found.verdict is Verdict.WRONG
+    assert found.finding is not None
+    assert "adjacent branches" in found.finding.headline

@@ -29,8 +29,11 @@ DISCRETE: Final[dict[str, Example]] = {
     "_unique": (lambda x: torch._unique(x.detach(), return_inverse=True)[1] * x, r(4)),
     "unique_dim": (lambda x: torch.unique(x.detach(), dim=0, return_inverse=True)[1] * x[:, 0], r(3, 2)),
     "unique_consecutive": (lambda x: torch.unique_consecutive(x > 0, return_inverse=True)[1] * x, r(4)),
-    "unique_dim_consecutive": (
+    "unique_consecutive rows": (
         lambda x: torch.unique_consecutive(x.detach(), dim=0, return_counts=True)[1].sum() * x, r(3, 2),
+    ),
+    "unique_dim_consecutive": (
+        lambda x: torch.ops.aten.unique_dim_consecutive(x.detach(), 0, False, True)[2].sum() * x, r(3, 2),
     ),
     "signbit": (lambda x: torch.signbit(x) * x, r(4)),
     "nextafter": (lambda x, y: torch.nextafter(x.detach(), y) * y, r(3), r(3)),

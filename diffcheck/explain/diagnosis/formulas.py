@@ -279,7 +279,7 @@ def part_as_constant(view: View) -> Diagnosis | None:
 
 def _as_constant(view: View, *, several: bool) -> Diagnosis | None:
     names = {str(node.payload) for node in view.inputs}
-    thawed = {n: n.args[0] for n in graph.topological(view.outputs) if n.head == "frozen" and graph.symbols([n])}
+    thawed = {n: n.args[0] for n in graph.topological(view.outputs) if graph.is_detached(n) and graph.symbols([n])}
     if thawed:
         certainty = _explains(view, 0, thawed)
         if certainty is not None:
