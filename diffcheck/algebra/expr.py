@@ -423,11 +423,6 @@ def frozen(a: Expr, by: str) -> Expr:
     return a if is_constant(a) else _intern("frozen", (a,), by)
 
 
-def is_detached(node: Expr) -> bool:
-    """Whether the author's code keeps derivatives from flowing through it."""
-    return node.head == "frozen" and node.payload != "rounding" and not is_constant(node.args[0])
-
-
 def unfolded(a: Expr) -> Expr:
     """A constant that nothing is folded with: a kernel computes with it, and rounds where exact fractions would not.
 
@@ -444,46 +439,6 @@ def rounded(a: Expr, bits: int) -> Expr:
 def computed_as(value: Expr, kernel: Expr) -> Expr:
     """`value`, which the kernel computes by the equal formula `kernel`: only its rounding depends on that."""
     return value if value is kernel or is_constant(value) else _intern("computed_as", (value, kernel))
-
-
-def as_values(outputs: Sequence[Expr]) -> list[Expr]:
-    """The outputs without how kernels compute them."""
-    return _chosen(outputs, 0)
-
-
-def thawed(outputs: Sequence[Expr], only: Container[Expr] | None = None) -> list[Expr]:
-    """The outputs with nothing detached, or nothing by certain nodes: everything moves with the inputs."""
-    done: dict[Expr, Expr] = {}
-    for node in topological(outputs):
-        args = [done[a] for a in node.args]
-        if is_detached(node) and (only is None or node in only):
-            done[node] = args[0]
-        else:
-            done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)
-    return [done[output] for output in outputs]
-
-
-def as_computed(outputs: Sequence[Expr]) -> list[Expr]:
-    """The outputs by the formulas that kernels use."""
-    return _chosen(outputs, 1)
-
-
-def _chosen(outputs: Sequence[Expr], which: int) -> list[Expr]:
-    seen = {output for output in outputs if not output.plain}
-    stack = list(seen)
-    while stack:
-        for argument in stack.pop().args:
-            if not argument.plain and argument not in seen:
-                seen.add(argument)
-                stack.append(argument)
-    done: dict[Expr, Expr] = {}
-    for node in sorted(seen, key=BY_SERIAL):
-        args = [done.get(a, a) for a in node.args]
-        if node.head == "computed_as":
-            done[node] = args[which]
-        else:
-            done[node] = node if all(map(operator.is_, args, node.args)) else rebuild(node, args)
-    return [done.get(output, output) for output in outputs]
 
 
 SELECTORS: Final = frozenset({"positive", "vanishes"})
@@ -503,6 +458,22 @@ def topological(outputs: Iterable[Expr], without: Container[Expr] = ()) -> list[
                 seen.add(argument)
                 stack.append(argument)
     return sorted(seen, key=BY_SERIAL)
+
+
+def postorder(outputs: Iterable[Expr]) -> list[Expr]:
+    """The same nodes in an order that rests on nothing but the outputs: `topological` tells which was made first."""
+    found: dict[Expr, None] = {}
+    stack = [(output, False) for output in reversed(list(outputs))]
+    while stack:
+        node, ready = stack.pop()
+        if node in found:
+            continue
+        if ready:
+            found[node] = None
+        else:
+            stack.append((node, True))
+            stack += [(argument, False) for argument in reversed(node.args)]
+    return list(found)
 
 
 def symbols(outputs: Iterable[Expr]) -> frozenset[str]:

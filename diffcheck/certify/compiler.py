@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from flint import arb, ctx, fmpq
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.certify.balls import EXACT, Arithmetic, Selections, scope_of
@@ -49,7 +50,7 @@ class Program:
     """
 
     def __init__(self, outputs: Sequence[Expr], inputs: Sequence[str], arithmetic: Arithmetic = EXACT) -> None:
-        outputs = graph.as_values(outputs) if arithmetic is EXACT else graph.as_computed(outputs)
+        outputs = marks.as_values(outputs) if arithmetic is EXACT else marks.as_computed(outputs)
         self.inputs = tuple(inputs)
         self.size = len(outputs)
         self._arithmetic = arithmetic

@@ -8,7 +8,7 @@ from typing import Final
 
 from flint import arb
 
-from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr, symbols
 from diffcheck.certify.balls import BOUNDED, EXACT, ONE, ZERO, Selections
 from diffcheck.certify.cells import forced_by
@@ -60,7 +60,7 @@ class Reference:
 
     @cached_property
     def _values(self) -> list[Expr]:
-        return graph.as_values(self._distinct)
+        return marks.as_values(self._distinct)
 
     @cached_property
     def _table(self) -> Table:
@@ -69,7 +69,7 @@ class Reference:
     @cached_property
     def running(self) -> RunningError | None:
         """The widths of balls as wide as rounding for many inputs at once, if NumPy knows all functions that occur."""
-        computed = graph.as_computed(self._distinct)
+        computed = marks.as_computed(self._distinct)
         return running_error(self._table if computed == self._values else levelled(computed, self._inputs))
 
     @cached_property

@@ -21,6 +21,7 @@ from functools import cached_property
 from flint import arb
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.certify.arrangement import across
 from diffcheck.certify.balls import EXACT, Selections
@@ -172,7 +173,7 @@ class Blocks:
     """
 
     def __init__(self, reference: Sequence[Expr], variables: Sequence[str], moving: Sequence[str]) -> None:
-        self._reference = graph.as_values(reference)
+        self._reference = marks.as_values(reference)
         self._nodes = graph.topological(self._reference)
         inner = [node for node in self._nodes if node.args]
         self._program = Program(inner, variables, EXACT)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.certify.balls import RANGES
@@ -261,7 +262,7 @@ def bounded_values(expression: Expr, arguments: Mapping[str, _Pair], unit: float
     """
     done: dict[Expr, _Pair] = {}
     with np.errstate(all="ignore"):
-        (computed,) = graph.as_computed([expression])
+        (computed,) = marks.as_computed([expression])
         for node in graph.topological([computed]):
             if node.head == "symbol":
                 done[node] = arguments[str(node.payload)]

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from diffcheck.alarm import processor_time
-from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.checking.visit import Broken, Check, Row, drawn_for, visit
 from diffcheck.compare.evaluate import Memory, evaluate
 from diffcheck.draw.inputs import Drawn
@@ -50,7 +50,7 @@ def _detaches(check: Check, row: Row, drawn: Drawn) -> bool:
     except DiffcheckError:
         return False
     outputs = [] if found is None else list(found.path.trace.outputs)
-    return graph.thawed(outputs) != outputs
+    return marks.thawed(outputs) != outputs
 
 
 def told(result: Result) -> Result | None:

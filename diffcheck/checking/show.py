@@ -8,6 +8,7 @@ import sympy
 from hypothesis import Phase
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.checking.check import modes_of
 from diffcheck.compare.evaluate import Memory, Path, evaluate
@@ -145,7 +146,7 @@ def _numbered(names: Sequence[str], formulas: Sequence[Expr]) -> Iterator[str]:
 def _latex(paths: Sequence[tuple[str, Path]]) -> Iterator[str]:
     trace = paths[0][1].trace
     yield r"\begin{align*}"
-    for i, output in enumerate(graph.as_values(trace.outputs)[:_MOST_ENTRIES]):
+    for i, output in enumerate(marks.as_values(trace.outputs)[:_MOST_ENTRIES]):
         name = f"y_{{{i}}}" if len(trace.outputs) > 1 else "y"
         yield f"  {name} &= {text.latex(output)} \\\\"
     for name, derivative in list(zip(trace.variables, trace.unit_reference, strict=False))[:_MOST_ENTRIES]:

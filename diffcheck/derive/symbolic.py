@@ -11,6 +11,7 @@ from typing import Any
 import sympy
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.algebra.functions import FUNCTIONS
 
@@ -68,7 +69,7 @@ def _constant(value: Fraction | float) -> Any:
 def to_sympy(outputs: Sequence[Expr], *, reveal: bool = False) -> list[Any]:
     """The outputs as SymPy writes them. `reveal` shows the marks (frozen parts) that have no value of their own."""
     done: dict[Expr, Any] = {}
-    outputs = graph.as_values(outputs)
+    outputs = marks.as_values(outputs)
     for node in graph.topological(outputs):
         done[node] = _node_to_sympy(node, [done[a] for a in node.args], reveal=reveal)
     return [done[output] for output in outputs]

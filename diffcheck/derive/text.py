@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.derive import symbolic
 
@@ -134,7 +135,7 @@ _Piece = tuple[Expr, list[tuple[str, Expr]]]
 
 
 def _pieces(nodes: Sequence[Expr]) -> list[_Piece]:
-    nodes = graph.as_values(nodes)
+    nodes = marks.as_values(nodes)
     if all(written_size(node) <= LARGEST for node in nodes):
         return [(node, []) for node in nodes]
     cut, names = _cut(nodes), _fresh_names(nodes)

@@ -8,6 +8,7 @@ from typing import Final
 from flint import arb
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.compiler import Program
@@ -30,8 +31,8 @@ def formulas_here(evaluation: Evaluation, position: int) -> list[Expr]:
 
 
 def _resolved(formula: Expr, variables: Sequence[str], point: Sequence[float], *, at_boundaries: bool) -> Expr:
-    (formula,) = graph.as_values([formula])
-    conditions = [n for n in graph.topological([formula]) if n.head in graph.SELECTORS]
+    (formula,) = marks.as_values([formula])
+    conditions = [n for n in graph.postorder([formula]) if n.head in graph.SELECTORS]
     program = Program(conditions, variables, EXACT)
     selections = Selections()
     values = program([arb(v) for v in point], _BITS, selections)

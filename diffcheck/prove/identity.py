@@ -10,6 +10,7 @@ from itertools import chain, product
 from typing import Final, TypeAlias
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.prove.fingerprints import sums_in_both
 from diffcheck.prove.normal_form import GiveUp, NormalForms, Piecewise, Polynomial
@@ -88,7 +89,7 @@ def prove(
         all_or_none: Whether to end at an identity that is not decided, since it is only asked whether all are proved;
             else it is looked on for one that is refuted.
     """
-    pairs = list(zip(graph.as_values(executed), graph.as_values(reference), strict=True))
+    pairs = list(zip(marks.as_values(executed), marks.as_values(reference), strict=True))
     known = Known() if known is None else known
     marked = {graph.symbol(name) for name in seeds}
     refuted: Proof | None = None

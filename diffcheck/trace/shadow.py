@@ -20,6 +20,7 @@ from torch import Tensor
 from diffcheck import torch_internals
 from diffcheck.alarm import processor_time
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
 from diffcheck.declare.operation import Operation, operation, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, how_to_give
@@ -526,7 +527,7 @@ class Shadows(DispatchMode):
             if not state.presumed:
                 continue
             shadow = self._storages.window(tensor)
-            moving = by_parts(lambda e: graph.thawed([e], state.presumed)[0], shadow)
+            moving = by_parts(lambda e: marks.thawed([e], state.presumed)[0], shadow)
             if any(a != b for a, b in zip(moving.flat, shadow.flat, strict=True)):
                 self._storages.write(tensor, moving)
 

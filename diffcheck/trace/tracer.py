@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.cells import Function
 from diffcheck.declare.case import Case
@@ -183,9 +183,9 @@ def trace(
     outputs = [e for cells in output_shadows for e in parts_of(cells)]
     # The sum of complex numbers is no loss: its real part is.
     units = [e for cells in output_shadows for z in cells.flat for e in ((ONE, ZERO) if _is_complex(z) else (ONE,))]
-    values_only = graph.as_values(outputs)
+    values_only = marks.as_values(outputs)
     if case.thawed:
-        values_only = graph.thawed(values_only)
+        values_only = marks.thawed(values_only)
     # Cleared in between, only the second pass counts. Its outputs come last.
     counted = len(parts_of(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
     differentiated = values_only[len(outputs) - counted :]

@@ -17,6 +17,7 @@ from flint import arb
 from torch import Tensor
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr, constant, greater, symbol, where
 from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.certify.balls import Selections
@@ -90,7 +91,7 @@ def checked_example(name: str) -> Checked:
     example = EXAMPLES[name]
     cotangent = symbol("c")
     names = ["x", "y", "c"]
-    reference = pull_back(graph.as_values([example.of]), [cotangent], [X, Y])
+    reference = pull_back(marks.as_values([example.of]), [cotangent], [X, Y])
     forms = sympy_gradient([example.of], [cotangent], [X, Y])
     certifier = Certifier(names, reference, reference, DOUBLE)
     checked, random = Checked(), Random(0)
@@ -156,7 +157,7 @@ def checked_case(name: str) -> Checked:
         count = len(traced.unit_reference)
         inputs = [symbol(v) for v in traced.variables[:count]]
         seeds = [symbol(v) for v in traced.variables[count:]]
-        outputs = graph.as_values(traced.outputs)
+        outputs = marks.as_values(traced.outputs)
         if case.clear:  # only the second pass counts
             outputs, seeds = outputs[-1:], seeds[-1:]
         forms = sympy_gradient(outputs, seeds, inputs)

@@ -13,6 +13,7 @@ import pytest
 from flint import arb
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr, call, constant, greater, where
 from diffcheck.certify import certifier, double_word, elementary, enclosure, extended
 from diffcheck.certify.balls import EXACT, Selections
@@ -38,7 +39,7 @@ TENTH, SEVENTH = constant(Fraction(1, 10)), constant(Fraction(1, 7))
 
 
 def prepared(outputs: Sequence[Expr]) -> ExtendedValues | None:
-    return extended_values(levelled(graph.as_values(outputs), NAMES))
+    return extended_values(levelled(marks.as_values(outputs), NAMES))
 
 
 def held(outputs: Sequence[Expr], points: Sequence[tuple[float, ...]]) -> tuple[list[Any], list[float], int]:
@@ -68,7 +69,7 @@ def points_of(name: str, count: int) -> list[tuple[float, float, float]]:
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_true_values_are_within_their_bounds(name: str):
-    of = graph.as_values([EXAMPLES[name].of])[0]
+    of = marks.as_values([EXAMPLES[name].of])[0]
     outside, relative, _ = held([of, *pull_back([of], [C], [X, Y])], points_of(name, 200))
     assert not outside
     assert len(relative) > 250 or name in {"log", "sqrt", "branch without a value"}
@@ -243,7 +244,7 @@ def test_inputs_do_not_touch_each_other():
 
 def judged(name: str, fmt: Any) -> list[tuple[Any, ...]]:
     """A fresh certifier's judgements: of right numbers, and of such that are off by half a bound to many."""
-    of = graph.as_values([EXAMPLES[name].of])[0]
+    of = marks.as_values([EXAMPLES[name].of])[0]
     reference = [of, *pull_back([of], [C], [X, Y]), C]
     certifier = Certifier(NAMES, reference, reference, fmt)
     points = [p for p in points_of(name, 24) if max(map(abs, p)) < 1e30]

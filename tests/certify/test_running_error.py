@@ -12,6 +12,7 @@ import pytest
 from flint import arb
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr, call, constant, greater, where
 from diffcheck.certify.balls import BOUNDED, EXACT, Selections
 from diffcheck.certify.compiler import Program
@@ -26,7 +27,7 @@ C = graph.symbol("c")
 
 
 def bounds(outputs: list[Expr], points: Sequence[tuple[float, ...]], bits: int) -> Floats:
-    prepared = running_error(levelled(graph.as_computed(outputs), NAMES))
+    prepared = running_error(levelled(marks.as_computed(outputs), NAMES))
     assert prepared is not None
     return prepared(np.array(points), bits)
 
@@ -120,8 +121,8 @@ def test_radii_are_those_of_balls_within_a_factor(bits: int):
     random = Random(bits)
     ratios: list[float] = []
     for example in over_heads() + over_arithmetic():
-        outputs = [example.of, *pull_back(graph.as_values([example.of]), [C], [X, Y])]
-        if running_error(levelled(graph.as_computed(outputs), NAMES)) is None or example.name in WIDE_BALLS:
+        outputs = [example.of, *pull_back(marks.as_values([example.of]), [C], [X, Y])]
+        if running_error(levelled(marks.as_computed(outputs), NAMES)) is None or example.name in WIDE_BALLS:
             continue
         points = [(x, y, random.choice((1.0, -1.0, random.uniform(-3, 3)))) for x, y in example.points(30)]
         if bits == 24:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import HALF, ONE, ZERO, Expr, call, constant, greater, symbol, where
 from diffcheck.algebra.functions import FUNCTIONS
 from diffcheck.declare.domain import size_assignments
@@ -150,7 +151,7 @@ def test_what_people_are_shown_has_the_graphs_value(of: Expr, x: mpmath.mpf, y: 
 def test_derivatives_are_limits_of_differences(name: str):
     """Neither SymPy nor our table of heads: mpmath's own functions, differenced at 50 digits."""
     example = EXAMPLES[name]
-    (of,) = graph.as_values([example.of])
+    (of,) = marks.as_values([example.of])
     frozen = [n for n in graph.topological([of]) if n.head == "frozen"]
     random, compared = Random(1), 0
     for _ in range(20_000):
@@ -193,7 +194,7 @@ def entries_of(name: str, mode: str) -> tuple[list[Expr], list[sympy.Expr]]:
     count = sum(v.numel() for n, v in values.items() if next(a for a in case.arguments if a.name == n).differentiated)
     inputs = list(map(symbol, traced.variables[:count]))
     seeds = list(map(symbol, traced.variables[count:]))
-    outputs = graph.as_values(traced.outputs)
+    outputs = marks.as_values(traced.outputs)
     if mode == "forward":
         forms = to_sympy(outputs, reveal=True)
         columns = [(variable(str(x.payload)), variable(str(t.payload))) for x, t in zip(inputs, seeds, strict=True)]

@@ -16,7 +16,7 @@ from typing import Final
 from diffcheck.alarm import alarm
 from diffcheck.draw.inputs import Layout
 from diffcheck.errors import BudgetExceeded, DiffcheckError
-from diffcheck.explain.diagnosis import arrangement, formulas, numeric, places, upstream
+from diffcheck.explain.diagnosis import arrangement, constancy, formulas, numeric, places, upstream
 from diffcheck.explain.diagnosis.epsilon import epsilon
 from diffcheck.explain.diagnosis.origin import line_of
 from diffcheck.explain.diagnosis.sizes import beyond, factors_by_size, where_broadcast
@@ -47,10 +47,10 @@ PLAIN: Final[Sequence[Hypothesis]] = (
 )
 """What explains a formula for all inputs at once."""
 SUBTLE: Final[Sequence[Hypothesis]] = (
-    formulas.statistic_as_constant,
+    constancy.statistic_as_constant,
     formulas.factor,
     formulas.term,
-    formulas.part_as_constant,
+    constancy.part_as_constant,
     formulas.no_second_gradient,
     upstream.not_linear,
 )

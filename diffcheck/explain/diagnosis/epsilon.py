@@ -16,10 +16,10 @@ _SMALL: Final = Fraction(1, 10**5)
 
 def epsilon(view: View) -> Diagnosis | None:
     """A small number of the executed formula's own, without which that is the derivative."""
-    theirs = {n for n in graph.topological([*view.reference, *view.outputs]) if graph.is_constant(n)}
+    theirs = {n for n in graph.postorder([*view.reference, *view.outputs]) if graph.is_constant(n)}
     differing = view.differing or view.positions
     executed = [view.executed[i] for i in differing]
-    for node in graph.topological(executed):
+    for node in graph.postorder(executed):
         value = graph.number(node)
         if node in theirs or value is None or not 0 < abs(value) <= _SMALL:
             continue
@@ -32,9 +32,7 @@ def epsilon(view: View) -> Diagnosis | None:
 
 def _without(view: View, number: Expr, executed: list[Expr], reference: list[Expr]) -> Certainty | None:
     """Whether formulas are the reference once a number is 0, or what is compared with it is on one side of it."""
-    conditions = [
-        s for s in graph.topological(executed) if s.head in graph.SELECTORS and number in graph.topological([s])
-    ]
+    conditions = [s for s in graph.postorder(executed) if s.head in graph.SELECTORS and number in graph.postorder([s])]
     for changes in ({number: ZERO}, dict.fromkeys(conditions, ONE), dict.fromkeys(conditions, ZERO)):
         without = graph.substitute(executed, changes)
         if without == executed:

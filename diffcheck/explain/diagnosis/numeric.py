@@ -11,6 +11,7 @@ import torch
 from flint import arb
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, TWO, Expr
 from diffcheck.certify.balls import BOUNDED, EXACT, Selections
 from diffcheck.certify.compiler import Program
@@ -59,7 +60,7 @@ def in_floating_point(view: View, node: Expr, dtype: str) -> dict[Expr, Any]:
     symbols = {name: kind(value) for name, value in zip(view.trace.variables, view.point, strict=True)}
     values: dict[Expr, Any] = {}
     with np.errstate(all="ignore"):
-        for part in graph.topological([node]):
+        for part in graph.postorder([node]):
             args = [values[a] for a in part.args]
             if part.head == "symbol":
                 values[part] = symbols[str(part.payload)]
@@ -82,13 +83,13 @@ def _exact(node: Expr) -> float:
 
 def culprit(view: View, position: int, dtype: str) -> Expr | None:
     """The operation that gave the first infinity or NaN on the way to a number."""
-    (executed,) = graph.as_computed([view.trace.executed[position]])
+    (executed,) = marks.as_computed([view.trace.executed[position]])
     return _origin(executed, in_floating_point(view, executed, dtype))[0]
 
 
 def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
     """Where an infinity or a NaN comes from, if one is met on the way."""
-    (executed,) = graph.as_computed([view.trace.executed[position]])
+    (executed,) = marks.as_computed([view.trace.executed[position]])
     values = in_floating_point(view, executed, dtype)
     first, masked = _origin(executed, values)
     if first is None:
@@ -119,7 +120,7 @@ def _needs_not(view: View, position: int, executed: Expr, part: Expr) -> bool:
 
 def _masked(view: View, first: Expr, values: Mapping[Expr, Any], what: str) -> Diagnosis:
     """What a mask or `where` leaves out and is multiplied by 0 all the same."""
-    quotients = [n for n in graph.topological(view.outputs) if n.head == "div"]
+    quotients = [n for n in graph.postorder(view.outputs) if n.head == "div"]
     exact = Program([side for n in quotients for side in n.args], view.trace.variables, EXACT)
     sides = exact([arb(v) for v in view.point], _BITS, Selections())
     for quotient, top, bottom in zip(quotients, sides[::2], sides[1::2], strict=True):
@@ -156,7 +157,7 @@ def _division_by_zero(
 
 def _root_of_zero(divisor: Expr, values: Mapping[Expr, Any]) -> Expr | None:
     """The root of exactly 0 that makes a divisor 0."""
-    roots = [n for n in graph.topological([divisor]) if n.head == "sqrt" and values[n] == 0]
+    roots = [n for n in graph.postorder([divisor]) if n.head == "sqrt" and values[n] == 0]
     factors = {divisor, *(divisor.args if divisor.head in ("mul", "neg") else ())}
     return next((n for n in roots if n in factors), None)
 
@@ -172,7 +173,7 @@ def _origin(node: Expr, values: Mapping[Expr, Any]) -> tuple[Expr | None, Expr |
     """
     masked: Expr | None = None
     if np.isfinite(values[node]):
-        lost = [n for n in graph.topological([node]) if n.args and not np.isfinite(values[n])]
+        lost = [n for n in graph.postorder([node]) if n.args and not np.isfinite(values[n])]
         lost = [n for n in lost if all(np.isfinite(values[a]) for a in n.args)]
         return (lost[0] if lost else None), None
     while True:
@@ -181,8 +182,8 @@ def _origin(node: Expr, values: Mapping[Expr, Any]) -> tuple[Expr | None, Expr |
             return node, masked
         zeros = [a for a in node.args if values[a] == 0]
         if zeros and masked is None:
-            masked = next((n for n in graph.topological(zeros) if n.head == "positive" and values[n] == 0), None)
-            masked = masked or next((n for n in graph.topological(zeros) if n.head in ("positive", "vanishes")), None)
+            masked = next((n for n in graph.postorder(zeros) if n.head == "positive" and values[n] == 0), None)
+            masked = masked or next((n for n in graph.postorder(zeros) if n.head in ("positive", "vanishes")), None)
         node = wrong[0]
 
 
@@ -195,7 +196,7 @@ def _used(node: Expr, values: Mapping[Expr, Any]) -> Sequence[Expr]:
 
 def _chooses(view: View) -> bool:
     """Whether the function has branches."""
-    return any(node.head in ("where", "positive", "vanishes") for node in graph.topological(view.outputs))
+    return any(node.head in ("where", "positive", "vanishes") for node in graph.postorder(view.outputs))
 
 
 def _true_size(view: View, node: Expr) -> arb:
@@ -227,8 +228,8 @@ def by_numbers(evaluation: Evaluation) -> Diagnosis | None:
 
 def lower_precision(view: View, position: int, number: float) -> Diagnosis | None:
     """What was executed rounded to fewer bits than the dtype has."""
-    rounded = [n for n in graph.topological([view.trace.executed[position]]) if n.head == "rounded"]
-    theirs = {n.payload for n in graph.topological(view.trace.outputs) if n.head == "rounded"}
+    rounded = [n for n in graph.postorder([view.trace.executed[position]]) if n.head == "rounded"]
+    theirs = {n.payload for n in graph.postorder(view.trace.outputs) if n.head == "rounded"}
     bits = [int(str(n.payload)) for n in rounded if n.payload not in theirs]
     certainty = view.explains({position: view.reference[position]}) if bits else None
     if certainty is None or not _within_rounding(view, position, number):

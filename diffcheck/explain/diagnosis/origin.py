@@ -36,8 +36,8 @@ def line_of(subject: Subject, diagnosis: Diagnosis | None) -> str:
     if diagnosis is not None and diagnosis.name in _ARITHMETIC:
         culprit = numeric.culprit(here, position, subject.dtype)
         return _shown([sources[culprit]]) if culprit in sources else ""
-    executed = graph.topological([here.trace.executed[position]])
-    right = {*graph.topological([here.trace.reference[position], *here.trace.outputs])}
+    executed = graph.postorder([here.trace.executed[position]])
+    right = {*graph.postorder([here.trace.reference[position], *here.trace.outputs])}
     own = [node for node in executed if node not in right]
     return _shown(_of_backward(own or executed, sources))
 

@@ -82,7 +82,7 @@ def _short(number: object) -> str:
 
 def tied(view: View, position: int) -> str | None:
     """Two entries that are compared with each other and are equal at the input: `x[0] equals x[1]`."""
-    selectors = [n for n in graph.topological([view.reference[position], *view.outputs]) if n.head in graph.SELECTORS]
+    selectors = [n for n in graph.postorder([view.reference[position], *view.outputs]) if n.head in graph.SELECTORS]
     compared = [n for n in selectors if n.args[0].head == "add" and len(n.args[0].args) == 2]
     program = Program([n.args[0] for n in compared], view.trace.variables, EXACT)
     values = program([arb(v) for v in view.point], _BITS, Selections())

@@ -89,9 +89,9 @@ def _bounds(view: View) -> set[float]:
     """The numbers that the incoming gradient is compared with."""
     seeds = {str(node.payload) for node in view.seeds}
     found: set[float] = set()
-    for node in graph.topological(view.executed[i] for i in view.differing[:1]):
+    for node in graph.postorder(view.executed[i] for i in view.differing[:1]):
         if node.head == "positive" and graph.symbols([node]) <= seeds:
-            found |= {float(n.payload) for n in graph.topological([node]) if graph.is_constant(n)} or {0.0}  # type: ignore[arg-type]
+            found |= {float(n.payload) for n in graph.postorder([node]) if graph.is_constant(n)} or {0.0}  # type: ignore[arg-type]
     return {sign * value for value in found for sign in (1, -1) if abs(value) < float("inf")}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from flint import arb
 
 from diffcheck.algebra import expr as graph
+from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.compiler import Program
@@ -30,7 +31,7 @@ Bounds = Mapping[str, tuple[float, float]]
 
 def selectors_in(nodes: Sequence[Expr]) -> frozenset[Expr]:
     """The conditions that formulas ask; whether something is 0 is asked at kinks only."""
-    return frozenset(node for node in graph.topological(nodes) if node.head == "positive")
+    return frozenset(node for node in graph.postorder(nodes) if node.head == "positive")
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,17 @@ class View:
     @cached_property
     def executed(self) -> list[Expr]:
         """The executed formulas, as values."""
-        return graph.as_values(self.trace.executed)
+        return marks.as_values(self.trace.executed)
 
     @cached_property
     def reference(self) -> list[Expr]:
         """The references, as values."""
-        return graph.as_values(self.trace.reference)
+        return marks.as_values(self.trace.reference)
 
     @cached_property
     def outputs(self) -> list[Expr]:
         """The function, as values."""
-        return graph.as_values(self.trace.outputs)
+        return marks.as_values(self.trace.outputs)
 
     @cached_property
     def variables(self) -> list[Expr]:
