@@ -92,7 +92,6 @@ class Mistake(StrEnum):
     ROOT = "root of zero"
     ZERO = "division by zero"
     INFINITE = "infinity on the way"
-    OVERFLOWING_VALUE = "overflow of the value"
     OVERFLOW = "overflow of an intermediate"
     UNDERFLOW = "underflow of an intermediate"
     WAY = "only in one way of asking"

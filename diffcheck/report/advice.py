@@ -56,7 +56,6 @@ ADVICE: Final[Mapping[Mistake, str]] = {
     Mistake.ROOT: "take the root of what is not 0: torch.where(s > 0, torch.where(s > 0, s, 1.0).sqrt(), 0.0)",
     Mistake.ZERO: "treat the input where it divides by 0 by itself, or divide by another formula that is not 0 there",
     Mistake.INFINITE: "begin with a large finite number instead of an infinity, or mask before it is used",
-    Mistake.OVERFLOWING_VALUE: "bound the inputs (Interval, assume=): the function itself has no value in this dtype",
     Mistake.OVERFLOW: "scale before the operation that overflows, as logsumexp takes off the maximum",
     Mistake.UNDERFLOW: "scale before the operation that underflows, or compute with logarithms",
     Mistake.NONDETERMINISTIC: "seed what is random inside of the function, or give it as an argument",

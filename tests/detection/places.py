@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from annotated_types import Ge, Interval
+from torch.nn import functional
 
 from tests.detection import operations as ops
 from tests.detection.mutant import (
@@ -173,6 +174,18 @@ def zeros() -> Iterator[Mutant]:
     )  # fmt: skip
     fourth = Operation({"x": Annotated[VECTOR, Ge(0)]}, lambda x: x**1.5, lambda g, x: 1.5 * g * torch.sqrt(x))
     yield mutant("power_by_division", family, fourth, lambda g, x: 1.5 * g * x**1.5 / x, "division by zero")
+    yield Mutant(
+        "length_by_root", family, lambda x: torch.sqrt((x * x).sum()), torch.linalg.vector_norm, {"x": VECTOR_8},
+        "root of zero",
+    )  # fmt: skip
+    tiny = Annotated[VECTOR, Interval(ge=1e-15, le=1e-12)]
+    yield Mutant(
+        "cross_entropy_of_the_certain", family,
+        lambda p: functional.binary_cross_entropy(p, torch.zeros_like(p), reduction="sum"),
+        lambda p: -torch.log1p(-p).sum(), {"p": tiny}, "epsilon in PyTorch's formula",
+    )  # fmt: skip
+    quotient = Operation({"x": Annotated[VECTOR, Interval(ge=1e-6, le=8)]}, torch.log, lambda g, x: g / x)
+    yield mutant("logarithm_with_epsilon", family, quotient, lambda g, x: g / (x + 1e-8), "epsilon in the formula")
 
 
 def branches() -> Iterator[Mutant]:
@@ -211,6 +224,21 @@ def branches() -> Iterator[Mutant]:
     )  # fmt: skip
     yield mutant("masked_root", family, root, masked, name)
 
+    def mean_of_positive(x: Tensor, count: Callable[[Tensor], Tensor]) -> Tensor:
+        keep = (x > 0).to(x.dtype)
+        return torch.where(keep.sum() > 0, (x * keep).sum() / count(keep), 0.0)
+
+    yield Mutant(
+        "masked_mean", family, lambda x: mean_of_positive(x, torch.sum),
+        lambda x: mean_of_positive(x, lambda keep: keep.sum().clamp(min=1)), small, "0/0 under a mask",
+    )  # fmt: skip
+
+
+def _started_at_infinity(x: Tensor) -> Tensor:
+    top = x.new_full((2,), float("-inf")).scatter_reduce(0, torch.zeros(len(x), dtype=torch.long), x, "amax")
+    mass = x.new_zeros(2).scatter_add(0, torch.zeros(len(x), dtype=torch.long), (x - top[:1]).exp())
+    return torch.nan_to_num(mass.log() + top, neginf=0.0)
+
 
 def overflows() -> Iterator[Mutant]:
     """An intermediate that leaves the range of numbers."""
@@ -242,6 +270,11 @@ def overflows() -> Iterator[Mutant]:
         lambda g, x: g * torch.exp(-x) / torch.exp(-x).sum(),
         "underflow of an intermediate",
     )
+    yield Mutant(
+        "maximum_from_infinity", family, _started_at_infinity,
+        lambda x: torch.stack([torch.logsumexp(x, 0), torch.zeros_like(x[0])]), {"x": VECTOR_8}, "infinity on the way",
+        modes=("forward",),
+    )  # fmt: skip
     large = Annotated[VECTOR, Interval(ge=1, le=1e30)]
     length = Operation(
         {"a": large, "b": large},

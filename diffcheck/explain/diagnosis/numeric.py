@@ -104,9 +104,7 @@ def not_finite(view: View, position: int, dtype: str) -> Diagnosis | None:
     if first.head == "div" and values[first.args[1]] == 0:
         return _division_by_zero(view, first, values, dtype, limits.smallest_normal)
     if np.isinf(values[first]) and _true_size(view, first) > arb(limits.max):
-        of_value = any(_true_size(view, y) > arb(limits.max) for y in view.outputs)
-        name = Mistake.OVERFLOWING_VALUE if of_value else Mistake.OVERFLOW
-        return Diagnosis(name, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")
+        return Diagnosis(Mistake.OVERFLOW, Certainty.CERTAIN, f"{what} is beyond the range of {dtype}")
     return None
 
 
