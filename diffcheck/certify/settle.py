@@ -106,10 +106,10 @@ class Settler:
         verdict = self._verdict(position, number, true, bound, sharper)
         is_right = verdict.outcome is Outcome.WITHIN and math.isfinite(number)
         if not is_right and self._is_out_of_range(position, number):
-            judgement.out_of_range += 1
+            judgement.out_of_range.add(position)
             return
         if verdict.outcome is Outcome.UNDEFINED:
-            judgement.undefined += 1
+            judgement.undefined.add(position)
             return
         if verdict.outcome is not Outcome.WITHIN:
             judgement.failures[position] = verdict
