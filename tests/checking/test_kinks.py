@@ -204,6 +204,15 @@ def test_an_infinite_slope_of_what_is_no_number_is_not_compared_either(mode: str
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_value_of_which_many_digits_are_needed_is_one(mode: str):
+    """1 - sigmoid(915) is e⁻⁹¹⁵, and its hundredth power e⁻⁹·¹⁵: it is no 0 to be divided by, nor a value out of range."""
+    result = at(lambda x: (1 - x.sigmoid()) ** 0.01, 915.0, mode=mode)
+    assert result.verdict is Verdict.INACCURATE
+    assert result.out_of_range == 0
+    assert result.finding.certified_float == pytest.approx(-0.01 * math.exp(-9.15))
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_a_right_formula_that_cancels_everything_is_told_so(mode: str):
     """Of (1 - cos x)/x² no digit is right near 0, where its slope is -x/12 and the bound on rounding some 1e3."""
     result = at(lambda x: (1 - x.cos()) / (x * x), 1.2e-6, mode=mode)
