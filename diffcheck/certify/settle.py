@@ -159,7 +159,8 @@ class Settler:
         else:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else scale
-        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
+        width = true.rad() * _FAR_NARROWER
+        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and width <= error and width <= abs(true)):
             true, _ = self.sharpened(position, true, 0.0, sharper)  # beside a large bound, it need not have digits yet
         return Assessment(outcome, true, error, shown, executed_bound, differs)
 

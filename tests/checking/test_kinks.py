@@ -205,7 +205,7 @@ def test_an_infinite_slope_of_what_is_no_number_is_not_compared_either(mode: str
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_a_value_of_which_many_digits_are_needed_is_one(mode: str):
-    """1 - sigmoid(915) is e⁻⁹¹⁵, and its hundredth power e⁻⁹·¹⁵: it is no 0 to be divided by, nor a value out of range."""
+    """1 - sigmoid(915) is e⁻⁹¹⁵, its hundredth power e⁻⁹·¹⁵: no 0 to be divided by, nor a value out of range."""
     result = at(lambda x: (1 - x.sigmoid()) ** 0.01, 915.0, mode=mode)
     assert result.verdict is Verdict.INACCURATE
     assert result.out_of_range == 0

@@ -135,7 +135,7 @@ def _row(formula: Formula, result: Result) -> Row:
         reason=said or row.reason or "; ".join(finding.notes),
         at=", ".join(seeds),
         computed=repr(finding.autograd),
-        certified=f"{finding.certified} ± {finding.radius:g}" if at_kink(finding) else finding.certified,
+        certified=f"{finding.certified_float:g} ± {finding.radius:.3g}" if at_kink(finding) else finding.certified,
         truth=told,
     )
 
@@ -182,8 +182,8 @@ The formula that autograd executed is proved to be the derivative in all of thes
 
 Where the value itself is infinite or NaN in the format nothing is asked of the derivative: such inputs are left out.
 mpmath has the derivative by differences of the formula itself, at up to 2000 digits; 0 is what is smaller. At a kink it
-has the differences on both sides along the variable, or the tangent, that is told; what is certified is the hull of what
-all directions give.
+has the differences on both sides along the variable, or the tangent, that is told; what is certified is the hull of
+what all directions give.
 
 | formula | mode | dtype | verdict | why | at | PyTorch | certified | mpmath |
 |---|---|---|---|---|---|---|---|---|"""
@@ -194,11 +194,11 @@ _LOSSES = """\
 `inaccurate` says that PyTorch loses digits which the derivative of the formula, evaluated as it stands, keeps. What the
 formula itself loses, by subtracting what is nearly equal, is within the derived bound and no mistake in
 differentiation: such a gradient is `proved` where others of its numbers were compared, and may have no digit that is
-right. PyTorch's float64 gradient was held to mpmath's at {points} random inputs of each formula. More than {told:.0f} of
-sixteen digits were lost in these. `bounds` is the largest error at this input in units of the derived bound, and `alone`
-the verdict where no other input is looked at: `undecided` where the bound of some derivative is wider than it is (and
-than rounding of what is as large as its neighbours), so that nothing was compared of it; `inaccurate` where rounding has
-no finite bound at all, and no digit is right.
+right. PyTorch's float64 gradient was held to mpmath's at {points} random inputs of each formula. More than
+{told:.0f} of sixteen digits were lost in these. `bounds` is the largest error at this input in units of the derived bound,
+and `alone` the verdict where no other input is looked at: `undecided` where the bound of some derivative is wider than
+it is (and than rounding of what is as large as its neighbours), so that nothing was compared of it; `inaccurate` where
+rounding has no finite bound at all, and some derivative no digit that is right.
 
 | formula | digits lost | bounds | alone | gradient of | at | PyTorch | mpmath |
 |---|---|---|---|---|---|---|---|"""

@@ -113,7 +113,11 @@ def test_what_is_recorded_as_proved_is_proved(name: str, mode: str):
 
 
 HAMMING, HERBIE = "hamming-ch3/NMSE", "herbie"
-DISTANCE, LAW_OF_COSINES, EIGENVALUE = "feynman/I.8.14", "feynman/I.29.16", "graphics/An eigenvalue calculation from TNG"
+DISTANCE, LAW_OF_COSINES, EIGENVALUE = (
+    "feynman/I.8.14",
+    "feynman/I.29.16",
+    "graphics/An eigenvalue calculation from TNG",
+)
 CLUSTERING = f"{HERBIE}/Probabilities in a clustering algorithm"
 
 
@@ -167,8 +171,30 @@ def test_what_is_lost_on_the_way_is_inaccurate_and_named(known: Known, mode: str
     assert abs(truth - mpmath.mpf(result.finding.certified)) <= mpmath.mpf(10) ** -8 * abs(truth)
 
 
-KINKS: Final = {DISTANCE: (1.0,) * 4, LAW_OF_COSINES: (1.0,) * 4, EIGENVALUE: (0.0,) * 4}
-"""Roots of sums of squares, where these are 0."""
+BLUNT: Final = {f"{HAMMING} problem 3.4.5": ("float32", (2.0**-11,)), CLUSTERING: ("float64", (1.0, 1.0, 0.0, 64.0))}
+"""Formulas that give a finite number of which no digit is right, where no bound on rounding is finite."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BLUNT)
+def test_a_number_without_a_right_digit_is_inaccurate(name: str, mode: str):
+    one, (dtype, values) = BY_NAME[name], BLUNT[name]
+    point = dict(zip(one.ranges, values, strict=True))
+    assert evaluated_at(one, point, mode, dtype).path.proof.status is Status.PROVED
+    result = result_at(one, point, mode, dtype)
+    assert result.verdict is Verdict.INACCURATE
+    truth = true_value(one, result.finding)
+    assert abs(result.finding.autograd - truth) > abs(truth) / 2
+    assert any("not one digit is right" in note for note in result.finding.notes)
+
+
+KINKS: Final = {
+    DISTANCE: (1.0,) * 4,
+    LAW_OF_COSINES: (1.0,) * 4,
+    EIGENVALUE: (0.0,) * 4,
+    f"{HERBIE}/Complex square root": (-1.0, 0.0),
+}
+"""Roots of what is 0 there and a square around it."""
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -224,7 +250,7 @@ def evaluated_at(one: Formula, point: Mapping[str, float], mode: str, dtype: str
 
 def test_every_formula_that_is_not_proved_is_known():
     found = {n for n, verdicts in RECORDED.items() if {v for k, v in verdicts.items() if "float" in k} != {"proved"}}
-    assert found <= {known.name for known in KNOWN} | KINKS.keys()
+    assert found <= {known.name for known in KNOWN} | KINKS.keys() | BLUNT.keys()
 
 
 @pytest.mark.parametrize("name", LOST)
@@ -241,5 +267,7 @@ def test_the_digits_that_a_formula_loses_are_within_its_bound(name: str):
     if result.verdict is Verdict.UNDECIDED:  # that nothing was compared is no budget's fault, nor the derivative's
         assert result.reason.startswith("nothing was compared of the derivative by ")
         assert "The executed formula is the derivative" in result.reason
+    elif result.verdict is Verdict.INACCURATE:  # where no bound is finite, what has no right digit is told
+        assert any("not one digit is right" in note for note in result.finding.notes)
     else:
         assert result.verdict is Verdict.PROVED
