@@ -161,7 +161,9 @@ class Settler:
         shown = executed_bound if outcome is Outcome.WITHIN else scale
         width = true.rad() * _FAR_NARROWER
         if outcome is not Outcome.WITHIN and not (math.isfinite(error) and width <= error and width <= abs(true)):
-            true, _ = self.sharpened(position, true, 0.0, sharper)  # beside a large bound, it need not have digits yet
+            found, _ = self.sharpened(position, true, 0.0, sharper)  # beside a large bound, it need not have digits yet
+            if not (math.isfinite(error) and width <= error) or 0 not in found:  # what cancels to 0 never has any
+                true = found
         return Assessment(outcome, true, error, shown, executed_bound, differs)
 
     def _is_out_of_range(self, position: int, number: float) -> bool:

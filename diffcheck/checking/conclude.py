@@ -85,8 +85,8 @@ def _never_compared(check: Check, row: Row) -> str:
     never = ", ".join(sorted(row.blind - row.judged))
     where = "every input that is not left out" if row.undefined or row.out_of_range else "every input"
     said = (
-        f"nothing was compared of the derivative {'of' if 'forward' in row.mode else 'by'} {never}: at {where} rounding "
-        "can do more to it than it is large. "
+        f"nothing was compared of the derivative {'of' if 'forward' in row.mode else 'by'} {never}: at {where} "
+        "rounding can do more to it than it is large. "
     )
     if row.undecided or check.case.kernel is not None:
         return f"{said}Where what is computed is not what is meant (a search, a table), say by reference= what is"

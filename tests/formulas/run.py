@@ -194,10 +194,10 @@ _LOSSES = """\
 `inaccurate` says that PyTorch loses digits which the derivative of the formula, evaluated as it stands, keeps. What the
 formula itself loses, by subtracting what is nearly equal, is within the derived bound and no mistake in
 differentiation: such a gradient is `proved` where others of its numbers were compared, and may have no digit that is
-right. PyTorch's float64 gradient was held to mpmath's at {points} random inputs of each formula. More than
-{told:.0f} of sixteen digits were lost in these. `bounds` is the largest error at this input in units of the derived bound,
-and `alone` the verdict where no other input is looked at: `undecided` where the bound of some derivative is wider than
-it is (and than rounding of what is as large as its neighbours), so that nothing was compared of it; `inaccurate` where
+right. PyTorch's float64 gradient was held to mpmath's at {points} random inputs of each formula. More than {told:.0f}
+of sixteen digits were lost in these. `bounds` is the largest error at this input in units of the derived bound, and
+`alone` the verdict where no other input is looked at: `undecided` where the bound of some derivative is wider than it
+is (and than rounding of what is as large as its neighbours), so that nothing was compared of it; `inaccurate` where
 rounding has no finite bound at all, and some derivative no digit that is right.
 
 | formula | digits lost | bounds | alone | gradient of | at | PyTorch | mpmath |
