@@ -21,7 +21,7 @@ class Verdict(StrEnum):
     UNDEFINED = "undefined"
     """Nothing but kinks or points without a derivative could be drawn."""
     UNDECIDED = "undecided"
-    """A budget of time, operations, memory or precision ran out."""
+    """A budget of time, operations, memory or precision ran out, or rounding could do anything at every input."""
     UNSUPPORTED = "unsupported"
     """An operation has no rule."""
     NOT_AVAILABLE = "not available"

@@ -217,7 +217,7 @@ def _concluded(evaluation: Evaluation, item: Sampled, known: Known | None, deadl
         if verdict is Verdict.UNDECIDED:
             return _Judged(verdict, "the enclosure stays too wide at the highest precision", **facts)
         return _Judged(verdict, failed=(item, evaluation), **facts)
-    if evaluation.computed and judgement.left_out == len(evaluation.computed):
+    if evaluation.computed and len(judgement.left_out) == len(evaluation.computed):
         return _Judged(Verdict.UNDEFINED, "the derivative does not exist at the sample", **facts)
     if known is None:
         return _Judged(Verdict.AGREES, "its proof was not tried", **facts)

@@ -19,7 +19,7 @@ from diffcheck.algebra.expr import Expr
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.cells import Direction, Function, Neighbourhood
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.enclosure import EXECUTED_BITS, MOST_BITS, Executed, Reference
 from diffcheck.certify.existence import Blocks
 from diffcheck.certify.floats import Floats
 from diffcheck.certify.formats import Format
@@ -234,12 +234,19 @@ class Certifier:
         return judgement
 
     def _decided(self, values: Sequence[float]) -> tuple[list[arb], Selections]:
-        """The reference, to as many digits as it takes to tell its selectors from those at their boundaries."""
+        """The reference, to as many digits as it takes to tell its selectors from those at their boundaries.
+
+        And where it has none, to as many as tell 0 from what it divides by: 1 - sigmoid(915) is 0 to 1,300 bits.
+        """
         for precision in (self._formulas.first_precision, EXECUTED_BITS):
             selections = Selections()
             true = self._reference.exact(values, precision, selections)
             if not selections.undecided:
                 break
+        for precision in (EXECUTED_BITS, MOST_BITS):
+            if selections.boundary or selections.undecided or all(ball.is_finite() for ball in true):
+                break
+            true = self._reference.exact(values, precision, selections := Selections())
         return true, selections
 
     def _measure(

@@ -21,6 +21,8 @@ from diffcheck.certify.table import Table, levelled
 
 EXECUTED_BITS: Final = 512
 """The precision at which the executed formula is told from the reference."""
+MOST_BITS: Final = 4096
+"""The highest precision at which anything is looked at: 1 - sigmoid(512) is 0 to 700 bits."""
 IN_CELL_BITS: Final = 256
 """The precision of a cell's derivative."""
 

@@ -27,7 +27,7 @@ from diffcheck.certify.arrangement import across
 from diffcheck.certify.balls import EXACT, Selections
 from diffcheck.certify.cells import Direction, Entered, Neighbourhood, Sample
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.enclosure import Reference
+from diffcheck.certify.enclosure import EXECUTED_BITS, MOST_BITS, Reference
 
 
 class Status(Enum):
@@ -72,7 +72,11 @@ class Surroundings:
 
     @cached_property
     def _outputs(self) -> list[arb]:
-        return self._around.values_at(self._values)
+        found, precision = self._around.values_at(self._values), EXECUTED_BITS
+        while precision <= MOST_BITS and not all(ball.is_finite() for ball in found):
+            found = self._around.values_at(self._values, precision)
+            precision *= 2
+        return found
 
     def is_out_of_range(self, number: int) -> bool:
         """Whether the function has no value, in this format, that the number could be a derivative of."""

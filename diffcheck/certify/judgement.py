@@ -57,19 +57,19 @@ class Judgement:
     max_ulps: float = 0.0
     max_bounds: float = 0.0
     kink: bool = False
-    undefined: int = 0
-    """How many numbers had no derivative to be compared with."""
-    out_of_range: int = 0
-    """How many numbers were derivatives of a value that is infinite, undefined, or beyond the format."""
+    undefined: set[int] = field(default_factory=set)
+    """The positions of numbers that had no derivative to be compared with."""
+    out_of_range: set[int] = field(default_factory=set)
+    """Those of derivatives of a value that is infinite, undefined, or beyond the format."""
     blind: set[int] = field(default_factory=set)
-    """The positions of numbers that are within a bound which is wider than the number: nothing was compared."""
+    """Those of numbers within a bound which is wider than the number: nothing was compared."""
     failures: dict[int, Assessment] = field(default_factory=dict)
     """By position: what is inaccurate, wrong or undecided."""
 
     @property
-    def left_out(self) -> int:
-        """How many numbers there was nothing to compare with."""
-        return self.undefined + self.out_of_range
+    def left_out(self) -> set[int]:
+        """The positions of numbers that there was nothing to compare with."""
+        return self.undefined | self.out_of_range
 
     @property
     def worst(self) -> Outcome | None:

@@ -132,9 +132,9 @@ class KinkJudge:
         for number in range(len(self._computed)):
             match self._around.status(number):
                 case Status.NONE:
-                    self._judgement.undefined += 1
+                    self._judgement.undefined.add(number)
                 case Status.OUT_OF_RANGE:
-                    self._judgement.out_of_range += 1
+                    self._judgement.out_of_range.add(number)
                 case Status.KINK:
                     self._judgement.kink = True
                     found.append(number)
@@ -324,18 +324,18 @@ def judge_by_term(settler: Settler, computed: Sequence[float], judgement: Judgem
         if either.is_finite() and math.isfinite(value) and float((either - value).abs_lower()) <= slack:
             continue
         if around is None:
-            judgement.undefined += 1
+            judgement.undefined.add(number)
             continue
         if not samples:
             samples = [around.look(direction) for direction in directions(settler.moving)]
         status = around.status(number)
         limit = samples[0].numbers[number]
         if status is Status.OUT_OF_RANGE:
-            judgement.out_of_range += 1
+            judgement.out_of_range.add(number)
         elif status is Status.EXISTS and limit is not None:
             settler.settle(number, value, limit, 0.0, judgement, partial(_as_known, limit))
         elif not either.is_finite() or not math.isfinite(value):
-            judgement.undefined += 1
+            judgement.undefined.add(number)
         else:
             off = float((either - value).abs_lower())
             judgement.failures[number] = Assessment(Outcome.WRONG, either, off, slack / RADII, at_kink=True)

@@ -16,7 +16,7 @@ from flint import arb
 
 from diffcheck.certify.balls import UNIT, Selections
 from diffcheck.certify.cells import Direction, Neighbourhood, Sample
-from diffcheck.certify.enclosure import EXECUTED_BITS, Executed, Reference
+from diffcheck.certify.enclosure import EXECUTED_BITS, MOST_BITS, Executed, Reference
 from diffcheck.certify.existence import Block, Blocks, Surroundings
 from diffcheck.certify.formats import Format
 from diffcheck.certify.judgement import RADII, Assessment, Judgement, Outcome
@@ -28,7 +28,6 @@ _FIRST_BITS: Final = 64
 """The precision at which the reference is evaluated first: 11 bits more than float64 has, and one machine word."""
 _FAR_NARROWER: Final = 2**20
 """A decided enclosure is so many times narrower than the bound, or than an ulp."""
-_MOST_BITS: Final = 4096
 
 Sharper: TypeAlias = Callable[[int], arb]
 """A number's true value at a precision."""
@@ -106,10 +105,10 @@ class Settler:
         verdict = self._verdict(position, number, true, bound, sharper)
         is_right = verdict.outcome is Outcome.WITHIN and math.isfinite(number)
         if not is_right and self._is_out_of_range(position, number):
-            judgement.out_of_range += 1
+            judgement.out_of_range.add(position)
             return
         if verdict.outcome is Outcome.UNDEFINED:
-            judgement.undefined += 1
+            judgement.undefined.add(position)
             return
         if verdict.outcome is not Outcome.WITHIN:
             judgement.failures[position] = verdict
@@ -160,8 +159,11 @@ class Settler:
         else:
             outcome = Outcome.WITHIN
         shown = executed_bound if outcome is Outcome.WITHIN else scale
-        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and true.rad() * _FAR_NARROWER <= error):
-            true, _ = self.sharpened(position, true, 0.0, sharper)  # beside a large bound, it need not have digits yet
+        width = true.rad() * _FAR_NARROWER
+        if outcome is not Outcome.WITHIN and not (math.isfinite(error) and width <= error and width <= abs(true)):
+            found, _ = self.sharpened(position, true, 0.0, sharper)  # beside a large bound, it need not have digits yet
+            if not (math.isfinite(error) and width <= error) or 0 not in found:  # what cancels to 0 never has any
+                true = found
         return Assessment(outcome, true, error, shown, executed_bound, differs)
 
     def _is_out_of_range(self, position: int, number: float) -> bool:
@@ -216,7 +218,7 @@ class Settler:
                     scale = abs(true)  # what is beyond the range has no ulp
                 if true.rad() * _FAR_NARROWER <= scale:
                     return true, True
-            if precision >= _MOST_BITS:
+            if precision >= MOST_BITS:
                 return true, False
             precision *= 2
             true = sharper(precision)
@@ -234,7 +236,7 @@ class Settler:
         fmt = self._format
         exact, ball = (found[position] for found in self._executed_both)
         precision = EXECUTED_BITS
-        while not exact.is_finite() and precision < _MOST_BITS:  # 1 - sigmoid(512) is 0 to 700 bits
+        while not exact.is_finite() and precision < MOST_BITS:
             precision *= 2
             exact = self._formulas.executed.exact(self.values, precision)[position]
         if not exact.is_finite():

@@ -67,16 +67,8 @@ def _concluded(check: Check, row: Row) -> Result:
         )
     if row.inputs == 0:
         return result_of(check, row, Verdict.UNDEFINED, "no input within the domain could be drawn")
-    never = sorted(row.blind - row.judged)
-    if never:
-        return result_of(
-            check,
-            row,
-            Verdict.UNDECIDED,
-            f"nothing was compared of the derivative {'of' if 'forward' in row.mode else 'by'} {', '.join(never)}: at "
-            "every input rounding can do more to it than it is large. Where what is computed is not what is meant (a "
-            "search, a table), say by reference= what is",
-        )
+    if row.blind - row.judged:
+        return result_of(check, row, Verdict.UNDECIDED, _never_compared(check, row))
     if row.compared == 0:
         return result_of(check, row, Verdict.UNDEFINED, _nothing_compared(row))
     otherwise = ask_otherwise(check, row)
@@ -87,6 +79,21 @@ def _concluded(check: Check, row: Row) -> Result:
     if row.undecided:
         return result_of(check, row, Verdict.AGREES, row.undecided)
     return result_of(check, row, Verdict.PROVED)
+
+
+def _never_compared(check: Check, row: Row) -> str:
+    never = ", ".join(sorted(row.blind - row.judged))
+    where = "every input that is not left out" if row.undefined or row.out_of_range else "every input"
+    said = (
+        f"nothing was compared of the derivative {'of' if 'forward' in row.mode else 'by'} {never}: at {where} "
+        "rounding can do more to it than it is large. "
+    )
+    if row.undecided or check.case.kernel is not None:
+        return f"{said}Where what is computed is not what is meant (a search, a table), say by reference= what is"
+    return (
+        f"{said}The executed formula is the derivative; as the function is written, all of its digits may be lost "
+        "(subtracting what is nearly equal does that). Write it so that fewer are, or judge it at other inputs"
+    )
 
 
 def _nothing_compared(row: Row) -> str:

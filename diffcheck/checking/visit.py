@@ -251,11 +251,12 @@ def note(row: Row, drawn: Drawn, evaluation: Evaluation) -> None:
     row.inputs += 1
     row.paths.add(evaluation.path.trace.guards)
     row.kinks += judgement.kink
-    row.undefined += judgement.undefined > 0
-    row.out_of_range += judgement.out_of_range > 0
-    row.compared += not judgement.kink and judgement.left_out + len(judgement.blind) < len(evaluation.computed)
+    row.undefined += bool(judgement.undefined)
+    row.out_of_range += bool(judgement.out_of_range)
+    unjudged = judgement.left_out | judgement.blind
+    row.compared += not judgement.kink and len(unjudged) < len(evaluation.computed)
     entries = evaluation.path.trace.entries
-    row.judged |= {entry.owner for i, entry in enumerate(entries) if i not in judgement.blind}
+    row.judged |= {entry.owner for i, entry in enumerate(entries) if i not in unjudged}
     row.blind |= {entries[i].owner for i in judgement.blind}
     row.max_ulps = max(row.max_ulps, judgement.max_ulps)
     row.max_bounds = max(row.max_bounds, judgement.max_bounds)

@@ -219,9 +219,9 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
     path = evaluation.path
     inputs = len(given.entries)
     function = path.trace.function
-    if not evaluation.judgement.failures or function is None:
+    if function is None:
         return evaluation
-    leave_out_of_range(evaluation.judgement, function, lambda: _values(case, mode, given))
+    leave_out_of_range(evaluation.judgement, evaluation.computed, function, lambda: _values(case, mode, given))
     if not evaluation.judgement.failures or not path.expected or len(function.steps) != 1:
         return evaluation
     if not is_tied(path.ends, given.entries):
@@ -248,11 +248,11 @@ def _at_tie(case: Case, mode: str, dtype: str, given: Input, evaluation: Evaluat
 
 
 def _values(case: Case, mode: str, given: Input) -> list[float]:
-    """What PyTorch computes for the function itself; nothing where it is not asked for it alone."""
-    if mode == TEXTBOOK or under_vmap(mode):
+    """What PyTorch computes for the function itself; nothing where it is not asked for it."""
+    if mode == TEXTBOOK:
         return []
     try:
-        return flat(outputs_of(case.function(*leaves_of(case, given.values))))
+        return flat(outputs_of(whole(case, mode).function(*leaves_of(case, given.values))))
     except Exception:  # noqa: BLE001 - a user's function may raise anything
         return []
 

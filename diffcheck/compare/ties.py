@@ -27,21 +27,31 @@ _BESIDE: Final = 2.0**-7
 """How far beside a tie another path is traced, relative to the square root of what the format tells from 1."""
 
 
-def leave_out_of_range(judgement: Judgement, function: Function, values: Callable[[], Sequence[float]]) -> None:
-    """Takes numbers out of the failures that are derivatives of what is infinite or NaN in PyTorch itself.
+def leave_out_of_range(
+    judgement: Judgement, computed: Sequence[float], function: Function, values: Callable[[], Sequence[float]]
+) -> None:
+    """Takes numbers out of the judgement that are derivatives of what is infinite or NaN in PyTorch itself.
+
+    What is finite and right stays: nothing was in its way.
 
     Args:
         judgement: What is left out is counted there.
+        computed: What was judged.
         function: What was differentiated.
         values: Gives its values, as PyTorch computes them.
     """
+    infinite = {i for i, number in enumerate(computed) if not math.isfinite(number)}
+    doubtful = (infinite | judgement.failures.keys() | judgement.blind) - judgement.left_out
+    if not doubtful:
+        return
     found = values()[-len(function.outputs) :] if function.outputs else []
     if len(found) < len(function.outputs):
         return
-    for number in list(judgement.failures):
+    for number in doubtful:
         if not all(math.isfinite(found[k]) for k in function.outputs_of(number)):
-            del judgement.failures[number]
-            judgement.out_of_range += 1
+            judgement.failures.pop(number, None)
+            judgement.blind.discard(number)
+            judgement.out_of_range.add(number)
 
 
 def is_tied(guards: Program, entries: Sequence[float]) -> bool:

@@ -322,11 +322,11 @@ def sweep(arguments: Sequence[Argument], shapes: Shapes, special: Sequence[float
 
 def some_number(bounds: Argument) -> float:
     """Some number within an argument's bounds."""
-    moderate = next((v for v in _MODERATE if contains(bounds, v)), None)
-    if moderate is not None:
-        return moderate
     lower, upper = bounds.lower, bounds.upper
     assert not isinstance(lower, str) and not isinstance(upper, str)
+    moderate = next((v for v in _moderate(lower, upper) if contains(bounds, v)), None)
+    if moderate is not None:
+        return moderate
     return (lower + upper) / 2 if math.isfinite(lower + upper) else lower + 1 if math.isfinite(lower) else upper - 1
 
 

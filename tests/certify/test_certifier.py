@@ -405,7 +405,7 @@ def test_where_the_value_jumps_there_is_no_hull():
     for value in (3.0, -5.0, 4.0, math.nan):
         judgement = certifier.judge((2.0, 0.0), [value, 0.0])
         assert not judgement.failures
-        assert judgement.undefined == 2
+        assert judgement.undefined == {0, 1}
 
 
 def test_next_to_a_kink_the_side_counts():
@@ -480,7 +480,7 @@ def test_underflow_is_rounding():
 def test_where_there_is_no_derivative_nothing_is_judged(of: Expr, point: tuple[float, float], value: float):
     reference = of if of.head == "log" and point[0] < 0 else slope(of)
     judgement = judged(reference, point, value)
-    assert judgement.undefined == 1
+    assert len(judgement.undefined) == 1
     assert not judgement.failures
 
 
@@ -534,7 +534,7 @@ def test_zero_times_what_is_beyond_the_range_is_not_judged():
     """The derivative of exp at 1024 is no float64: with a cotangent of 0, autograd multiplies 0 by infinity."""
     reference = Y * graph.call("exp", X)
     certifier = Certifier(["x", "y"], [reference], [reference], DOUBLE, seeds=1)
-    assert certifier.judge([1024.0, 0.0], [math.nan]).out_of_range == 1
+    assert certifier.judge([1024.0, 0.0], [math.nan]).out_of_range == {0}
     assert certifier.judge([1024.0, 1.0], [math.nan]).failures[0].outcome is Outcome.INACCURATE
     assert certifier.judge([700.0, 0.0], [math.nan]).failures[0].outcome is Outcome.WRONG
     assert certifier.judge([1024.0, 0.0], [math.inf]).failures[0].outcome is Outcome.INACCURATE

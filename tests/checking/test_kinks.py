@@ -187,11 +187,39 @@ def test_overflow_on_the_way_of_a_right_formula_is_inaccurate_in_every_dtype(dty
     assert at(function, [value], dtype=dtype).verdict is Verdict.INACCURATE
 
 
+@pytest.mark.parametrize("mode", ["reverse", "vmap-reverse"])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-def test_where_the_value_itself_overflows_on_its_way_nothing_is_asked(dtype: str):
-    result = at(lambda x: x.exp() / x.exp().sum(), [1024.0, 1.0], dtype=dtype)
+def test_where_the_value_itself_overflows_on_its_way_nothing_is_asked(dtype: str, mode: str):
+    result = at(lambda x: x.exp() / x.exp().sum(), [1024.0, 1.0], mode=mode, dtype=dtype)
     assert result.out_of_range == result.inputs
     assert result.finding is None
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward", "vmap-reverse", "vmap-forward"])
+def test_an_infinite_slope_of_what_is_no_number_is_not_compared_either(mode: str):
+    """The imaginary part of a complex cosine: sin 0 is 0, and times an exponential out of range it is NaN."""
+    result = at(lambda re, im: re.sin() * ((-im).exp() - im.exp()), 0.0, 1024.0, mode=mode)
+    assert result.verdict is Verdict.UNDEFINED
+    assert result.out_of_range == result.inputs
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_value_of_which_many_digits_are_needed_is_one(mode: str):
+    """1 - sigmoid(915) is e⁻⁹¹⁵, its hundredth power e⁻⁹·¹⁵: no 0 to be divided by, nor a value out of range."""
+    result = at(lambda x: (1 - x.sigmoid()) ** 0.01, 915.0, mode=mode)
+    assert result.verdict is Verdict.INACCURATE
+    assert result.out_of_range == 0
+    assert result.finding.certified_float == pytest.approx(-0.01 * math.exp(-9.15))
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_right_formula_that_cancels_everything_is_told_so(mode: str):
+    """Of (1 - cos x)/x² no digit is right near 0, where its slope is -x/12 and the bound on rounding some 1e3."""
+    result = at(lambda x: (1 - x.cos()) / (x * x), 1.2e-6, mode=mode)
+    assert result.verdict is Verdict.UNDECIDED
+    assert "nothing was compared" in result.reason
+    assert "The executed formula is the derivative" in result.reason
+    assert "reference=" not in result.reason
 
 
 @pytest.mark.parametrize("factor", [1.0, 5.0])

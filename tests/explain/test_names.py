@@ -33,6 +33,10 @@ NAMES: list[tuple[Callable[..., Any], tuple[Any, ...], str, Mistake]] = [
     (F.binary_cross_entropy, ([1e-13], [0.0]), "reverse", Mistake.PYTORCHS_EPSILON),
     (torch.det, ([[1.0, 2.0], [2.0, 4.0]],), "forward", Mistake.PYTORCHS_EPSILON),
     (started_at_infinity, ([0.5],), "forward", Mistake.INFINITE),
+    # A root that is 0, that underflow makes 0, and that rounding does.
+    (lambda x: x.square().sum().sqrt(), ([0.0, 0.0],), "reverse", Mistake.ROOT),
+    (lambda x: x.square().sum().sqrt(), ([1e-200, 0.0],), "reverse", Mistake.UNDERFLOW),
+    (lambda x: (1 + x - 1).sqrt(), ([1e-20],), "reverse", Mistake.ZERO),
 ]
 
 

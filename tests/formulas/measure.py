@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
@@ -17,25 +16,41 @@ from diffcheck.modes import USUAL_DTYPES
 from diffcheck.settings import Settings
 from diffcheck.verdict import Finding, Result
 from tests.formulas.rows import TORCH, Formula
-from tests.formulas.truth import derivative, drawn
+from tests.formulas.truth import derivative, drawn, one_sided
 
 DOUBTFUL: Final = 2.0**10
 """So many units of rounding are three digits, as where diffcheck begins to say `inaccurate`."""
 
 
-def results(formula: Formula, *, examples: int, seed: int, dtypes: tuple[str, ...] = USUAL_DTYPES) -> list[Result]:
-    """diffcheck's verdicts in both modes."""
-    settings = Settings(examples=examples, seed=seed, dtypes=dtypes, database=False)
+def results(
+    formula: Formula,
+    *,
+    examples: int,
+    seed: int,
+    modes: tuple[str, ...] = ("reverse", "forward"),
+    dtypes: tuple[str, ...] = USUAL_DTYPES,
+) -> list[Result]:
+    """diffcheck's verdicts."""
+    settings = Settings(examples=examples, seed=seed, modes=modes, dtypes=dtypes, database=False)
     return list(check(formula.case(), settings, case_id=formula.name, location=formula.name))
 
 
 def true_value(formula: Formula, finding: Finding) -> mpmath.mpf | None:
     """What the number of a finding should be, by mpmath; None where that can't settle it."""
+    return derivative(formula, *_asked(formula, finding))
+
+
+def sides_of(formula: Formula, finding: Finding) -> tuple[mpmath.mpf, mpmath.mpf] | None:
+    """What the number of a finding would be on either side of a kink, by mpmath."""
+    return one_sided(formula, *_asked(formula, finding))
+
+
+def _asked(formula: Formula, finding: Finding) -> tuple[dict[str, float], dict[str, float]]:
+    """The input of a finding, and the direction of which it has the slope."""
     point = {value.name: float(value.entries[0]) for value in finding.inputs}
     seeds = [float(value.entries[0]) for value in finding.cotangents]
     of = [finding.argument] if finding.argument in point else list(formula.ranges)
-    slopes = [derivative(formula, point, name) for name in of]
-    return None if None in slopes else sum(map(operator.mul, slopes, seeds), mpmath.mpf(0))
+    return point, dict(zip(of, seeds, strict=True))
 
 
 def is_off(computed: float, truth: mpmath.mpf, dtype: str) -> bool:
@@ -60,6 +75,11 @@ class Loss:
     """How many decimal digits are lost, of sixteen; more, where the number is too large by as much."""
 
 
+def at_kink(finding: Finding) -> bool:
+    """Whether a number was held to several one-sided derivatives."""
+    return any(note.startswith("the input is a kink") for note in finding.notes)
+
+
 def worst_loss(formula: Formula, count: int) -> Loss | None:
     """PyTorch's float64 gradient beside mpmath's at random inputs; None if no digit is lost anywhere."""
     random = Random(formula.name)
@@ -75,7 +95,7 @@ def loss_of(formula: Formula, point: Mapping[str, float], name: str) -> Loss | N
     formula.value(leaves, TORCH).backward()
     gradient = leaves[name].grad
     assert gradient is not None
-    truth = derivative(formula, point, name)
+    truth = derivative(formula, point, {name: 1.0})
     if truth is None or not limits.smallest_normal < abs(truth) < limits.max or not gradient.isfinite():
         return None
     error = abs(gradient.item() - truth) / abs(truth) / (limits.eps / 2)

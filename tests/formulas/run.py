@@ -26,8 +26,8 @@ import mpmath
 import torch
 
 from diffcheck.settings import Settings
-from diffcheck.verdict import PASSING, Result
-from tests.formulas.measure import DOUBTFUL, Loss, is_off, result_at, results, true_value, worst_loss
+from diffcheck.verdict import Result, Verdict
+from tests.formulas.measure import DOUBTFUL, Loss, at_kink, is_off, result_at, results, sides_of, true_value, worst_loss
 from tests.formulas.rows import Formula, formulas
 
 SEED = 1
@@ -48,6 +48,7 @@ class Row:
     verdict: str
     inputs: int
     undefined: int
+    out_of_range: int
     bounds: float
     reason: str = ""
     at: str = ""
@@ -65,6 +66,8 @@ class Answer:
     loss: Loss | None
     loss_in_bounds: float = 0.0
     """The error of what has lost most digits, in units of the derived bound."""
+    alone: str = ""
+    """The verdict where nothing but that input is looked at."""
 
 
 def main() -> None:
@@ -98,11 +101,9 @@ def _answer(position: int) -> Answer:
     if loss is None or loss.digits < TOLD:
         return Answer(formula.name, rows, None)
     there = result_at(formula, loss.point, "reverse", "float64")
-    if there.verdict not in PASSING:
-        if all(row.verdict == "proved" for row in rows):
-            raise AssertionError(f"{formula.name} is {there.verdict} at {loss.point}")
-        return Answer(formula.name, rows, None)  # it is told among those
-    return Answer(formula.name, rows, loss, there.max_error_bounds)
+    if there.verdict not in (Verdict.PROVED, Verdict.UNDECIDED, Verdict.INACCURATE):
+        raise AssertionError(f"{formula.name} is {there.verdict} at {loss.point}")
+    return Answer(formula.name, rows, loss, there.max_error_bounds, str(there.verdict))
 
 
 def _row(formula: Formula, result: Result) -> Row:
@@ -112,24 +113,30 @@ def _row(formula: Formula, result: Result) -> Row:
         str(result.verdict),
         result.inputs,
         result.undefined,
+        result.out_of_range,
         result.max_error_bounds,
         result.reason,
     )
     finding = result.finding
     if finding is None:
         return row
-    truth = true_value(formula, finding)
+    truth = None if at_kink(finding) else true_value(formula, finding)
     if truth is not None and not is_off(finding.autograd, truth, result.dtype):
         raise AssertionError(f"{formula.name} is {result.verdict} at {finding.inputs}, and mpmath has {truth}")
+    sides = sides_of(formula, finding) if at_kink(finding) else None
+    if truth is not None:
+        told = mpmath.nstr(truth, 12)
+    else:
+        told = "not settled" if sides is None else " and ".join(mpmath.nstr(side, 12) for side in sides)
     said = "" if finding.diagnosis is None else f"{finding.diagnosis.name}: {finding.diagnosis.explanation}"
     seeds = [f"{v.name} = {v.entries[0]!r}" for v in (*finding.inputs, *finding.cotangents)]
     return Row(
-        *(row.mode, row.dtype, row.verdict, row.inputs, row.undefined, row.bounds),
+        *(row.mode, row.dtype, row.verdict, row.inputs, row.undefined, row.out_of_range, row.bounds),
         reason=said or row.reason or "; ".join(finding.notes),
         at=", ".join(seeds),
         computed=repr(finding.autograd),
-        certified=finding.certified,
-        truth="not settled" if truth is None else mpmath.nstr(truth, 12),
+        certified=f"{finding.certified_float:g} ± {finding.radius:.3g}" if at_kink(finding) else finding.certified,
+        truth=told,
     )
 
 
@@ -139,7 +146,7 @@ def _read(file: Path | None) -> dict[str, Answer]:
         answer = json.loads(line)
         loss = None if answer["loss"] is None else Loss(**answer["loss"])
         rows = tuple(Row(**row) for row in answer["rows"])
-        known[answer["name"]] = Answer(answer["name"], rows, loss, answer["loss_in_bounds"])
+        known[answer["name"]] = Answer(answer["name"], rows, loss, answer["loss_in_bounds"], answer["alone"])
     return known
 
 
@@ -159,15 +166,24 @@ judged in reverse and in forward mode, in float64 and in float32, at the default
 
     python tests/formulas/run.py --output docs/formulas.md -j 2
 
-The suite holds the verdicts in float64, with fewer inputs, and what is established of the findings.
+The suite holds the verdicts in float64, with fewer inputs and in one of the two modes, and what is established of the
+findings.
 """
 
 _NOT_PROVED = """\
 ## What is not proved
 
-The formula that autograd executed is proved to be the derivative in all of these too. At the input that is told, its
-numbers leave the range, or rounding leaves a 0 that is divided by, and PyTorch returns NaN or an infinity. mpmath has
-the derivative there: by differences of the formula itself, at up to 2000 digits; 0 is what is smaller.
+The formula that autograd executed is proved to be the derivative in all of these too. At the input that is told,
+
+- it is `wrong` where it has no value itself, read in exact arithmetic, and the function has a derivative or is at a
+  kink, with one-sided derivatives that are finite: the root of a sum of squares that is 0;
+- it is `inaccurate` where it has one and rounding, or the range of the format, leaves nothing of it: an intermediate
+  overflows, or becomes a 0 that is divided by, while the value of the function is finite.
+
+Where the value itself is infinite or NaN in the format nothing is asked of the derivative: such inputs are left out.
+mpmath has the derivative by differences of the formula itself, at up to 2000 digits; 0 is what is smaller. At a kink it
+has the differences on both sides along the variable, or the tangent, that is told; what is certified is the hull of
+what all directions give.
 
 | formula | mode | dtype | verdict | why | at | PyTorch | certified | mpmath |
 |---|---|---|---|---|---|---|---|---|"""
@@ -175,20 +191,24 @@ the derivative there: by differences of the formula itself, at up to 2000 digits
 _LOSSES = """\
 ## Digits that a formula itself loses
 
-`inaccurate` would say that PyTorch loses digits which the derivative of the formula, evaluated as it stands, keeps.
-What the formula itself loses, by subtracting what is nearly equal, is within the derived bound and no mistake in
-differentiation: such a gradient is `proved`, and may have no digit that is right. PyTorch's float64 gradient was held
-to mpmath's at {points} random inputs of each formula. More than {told:.0f} of sixteen digits were lost in these.
-`bounds` is the error at this input in units of the derived bound, 0 where there is no finite one.
+`inaccurate` says that PyTorch loses digits which the derivative of the formula, evaluated as it stands, keeps. What the
+formula itself loses, by subtracting what is nearly equal, is within the derived bound and no mistake in
+differentiation: such a gradient is `proved` where others of its numbers were compared, and may have no digit that is
+right. PyTorch's float64 gradient was held to mpmath's at {points} random inputs of each formula. More than {told:.0f}
+of sixteen digits were lost in these. `bounds` is the largest error at this input in units of the derived bound, and
+`alone` the verdict where no other input is looked at: `undecided` where the bound of some derivative is wider than it
+is (and than rounding of what is as large as its neighbours), so that nothing was compared of it; `inaccurate` where
+rounding has no finite bound at all, and some derivative no digit that is right.
 
-| formula | digits lost | bounds | gradient of | at | PyTorch | mpmath |
-|---|---|---|---|---|---|---|"""
+| formula | digits lost | bounds | alone | gradient of | at | PyTorch | mpmath |
+|---|---|---|---|---|---|---|---|"""
 
 _EVERY = """\
 ## Every formula
 
-`inputs` were compared in each row, `undefined` of them had no derivative; `bounds` is the largest error of the rows
-that are proved, in units of the derived bound (up to 4 is rounding).
+`inputs` were looked at in each row, `undefined` of them had no derivative, at `beyond` the value itself is infinite or
+NaN; `bounds` is the largest error of the rows that are proved, in units of the derived bound (up to 4 is rounding).
+What is `wrong` ends its row: no more inputs are looked at.
 """
 
 
@@ -233,25 +253,22 @@ def _losses(answers: Sequence[Answer]) -> Iterator[str]:
         digits = "all" if loss.digits >= DIGITS else f"{loss.digits:.1f}"
         point = ", ".join(f"{n} = {v!r}" for n, v in loss.point.items())
         yield (
-            f"| {answer.name} | {digits} | {answer.loss_in_bounds:.2g} | {loss.variable} | {point} | {loss.computed!r} "
-            f"| {loss.truth} |"
+            f"| {answer.name} | {digits} | {answer.loss_in_bounds:.2g} | {answer.alone} | {loss.variable} | {point} "
+            f"| {loss.computed!r} | {loss.truth} |"
         )
     yield ""
 
 
 def _every(answers: Sequence[Answer]) -> Iterator[str]:
     columns = [f"{row.mode} {row.dtype}" for row in answers[0].rows]
-    yield f"| formula | {' | '.join(columns)} | inputs | undefined | bounds |"
-    yield f"|---|{'---|' * len(columns)}---|---|---|"
+    yield f"| formula | {' | '.join(columns)} | inputs | undefined | beyond | bounds |"
+    yield f"|---|{'---|' * len(columns)}---|---|---|---|"
     for answer in answers:
         verdicts = " | ".join(row.verdict for row in answer.rows)
         largest = max((row.bounds for row in answer.rows if row.verdict == "proved"), default=None)
-        inputs, undefined = (
-            max(counts) for counts in zip(*((r.inputs, r.undefined) for r in answer.rows), strict=True)
-        )
-        yield (
-            f"| {answer.name} | {verdicts} | {inputs} | {undefined} | {'' if largest is None else f'{largest:.2g}'} |"
-        )
+        counted = zip(*((r.inputs, r.undefined, r.out_of_range) for r in answer.rows), strict=True)
+        counts = " | ".join(str(max(counts)) for counts in counted)
+        yield f"| {answer.name} | {verdicts} | {counts} | {'' if largest is None else f'{largest:.2g}'} |"
 
 
 if __name__ == "__main__":

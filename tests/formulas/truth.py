@@ -18,34 +18,61 @@ _MOST_DIGITS: Final = 2000
 """What is left of exp(1024) - 1 and the like needs hundreds."""
 _AGREED: Final = mpmath.mpf(10) ** -40
 """To how much of itself a derivative must be the same at twice the digits."""
+_SAME: Final = mpmath.mpf(10) ** -20
+"""To how much of themselves one-sided derivatives are the same."""
 _TRIES: Final = 10_000
 
 
-def derivative(formula: Formula, values: Mapping[str, float], name: str) -> mpmath.mpf | None:
-    """∂formula/∂name, to 40 digits; None where there is none (on a singularity, or at the end of where the formula is
-    real), or where two thousand digits do not settle it.
+def derivative(formula: Formula, values: Mapping[str, float], direction: Mapping[str, float]) -> mpmath.mpf | None:
+    """How fast the formula changes along a direction, to 40 digits; None where it has no such derivative (on a
+    singularity, at a kink, or at the end of where the formula is real), or where two thousand digits do not settle it.
+
+    Args:
+        formula: The formula.
+        values: Of its variables.
+        direction: By how much the variables change; those that are not named do not.
     """
     digits, before = _DIGITS, None
     while digits <= _MOST_DIGITS:
         with mpmath.workdps(digits):
-            found = _difference(formula, values, name)
+            found = _difference(formula, values, direction)
             if found is None:
                 return None
             if before is not None and found != 0 and abs(found - before) <= _AGREED * abs(found):
-                return found
+                break
         digits, before = 2 * digits, found
-    return found if found == 0 else None
+    else:
+        if found != 0:
+            return None
+    sides = one_sided(formula, values, direction, min(digits, _MOST_DIGITS))
+    return found if sides is not None and abs(sides[1] - sides[0]) <= _SAME * (abs(found) + _SAME) else None
 
 
-def _difference(formula: Formula, values: Mapping[str, float], name: str) -> mpmath.mpf | None:
+def one_sided(
+    formula: Formula, values: Mapping[str, float], direction: Mapping[str, float], digits: int = _DIGITS
+) -> tuple[mpmath.mpf, mpmath.mpf] | None:
+    """The same against the direction and along it, at a precision; None where one of them does not exist."""
+    with mpmath.workdps(digits):
+        before, after = (_difference(formula, values, direction, side) for side in (-1, 1))
+    return None if before is None or after is None else (before, after)
+
+
+def _difference(
+    formula: Formula, values: Mapping[str, float], direction: Mapping[str, float], side: int = 0
+) -> mpmath.mpf | None:
     algebra = Algebra(
         lambda q: mpmath.mpf(q.numerator) / q.denominator,
         {"pi": +mpmath.pi},
         lambda function, x: getattr(mpmath, function)(x),
     )
-    fixed = {other: mpmath.mpf(value) for other, value in values.items()}
+    start = {name: mpmath.mpf(value) for name, value in values.items()}
+    moves = {name: mpmath.mpf(value) for name, value in direction.items()}
+
+    def moved(t: mpmath.mpf) -> mpmath.mpf:
+        return formula.value({**start, **{name: start[name] + t * by for name, by in moves.items()}}, algebra)
+
     try:
-        found = mpmath.diff(lambda x: formula.value({**fixed, name: x}, algebra), fixed[name])
+        found = mpmath.diff(moved, 0, direction=side)
     except (ZeroDivisionError, ValueError):  # mpmath has no infinity where a pole or a logarithm of 0 is
         return None
     return found if isinstance(found, mpmath.mpf) and mpmath.isfinite(found) else None

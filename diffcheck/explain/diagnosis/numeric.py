@@ -140,8 +140,13 @@ def _division_by_zero(
     size = _true_size(view, quotient.args[1])
     root = _root_of_zero(quotient.args[1], values)
     if root is not None:
-        words = f"{view.written(root)} is 0 here, where the root has no slope: {top} is divided by it"
-        return Diagnosis(Mistake.ROOT, Certainty.CERTAIN, words)
+        inside = _true_size(view, root.args[0])
+        if not inside > 0:
+            words = f"{view.written(root)} is 0 here, where the root has no slope: {top} is divided by it"
+            return Diagnosis(Mistake.ROOT, Certainty.CERTAIN, words)
+        if inside < smallest_normal:
+            words = f"{view.written(root.args[0])} is 0 in {dtype}"
+            return Diagnosis(Mistake.UNDERFLOW, Certainty.CERTAIN, words)
     if size.is_zero():
         words = f"{top} is divided by {bottom}, which is {_shown(values[quotient.args[0]])}/0 here"
         return Diagnosis(Mistake.ZERO, Certainty.CERTAIN, words)
@@ -154,7 +159,7 @@ def _division_by_zero(
 
 
 def _root_of_zero(divisor: Expr, values: Mapping[Expr, Any]) -> Expr | None:
-    """The root of exactly 0 that makes a divisor 0."""
+    """The root that makes a divisor 0."""
     roots = [n for n in graph.postorder([divisor]) if n.head == "sqrt" and values[n] == 0]
     factors = {divisor, *(divisor.args if divisor.head in ("mul", "neg") else ())}
     return next((n for n in roots if n in factors), None)
