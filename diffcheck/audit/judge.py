@@ -16,7 +16,7 @@ from diffcheck.audit.sampled import Sampled, repro_of, sampled
 from diffcheck.certify.balls import EXACT
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.formats import Format, format_of
+from diffcheck.certify.formats import MANTISSA_BITS, Format, format_of
 from diffcheck.compare.evaluate import DTYPES, Evaluation, Path
 from diffcheck.compare.values import check_values
 from diffcheck.differentiate.batch import Input, flat, scaled, stacked
@@ -27,7 +27,7 @@ from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, RuleEr
 from diffcheck.explain.finding import finding_at
 from diffcheck.modes import CPU, FIRST_ORDER, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
-from diffcheck.trace.shadow import MANTISSA_BITS, Budget
+from diffcheck.trace.budget import Budget
 from diffcheck.trace.tracer import trace
 from diffcheck.verdict import Result, Verdict
 
@@ -180,7 +180,7 @@ def _coarsest(dtype: torch.dtype, derivatives: Sequence[Tensor]) -> Format:
     """The format of the least precise derivative: what converts to another dtype has a tangent of that."""
     dtypes = [dtype, *(d.dtype for d in derivatives if d.dtype in MANTISSA_BITS)]
     coarsest = min(dtypes, key=MANTISSA_BITS.__getitem__)
-    return format_of(coarsest, MANTISSA_BITS[coarsest])
+    return format_of(coarsest)
 
 
 class _Seeds:

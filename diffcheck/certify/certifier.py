@@ -22,8 +22,8 @@ from diffcheck.certify.compiler import Program
 from diffcheck.certify.enclosure import EXECUTED_BITS, MOST_BITS, Executed, Reference
 from diffcheck.certify.existence import Blocks
 from diffcheck.certify.floats import Floats
-from diffcheck.certify.formats import Format
-from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.formats import RADII, Format
+from diffcheck.certify.judgement import Judgement
 from diffcheck.certify.kinks import KinkJudge, judge_by_term
 from diffcheck.certify.settle import Formulas, Settler
 
@@ -84,10 +84,14 @@ class Certifier:
         found = self._reference.exact(values, precision or self._formulas.first_precision, Selections())
         return [found[slot] for slot in self._reference.slots]
 
+    def bounds(self, values: Sequence[float]) -> list[float]:
+        """What rounding can do to the reference at an input, one per number."""
+        found = self._reference.bounded(values, self._format, Selections())
+        return [float(found[slot].rad()) for slot in self._reference.slots]
+
     def tolerances(self, values: Sequence[float]) -> list[float]:
         """How far from the reference a number may be at an input for no more reason than rounding, one per number."""
-        found = self._reference.bounded(values, self._format, Selections())
-        return [RADII * float(found[slot].rad()) + self._format.smallest for slot in self._reference.slots]
+        return list(map(self._format.tolerance, self.bounds(values)))
 
     def judge_all(self, points: Floats, computed: Floats) -> list[Judgement]:
         """Judges computed numbers at several inputs.
@@ -118,17 +122,18 @@ class Certifier:
             true = reference.exact(points[i].tolist(), self._formulas.first_precision, selections)
             undecided = selections.boundary or selections.undecided
             gaps[i] = errors[i] = np.inf if undecided else self._errors(true, computed[i].tolist())
-        plain = (errors <= RADII * radii) & (radii < np.inf)
+        tolerated = fmt.tolerance(radii)
+        plain = (errors <= tolerated) & (tolerated < np.inf)
         settled = np.all(plain | (errors <= fmt.smallest), axis=1)
-        counted = np.where(plain, errors, 0.0)
+        counted = np.where(plain & (errors > fmt.smallest), errors, 0.0)  # less is underflow
         with np.errstate(all="ignore"):
-            ratios = np.where(counted > 0, counted / radii, 0.0).max(axis=1).tolist()
+            ratios = np.where(counted > 0, RADII * counted / tolerated, 0.0).max(axis=1).tolist()
             uncancelled = radii < np.abs(computed) * self._formulas.most_cancelled
             ulps = np.where(uncancelled & plain, gaps / fmt.ulps(computed), 0.0).max(axis=1).tolist()
             sizes = np.abs(computed)
             scales = np.maximum(sizes, np.abs(points[:, self._formulas.inputs :]).max(axis=1, initial=0.0)[:, None])
             floors = self._formulas.most_cancelled * scales.max(axis=1, keepdims=True)
-            blind = (RADII * radii >= sizes) & (RADII * radii > floors)
+            blind = (tolerated >= sizes) & (tolerated > floors) & (radii > 0)
         found = []
         for i in range(len(points)):
             if settled[i]:
@@ -186,12 +191,12 @@ class Certifier:
         errors = self._errors(true, computed)
         radii = [float(ball.rad()) for ball in self._reference.bounded(values, self._format, Selections())]
         bounds = radii if self._reference.all_distinct else [radii[slot] for slot in slots]
-        smallest = self._format.smallest
+        fmt = self._format
         # Within an infinite bound is anything: there the executed formula decides.
         beyond = [
             i
             for i, (e, r) in enumerate(zip(errors, bounds, strict=True))
-            if not e <= RADII * r < math.inf and not e <= smallest
+            if not e <= fmt.tolerance(r) < math.inf and not e <= fmt.smallest
         ]
         for position in beyond:
             settler.settle(position, computed[position], true[slots[position]], bounds[position], judgement)
@@ -261,16 +266,16 @@ class Certifier:
         ratio = relative = 0.0
         worst = 0
         for i, (error, bound) in enumerate(zip(errors, bounds, strict=True)):
-            if not 0 < error <= RADII * bound:
+            tolerated = self._format.tolerance(bound)
+            if not self._format.smallest < error <= tolerated:
                 continue  # settled otherwise, or underflow
-            if error > ratio * bound:
-                ratio = error / bound
+            ratio = max(ratio, RADII * error / tolerated)
             size = abs(computed[i])
             if error > relative * size and bound < size * self._formulas.most_cancelled:
                 relative, worst = error / size, i
         scale = max(scale, max((abs(c) for c in computed if math.isfinite(c)), default=0.0))
         for i, (error, bound, number) in enumerate(zip(errors, bounds, computed, strict=True)):
-            if error <= RADII * bound < math.inf and self._formulas.is_blind(bound, abs(number), scale):
+            if error <= self._format.tolerance(bound) < math.inf and self._formulas.is_blind(bound, abs(number), scale):
                 judgement.blind.add(i)
         judgement.max_bounds = max(judgement.max_bounds, ratio)
         if relative:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
 
 from flint import arb
 
 from diffcheck.verdict import Verdict
-
-RADII: Final = 4.0
-"""How many radii of the quick bound, or of the executed formula's ball, count as rounding. Kernels order their
-operations differently from the reference and fuse some; in `docs/how-it-works.md` stands what was measured."""
 
 
 class Outcome(Enum):

@@ -23,7 +23,7 @@ from flint import arb
 from diffcheck.certify.cells import Direction, Sample, directions
 from diffcheck.certify.existence import Block, Status, Surroundings
 from diffcheck.certify.hull import Nearest, nearest
-from diffcheck.certify.judgement import RADII, Assessment, Judgement, Outcome
+from diffcheck.certify.judgement import Assessment, Judgement, Outcome
 
 if TYPE_CHECKING:
     from diffcheck.certify.settle import Settler
@@ -98,7 +98,7 @@ class KinkJudge:
             point = [self._computed[i] for i in numbers]
             if all(map(math.isfinite, point)):
                 found = nearest(_vertices(block, samples), [Fraction(p) for p in point])
-                if found.within(self._slacks(block, samples)):
+                if found.within(self._tolerances(block, samples)):
                     self._judged()
                     return
             if unseen >= _UNSEEN:
@@ -120,7 +120,7 @@ class KinkJudge:
         finite = all(map(math.isfinite, point))
         if not finite or complete:
             found = nearest(_vertices(block, samples), [Fraction(p) for p in point]) if finite else None
-            self._outside(block, samples, found, self._slacks(block, samples))
+            self._outside(block, samples, found)
 
     def _look(self, direction: Direction) -> Sample:
         self._looks += 1
@@ -158,16 +158,18 @@ class KinkJudge:
             return False
         if math.isinf(computed):  # it is what rounds to an infinity
             return bool(abs(limit) >= self._settler.fmt.largest and (limit > 0) == (computed > 0))
-        return bool(float((limit - computed).abs_upper()) <= self._slack(number))
+        return bool(float((limit - computed).abs_upper()) <= self._tolerance(number))
 
-    def _slack(self, number: int) -> float:
+    def _bound(self, number: int) -> float:
         settler = self._settler
-        ulp = settler.fmt.ulp(self._computed[number])
-        return RADII * max(settler.radius(number, self._around.samples[:2]), ulp) + settler.fmt.smallest
+        return max(settler.radius(number, self._around.samples[:2]), settler.fmt.ulp(self._computed[number]))
 
-    def _slacks(self, block: Block, samples: Sequence[Sample]) -> list[float]:
+    def _tolerance(self, number: int) -> float:
+        return self._settler.fmt.tolerance(self._bound(number))
+
+    def _tolerances(self, block: Block, samples: Sequence[Sample]) -> list[float]:
         sizes = [max(float(abs(_middle(s.numbers[i]))) for s in samples) for i in block.numbers]
-        return [max(self._slack(i), _UNCERTAIN * size) for i, size in zip(block.numbers, sizes, strict=True)]
+        return [max(self._tolerance(i), _UNCERTAIN * size) for i, size in zip(block.numbers, sizes, strict=True)]
 
     # -- one block -------------------------------------------------------------------------------------------------
 
@@ -185,10 +187,9 @@ class KinkJudge:
             return
         self._judgement.kink = True
         found = self._explore(block, point, samples)
-        slack = self._slacks(block, samples)
-        if (found is not None and found.within(slack)) or self._leaves_open(block, point):
+        if (found is not None and found.within(self._tolerances(block, samples))) or self._leaves_open(block, point):
             return
-        self._outside(block, samples, found, slack)
+        self._outside(block, samples, found)
 
     def _walk(self, block: Block, samples: list[Sample]) -> None:
         """Adds the cells that are reached from those that are known, wall by wall."""
@@ -235,12 +236,12 @@ class KinkJudge:
         if not all(map(math.isfinite, point)):
             return None
         target = [Fraction(p) for p in point]
-        slack = self._slacks(block, samples)
+        tolerances = self._tolerances(block, samples)
         found = nearest(_vertices(block, samples), target)
         if not self._settler.is_gradient:
             return found
         for turn in range(_MOST_ROUNDS):
-            if found.within(slack):
+            if found.within(tolerances):
                 break
             before = len(samples)
             for direction in self._towards(block, [target, found.residual] if turn == 0 else [found.residual]):
@@ -273,18 +274,19 @@ class KinkJudge:
             either = self._settler.either_way[number]
             if not math.isfinite(computed):
                 return False
-            if either.is_finite() and float((either - computed).abs_lower()) > self._slack(number):
+            if either.is_finite() and float((either - computed).abs_lower()) > self._tolerance(number):
                 return False
         self._judgement.kink = True
         return True
 
-    def _outside(self, block: Block, samples: Sequence[Sample], found: Nearest | None, slack: Sequence[float]) -> None:
+    def _outside(self, block: Block, samples: Sequence[Sample], found: Nearest | None) -> None:
         """Writes down what lies outside of the hull, unless the executed formula lies inside and lost its digits."""
+        fmt, tolerances = self._settler.fmt, self._tolerances(block, samples)
         executed = self._settler.executed_at(block.numbers)
         if executed is not None:
             inside = nearest(_vertices(block, samples), [Fraction(e) for e in executed])
             explained = inside.within(
-                [s + RADII * self._settler.fmt.ulp(e) for s, e in zip(slack, executed, strict=True)]
+                [t + fmt.tolerance(fmt.ulp(e)) for t, e in zip(tolerances, executed, strict=True)]
             )
         else:
             explained = False
@@ -295,17 +297,19 @@ class KinkJudge:
             off = math.inf if found is None else float(abs(found.residual[position]))
             if found is None and math.isfinite(computed):
                 off = max(0.0, float((hull - computed).abs_lower()))
-            if off <= slack[position]:
+            if off <= tolerances[position]:
                 continue
             executed_bound = self._settler.executed_radius(number)
-            if explained and (off <= RADII * executed_bound if math.isfinite(computed) else math.isinf(executed_bound)):
+            if explained and (
+                off <= fmt.tolerance(executed_bound) if math.isfinite(computed) else math.isinf(executed_bound)
+            ):
                 if math.isfinite(computed):
                     continue
                 outcome = Outcome.INACCURATE
             else:
                 outcome = Outcome.WRONG
             self._judgement.failures[number] = Assessment(
-                outcome, hull, off, slack[position] / RADII, executed_bound, at_kink=True
+                outcome, hull, off, self._bound(number), executed_bound, at_kink=True
             )
 
 
@@ -320,8 +324,9 @@ def judge_by_term(settler: Settler, computed: Sequence[float], judgement: Judgem
     judgement.kink = True
     samples: list[Sample] = []
     for number, (value, either) in enumerate(zip(computed, settler.either_way, strict=True)):
-        slack = RADII * max(settler.radius_either_way(number), settler.fmt.ulp(value)) + settler.fmt.smallest
-        if either.is_finite() and math.isfinite(value) and float((either - value).abs_lower()) <= slack:
+        bound = max(settler.radius_either_way(number), settler.fmt.ulp(value))
+        off = float((either - value).abs_lower()) if either.is_finite() and math.isfinite(value) else math.inf
+        if off <= settler.fmt.tolerance(bound):
             continue
         if around is None:
             judgement.undefined.add(number)
@@ -337,8 +342,7 @@ def judge_by_term(settler: Settler, computed: Sequence[float], judgement: Judgem
         elif not either.is_finite() or not math.isfinite(value):
             judgement.undefined.add(number)
         else:
-            off = float((either - value).abs_lower())
-            judgement.failures[number] = Assessment(Outcome.WRONG, either, off, slack / RADII, at_kink=True)
+            judgement.failures[number] = Assessment(Outcome.WRONG, either, off, bound, at_kink=True)
 
 
 def _as_known(limit: arb, _precision: int) -> arb:

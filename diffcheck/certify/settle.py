@@ -19,7 +19,7 @@ from diffcheck.certify.cells import Direction, Neighbourhood, Sample
 from diffcheck.certify.enclosure import EXECUTED_BITS, MOST_BITS, Executed, Reference
 from diffcheck.certify.existence import Block, Blocks, Surroundings
 from diffcheck.certify.formats import Format
-from diffcheck.certify.judgement import RADII, Assessment, Judgement, Outcome
+from diffcheck.certify.judgement import Assessment, Judgement, Outcome
 
 LOST_BITS: Final = 10
 """An error within the executed rounding is `inaccurate` once it exceeds the quick bound by a factor of 2**LOST_BITS; in
@@ -56,7 +56,8 @@ class Formulas:
 
     def is_blind(self, bound: float, size: float, scale: float) -> bool:
         """Whether a bound judges nothing: it is wider than the number, and more than rounding of what others are."""
-        return RADII * bound >= size and RADII * bound > self.most_cancelled * scale
+        reach = self.fmt.tolerance(bound)
+        return bound > 0 and reach >= size and reach > self.most_cancelled * scale
 
     @property
     def first_precision(self) -> int:
@@ -134,22 +135,26 @@ class Settler:
         ulp = fmt.ulp(float(true.mid()))
         scale = max(bound, ulp)
         if math.isinf(number) and (true > 0) == (number > 0):
-            beyond = arb(fmt.largest) - (RADII * scale if scale < math.inf else 0.0)
+            beyond = arb(fmt.largest) - (fmt.tolerance(scale) if scale < math.inf else 0.0)
             if abs(true) >= beyond:  # the true value, or what it rounds to, is beyond the format's range
                 return Assessment(Outcome.WITHIN, true, 0.0, bound)
-        if error <= (RADII * scale if RADII * scale < math.inf else RADII * ulp) + fmt.smallest:
+        if error <= fmt.tolerance(scale if fmt.tolerance(scale) < math.inf else ulp):
             # Where the reference is exact, kernels still round: PyTorch's gradient of prod divides the product by x,
             # but only where no dispatch mode looks on, so that the executed formula does not show it.
             return Assessment(Outcome.WITHIN, true, error, scale)
         differs, executed_bound = self._executed_rounding(position, true)
-        if not differs and max(error, abs(number)) <= RADII * fmt.smallest_normal and abs(true) < fmt.smallest_normal:
+        if (
+            not differs
+            and max(error, abs(number)) <= fmt.tolerance(fmt.smallest_normal)
+            and abs(true) < fmt.smallest_normal
+        ):
             return Assessment(Outcome.WITHIN, true, error, scale)  # below the normal range there are no digits to lose
         most = scale * 2.0 ** min(LOST_BITS, fmt.bits // 2)
         # Balls of a half precision are soon infinite, where rounding is far from doing anything.
         if fmt.bits >= 2 * LOST_BITS and math.isinf(bound) and math.isinf(executed_bound):
             most = abs(float(true.mid())) / 2  # rounding may do anything: what has no digit right is told all the same
         lost = math.isinf(error) or error > most
-        explained = error <= RADII * executed_bound or self._formulas.higher_order
+        explained = error <= fmt.tolerance(executed_bound) or self._formulas.higher_order
         # Right formulas leave the range on their way, and lose all of their digits there.
         left = not math.isfinite(number) and math.isinf(executed_bound)
         if differs or not (left or (explained and math.isfinite(number))):

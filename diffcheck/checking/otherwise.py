@@ -27,7 +27,6 @@ from diffcheck.draw.inputs import Drawn, copied
 from diffcheck.errors import CaseFailure, DiffcheckError
 from diffcheck.modes import FIRST_ORDER
 from diffcheck.trace.seeding import output_names
-from diffcheck.trace.shadow import MANTISSA_BITS
 
 _AMISS: Final = 0.25
 """Under autocast, what is within this part of the largest entry may be a matter of digits."""
@@ -150,7 +149,7 @@ def _judged(way: Way, usual: Evaluation, point: Sequence[float], numbers: Sequen
     """The numbers of a way; what the executed formula explains no more is wrong, since that is the usual one."""
     certifier = usual.path.certifier
     if way.narrow:
-        certifier = certifier.in_format(format_of(torch.bfloat16, MANTISSA_BITS[torch.bfloat16]))
+        certifier = certifier.in_format(format_of(torch.bfloat16))
     judgement = certifier.judge(point, numbers)
     largest = max((abs(float(f.certified.mid())) for f in judgement.failures.values()), default=0.0)
     largest = max([largest, *(abs(v) for v in usual.computed)]) if way.narrow else 0.0

@@ -16,7 +16,7 @@ from diffcheck.certify.balls import EXACT
 from diffcheck.certify.cells import Direction
 from diffcheck.certify.certifier import Certifier, holds
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.formats import format_of
+from diffcheck.certify.formats import MANTISSA_BITS, format_of
 from diffcheck.certify.judgement import Judgement
 from diffcheck.compare.ties import beside, is_tied, leave_out_of_range, paths_towards
 from diffcheck.compare.values import LEFT_BACKWARD, check_left, check_values, was_executed
@@ -39,8 +39,8 @@ from diffcheck.draw.inputs import Drawn, Layout, admits, tensors
 from diffcheck.errors import BudgetExceeded, CaseFailure, DiffcheckError, Refused
 from diffcheck.modes import TEXTBOOK, order, under_vmap
 from diffcheck.prove.identity import Known, Proof, Status, prove
+from diffcheck.trace.budget import Budget
 from diffcheck.trace.frames import Source
-from diffcheck.trace.shadow import MANTISSA_BITS, Budget
 from diffcheck.trace.tracer import Derived, Trace, trace, trace_textbook
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in modes.DTYPES}
@@ -365,7 +365,7 @@ def _new_path(case: Case, mode: str, dtype: str, given: Input, memory: Memory, *
         ran = trace_textbook(case, given.values, _reference_trace(case, dtype, given, memory), memory.operations)
     else:
         ran = trace(case, mode, given.values, seeding, memory.operations, derived=memory.derived, twice=twice)
-    fmt = format_of(DTYPES[dtype], MANTISSA_BITS[DTYPES[dtype]])
+    fmt = format_of(DTYPES[dtype])
     point = given.entries + flat(kept)
     check_values(ran, point, fmt, memory.checks)
     if not under_vmap(mode):

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from diffcheck.algebra import expr as graph
-from diffcheck.certify.formats import Format, format_of
-from diffcheck.certify.judgement import RADII
+from diffcheck.certify.formats import MANTISSA_BITS, Format, format_of
 from diffcheck.certify.running_error import bounded_values
 from diffcheck.compare.spelled import SPELLED
 from diffcheck.declare.case import Case
@@ -33,7 +32,6 @@ from diffcheck.modes import CPU
 from diffcheck.rules import table
 from diffcheck.rules.registry import Rule, lift
 from diffcheck.torch_internals import DispatchMode, decomposition_of, no_modes, packet
-from diffcheck.trace.shadow import MANTISSA_BITS
 
 _MOVES: Final = frozenset(
     f"aten.{name}"
@@ -104,7 +102,7 @@ def compare(
     if case.is_complex:
         raise Unsupported("complex numbers", "there is no error analysis for tensors of this size")
     dtype = next(v.dtype for v in values.values() if v.is_floating_point())
-    fmt = format_of(dtype, MANTISSA_BITS[dtype])
+    fmt = format_of(dtype)
     numbers = differentiate(case.judged, mode, {n: copied(v) for n, v in values.items()}, seeds_for).derivatives
     exact = {n: v.double() if v.is_floating_point() else v.clone() for n, v in values.items()}
 
@@ -144,7 +142,7 @@ def _compared(position: int, computed: Tensor, true: Tensor, radius: Tensor, fmt
     left = ~torch.isfinite(radius)
     error = (computed.double() - true).abs()
     unit = torch.maximum(radius, _ulps(true, fmt))
-    within = (error <= RADII * unit + own + fmt.smallest) | (computed == true) | (true.abs() > fmt.largest)
+    within = (error <= fmt.tolerance(unit) + own) | (computed == true) | (true.abs() > fmt.largest)
     ratio = torch.where(left, 0.0, (error / unit).nan_to_num(math.inf, math.inf))
     beyond = ~within & ~left
     plain = within & ~left & (radius < true.abs() * 2.0 ** (-fmt.bits // 2))

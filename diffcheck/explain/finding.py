@@ -22,7 +22,6 @@ from diffcheck.explain.diagnosis import Subject, diagnose
 from diffcheck.explain.repro import repro
 from diffcheck.modes import TEXTBOOK, VALUE, steps, under_vmap
 from diffcheck.prove.identity import Status
-from diffcheck.trace.shadow import MANTISSA_BITS
 from diffcheck.trace.tracer import Entry
 from diffcheck.verdict import Finding, Value
 
@@ -46,7 +45,7 @@ def finding_of(subject: Subject, replay: str, location: str) -> Finding:
     entry = trace.entries[position]
     number = evaluation.computed[position]
     torch_dtype = DTYPES[dtype]
-    fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
+    fmt = format_of(torch_dtype)
     headline = _headline(case, mode, entry, verdict)
     diagnosis, line = (None, "") if verdict.outcome is Outcome.UNDECIDED else diagnose(subject)
     executed, reference = text.texts(formulas_here(evaluation, position))
@@ -114,7 +113,7 @@ def finding_at_scale(case: Case, mode: str, dtype: str, comparison: Comparison, 
     inputs = [a.name for a in case.differentiated]
     owner = inputs[worst.position] if mode == "reverse" else f"y{worst.position}" if worst.position else "y"
     torch_dtype = DTYPES[dtype]
-    fmt = format_of(torch_dtype, MANTISSA_BITS[torch_dtype])
+    fmt = format_of(torch_dtype)
     error = abs(worst.computed - worst.reference)
     place = f"{owner}[{', '.join(map(str, worst.index))}]" if worst.index else owner
     first = ", ".join(map(str, worst.first))

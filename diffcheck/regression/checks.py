@@ -85,9 +85,9 @@ def trajectory(training: Training, blank: Result, _: Settings) -> Result:
             return replace(found, verdict=Verdict.WRONG, reason=reason, finding=finding)
     found = replace(found, max_error_bounds=most_bounds, max_error_ulps=most_ulps)
     for epoch, (theta, value) in enumerate(zip(record.ends, record.losses, strict=True), start=1):
-        true, slack = training.pipeline.loss_at(theta, training.data)
-        if not error(value, true) <= slack and abs(true) < fmt.largest:
-            finding = findings.of_loss(training, epoch, true, slack)
+        true, bound = training.pipeline.loss_at(theta, training.data)
+        if not error(value, true) <= fmt.tolerance(bound) and abs(true) < fmt.largest:
+            finding = findings.of_loss(training, epoch, true, bound)
             reason = f"the loss after epoch {epoch} is not what the rows' losses come to"
             return replace(found, verdict=Verdict.WRONG, reason=reason, finding=finding)
     if training.leaves_range:

@@ -9,7 +9,7 @@ from typing import Final
 from flint import arb
 
 from diffcheck.certify.formats import Format
-from diffcheck.certify.judgement import RADII, Assessment, Outcome
+from diffcheck.certify.judgement import Assessment, Outcome
 from diffcheck.certify.linear import error
 from diffcheck.derive import text
 from diffcheck.explain.finding import finding_about
@@ -62,14 +62,14 @@ def of_trajectory(training: Training, count: int, position: int, true: arb, boun
     )
 
 
-def of_loss(training: Training, epoch: int, true: arb, slack: float) -> Finding:
+def of_loss(training: Training, epoch: int, true: arb, bound: float) -> Finding:
     """The finding for a printed loss that is not the loss."""
     pipeline, number = training.pipeline, training.record.losses[epoch - 1]
     return finding_about(
         f"the loss on all of the data after epoch {epoch} is wrong",
         Entry("loss", ()),
         number,
-        _wrong(number, true, slack / RADII),
+        _wrong(number, true, bound),
         pipeline.format,
         inputs=tuple(pipeline.row.values(training.record.ends[epoch - 1], pipeline.dtype_name)),
         autograd_formula="loss(net(features), labels)",

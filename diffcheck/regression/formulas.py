@@ -26,7 +26,7 @@ from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.balls import Selections
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.compiler import Program
-from diffcheck.certify.formats import Format, format_of
+from diffcheck.certify.formats import MANTISSA_BITS, Format, format_of
 from diffcheck.certify.judgement import Judgement
 from diffcheck.certify.linear import column, error, identity, precision
 from diffcheck.declare.case import Case, case
@@ -40,7 +40,7 @@ from diffcheck.regression.declare import Regression
 from diffcheck.regression.training import Step, make_data, make_model, make_optimizer, trained
 from diffcheck.rules import table
 from diffcheck.rules.registry import elements
-from diffcheck.trace.shadow import MANTISSA_BITS, Shadows
+from diffcheck.trace.shadow import Shadows
 from diffcheck.trace.storages import symbols_for
 from diffcheck.trace.tracer import Entry, trace
 from diffcheck.verdict import Value
@@ -280,7 +280,7 @@ def step_formulas(declared: Regression, loss: Case, batch: BatchFormulas, dtype:
         proof = Proof(Status.UNDECIDED, 0, "the step takes different paths for different data")
     held = [e for cells in stale.values() for e in cells.flat]
     variables = [str(e.payload) for e in (*batch.theta, *batch.features, *batch.labels, _RATE, *held)]
-    return StepFormulas(batch, format_of(dtype, bits), tuple(variables), tuple(reference), tuple(executed), proof)
+    return StepFormulas(batch, format_of(dtype), tuple(variables), tuple(reference), tuple(executed), proof)
 
 
 class _Phases(TorchFunctionMode):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffcheck.certify.certifier import Certifier
 from diffcheck.certify.formats import Format, format_of
-from diffcheck.certify.judgement import RADII, Judgement
+from diffcheck.certify.judgement import Judgement
 from diffcheck.certify.linear import precision
 from diffcheck.declare.case import Case
 from diffcheck.errors import Unsupported
@@ -25,7 +25,6 @@ from diffcheck.regression.closed_form import Minimiser, NormalEquations, Solutio
 from diffcheck.regression.declare import Regression
 from diffcheck.regression.formulas import BatchFormulas, StepFormulas, additivity, batch_formulas, loss_case
 from diffcheck.regression.training import Numbers, Record, finite, make_data, train
-from diffcheck.trace.shadow import MANTISSA_BITS
 
 _MOST_ROWS: Final = 8
 """Of symbolic data, on which the normal equations are set up."""
@@ -48,7 +47,7 @@ class Pipeline:
     @cached_property
     def format(self) -> Format:
         """Of the dtype."""
-        return format_of(self.dtype, MANTISSA_BITS[self.dtype])
+        return format_of(self.dtype)
 
     @property
     def dtype_name(self) -> str:
@@ -98,15 +97,15 @@ class Pipeline:
         return ""
 
     def loss_at(self, parameters: Numbers, data: Sequence[Numbers]) -> tuple[arb, float]:
-        """The loss over data, enclosed; and how far rounding can take the dtype's from it."""
+        """The loss over data, enclosed; and what rounding in the dtype can do to it."""
         points = [(*parameters, *row) for row in data]
         each = [self._row_loss.enclose(point, MAP_BITS)[0] for point in points]
-        slack = sum(self._row_loss.tolerances(point)[0] for point in points)
+        bound = sum(self._row_loss.bounds(point)[0] for point in points)
         with precision(MAP_BITS):
             # Summing in any order, and one division.
-            slack += RADII * float(sum(map(abs, each), arb(0)).upper()) * len(data) * 2.0**-self.format.bits
+            bound += float(sum(map(abs, each), arb(0)).upper()) * len(data) * 2.0**-self.format.bits
             total, count = sum(each, arb(0)), len(data) if self.how == "mean" else 1
-            return total / count, slack / count
+            return total / count, bound / count
 
 
 def prepare(declared: Regression, dtype: torch.dtype) -> Pipeline:

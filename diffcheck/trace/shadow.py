@@ -11,45 +11,31 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffcheck import torch_internals
-from diffcheck.alarm import processor_time
 from diffcheck.algebra import expr as graph
 from diffcheck.algebra import marks
 from diffcheck.algebra.expr import Expr
+from diffcheck.certify.formats import MANTISSA_BITS
 from diffcheck.declare.operation import Operation, operation, targets, tensors_in
 from diffcheck.declare.rule import OperationRule, arguments_in_full, how_to_give
-from diffcheck.errors import BudgetExceeded, Unsupported
+from diffcheck.errors import Unsupported
 from diffcheck.rules.complexes import by_parts
 from diffcheck.rules.registry import Array, Rule, elementwise
 from diffcheck.torch_internals import DispatchMode, decomposition_of
 from diffcheck.trace.application import prepared
+from diffcheck.trace.budget import Budget, Spending
 from diffcheck.trace.deciding import Operands, is_discrete, rely_on
 from diffcheck.trace.frames import Source, users_line
 from diffcheck.trace.grad_mode import GradMode, Stop, inside_function, is_from_function
 from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
 from diffcheck.trace.storages import Storages, are_views, exact_constants
 from diffcheck.trace.watch import PythonWatch
-
-MANTISSA_BITS: Final = {
-    torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
-    torch.complex128: 53, torch.complex64: 24, torch.complex32: 11,
-}  # fmt: skip
-"""Bits of precision, the implicit one included; of each part of a complex number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What one trace may spend."""
-
-    operations: int = 10_000
-    elements: int = 200_000
-    seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +75,6 @@ class _State:
     guards: list[Guard] = field(default_factory=list)
     random: set[str] = field(default_factory=set)
     left: list[Left] = field(default_factory=list)
-    operations: int = 0
     phase: str = "forward"
     inside_decomposition: int = 0
     inside_kernel: int = 0
@@ -121,11 +106,10 @@ class Shadows(DispatchMode):
         self._found: dict[tuple[str, bool], Rule | None] = {}
         """Rules that were looked up, by operation and whether numbers are complex."""
         self._bits = bits
-        self._budget = budget or Budget()
+        self._spending = Spending(budget or Budget())
         self._state = _State()
         self._storages = Storages()
         self._stand_ins = StandIns(given or {}, self._storages.window)
-        self._deadline = processor_time() + self._budget.seconds
         self._watch = PythonWatch(self)
         self._grad_mode = GradMode()
 
@@ -238,7 +222,7 @@ class Shadows(DispatchMode):
         if self._state.suspended:
             return func(*args, **kwargs)
         op = operation(func)
-        self._spend(op)
+        self._spending.spend(op)
         if op.about_layout:
             return func(*args, **kwargs)
         positional = tensors_in(args)
@@ -257,7 +241,7 @@ class Shadows(DispatchMode):
         outputs = tensors_in(result)
         if any(t.is_meta for t in outputs):
             return result
-        self._check_size(op, outputs)
+        self._spending.check_size(op, outputs)
         if op.changes_view:
             self._inherit_frozen(op, args, outputs)
         elif not live:
@@ -302,27 +286,6 @@ class Shadows(DispatchMode):
             for target in targets(op, args, kwargs, result):
                 if target is not None and target in self._storages:
                     self._storages.write(target, exact_constants(target))
-
-    def _spend(self, op: Operation) -> None:
-        state = self._state
-        state.operations += 1
-        if state.operations > self._budget.operations:
-            raise BudgetExceeded(
-                f"it ran more than {self._budget.operations:,} operations, the last one {op.text}; "
-                "does a loop never end?"
-            )
-        if processor_time() > self._deadline:
-            raise BudgetExceeded(
-                f"it ran for more than {self._budget.seconds:g} seconds; the last operation was {op.text}"
-            )
-
-    def _check_size(self, op: Operation, outputs: Sequence[Tensor]) -> None:
-        for tensor in outputs:
-            if tensor.numel() > self._budget.elements:
-                raise BudgetExceeded(
-                    f"{op.text} made a tensor of {tensor.numel():,} elements; "
-                    f"a trace follows up to {self._budget.elements:,}"
-                )
 
     def _prepare(
         self, func: Any, op: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -530,6 +493,3 @@ class Shadows(DispatchMode):
             moving = by_parts(lambda e: marks.thawed([e], state.presumed)[0], shadow)
             if any(a != b for a, b in zip(moving.flat, shadow.flat, strict=True)):
                 self._storages.write(tensor, moving)
-
-
-__all__ = ["MANTISSA_BITS", "Budget", "Guard", "Shadows"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffcheck.algebra.expr import Expr
+from diffcheck.certify.formats import MANTISSA_BITS
 from diffcheck.declare.case import Case
 from diffcheck.declare.rule import rules_by_operation
 from diffcheck.differentiate.dynamo import as_written
@@ -20,7 +21,8 @@ from diffcheck.draw.inputs import copied
 from diffcheck.rules import table
 from diffcheck.rules.complexes import parts_of
 from diffcheck.rules.registry import Array
-from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Shadows
+from diffcheck.trace.budget import Budget
+from diffcheck.trace.shadow import Guard, Shadows
 from diffcheck.trace.storages import symbols_of
 
 SURROGATE = "surrogate"

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.cells import Function
+from diffcheck.certify.formats import MANTISSA_BITS
 from diffcheck.declare.case import Case
 from diffcheck.declare.rule import rules_by_operation
 from diffcheck.derive import chain_rule
@@ -33,9 +34,10 @@ from diffcheck.modes import VALUE, order, steps
 from diffcheck.rules import table
 from diffcheck.rules.complexes import Complex, parts_of
 from diffcheck.rules.registry import elements
+from diffcheck.trace.budget import Budget
 from diffcheck.trace.frames import Source
 from diffcheck.trace.seeding import Seed, Seeding, differ
-from diffcheck.trace.shadow import MANTISSA_BITS, Budget, Guard, Left, Shadows
+from diffcheck.trace.shadow import Guard, Left, Shadows
 from diffcheck.trace.stand_in import Applied
 from diffcheck.trace.storages import symbols_of
 from diffcheck.trace.surrogate import stated

@@ -38,8 +38,8 @@ from tests.support.expressions import X, Y, over_arithmetic, over_heads
 from tests.support.loaded import cases, gallery
 from tests.support.reference import DIGITS, NoValue, contains, exact, sympy_gradient, sympy_value
 
-DOUBLE = format_of(torch.float64, 53)
-SINGLE = format_of(torch.float32, 24)
+DOUBLE = format_of(torch.float64)
+SINGLE = format_of(torch.float32)
 EXAMPLES = {example.name: example for example in over_heads() + over_arithmetic()}
 POINTS, SLOW_POINTS = 150, 15
 
@@ -638,9 +638,9 @@ def test_ulps_are_those_of_the_format(fmt: Any):
 def test_the_rounding_of_what_was_executed_is_that_of_the_format():
     """A certifier for another format shares its programs, and nothing that it remembers of an input."""
     formulas = [graph.call("exp", symbol("x") - constant(0.3))]
-    wide = Certifier(["x"], formulas, formulas, format_of(torch.float64, 53))
+    wide = Certifier(["x"], formulas, formulas, format_of(torch.float64))
     _, fine = wide._settler_at([2.0])._executed_rounding(0, arb(1))
-    narrow = wide.in_format(format_of(torch.float32, 24))
+    narrow = wide.in_format(format_of(torch.float32))
     _, coarse = narrow._settler_at([2.0])._executed_rounding(0, arb(1))
     assert coarse > 1e6 * fine
 
@@ -648,7 +648,7 @@ def test_the_rounding_of_what_was_executed_is_that_of_the_format():
 def test_what_happens_to_be_exact_in_one_order_is_no_tighter_bound():
     """Products that cancel are exact in the reference's order, as balls see it, and rounded in PyTorch's."""
     x, z, w, b = map(graph.symbol, "xzwb")
-    certifier = Certifier("xzwb", [x * w + z * w + b], [x * w + z * w + b], format_of(torch.float32, 24))
+    certifier = Certifier("xzwb", [x * w + z * w + b], [x * w + z * w + b], format_of(torch.float32))
     values = [15.999999046325684, -15.9990234375, -16.0, -2.0]
     product, opposite, rest = map(torch.tensor, (-255.99998474121094, 255.984375, -2.0))
     other_order = float((rest + product) + opposite)

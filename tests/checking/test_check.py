@@ -31,7 +31,7 @@ from diffcheck.draw.inputs import Drawn
 from diffcheck.draw.search import find
 from diffcheck.errors import BudgetExceeded
 from diffcheck.settings import Settings
-from diffcheck.trace.shadow import Budget
+from diffcheck.trace.budget import Budget
 from diffcheck.verdict import Result, Verdict
 from tests.support.loaded import cases
 

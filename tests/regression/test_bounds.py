@@ -11,7 +11,7 @@ import pytest
 import torch
 from flint import arb, arb_mat
 
-from diffcheck.certify.judgement import RADII
+from diffcheck.certify.formats import RADII
 from diffcheck.certify.linear import identity, precision
 from diffcheck.regression import Regression, bounds, pipeline
 

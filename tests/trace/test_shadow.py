@@ -21,7 +21,8 @@ from diffcheck.declare.case import Case
 from diffcheck.errors import BudgetExceeded, Unsupported
 from diffcheck.prove.identity import Status, prove
 from diffcheck.rules import table
-from diffcheck.trace.shadow import Budget, Shadows
+from diffcheck.trace.budget import Budget
+from diffcheck.trace.shadow import Shadows
 from diffcheck.trace.storages import exact_constants, symbols_for
 from diffcheck.trace.tracer import Trace, trace
 from tests.support.loaded import real
