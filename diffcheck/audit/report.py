@@ -14,6 +14,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from diffcheck import versions
 from diffcheck.report.findings import banner, print_finding
 from diffcheck.report.rows import STYLES
 from diffcheck.report.terminal import PIPE_WIDTH
@@ -90,6 +91,8 @@ def print_table(console: Console, audit: Audit) -> None:
         f"{count(len({r.id for r in audit.results}), 'entry', 'entries')} in {duration(audit.seconds)}"
         + (", interrupted" if audit.interrupted else "")
     )
+    if note := _noted():
+        console.print(note)
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -140,7 +143,15 @@ def markdown_of(audit: Audit) -> str:
 def made_by(audit: Audit) -> str:
     """The sentence that says where a page comes from."""
     today = date.today().isoformat()  # noqa: DTZ011 - the day of who runs it
-    return f"Written by `{audit.command}` on {today}, torch {version_of('torch')}, in {duration(audit.seconds)}."
+    torch = version_of("torch")
+    made = f"Written by `{audit.command}` on {today}, torch {torch}, in {duration(audit.seconds)}."
+    return " ".join(filter(None, [made, _noted()]))
+
+
+def _noted() -> str:
+    """What is to be told of this PyTorch, as a sentence."""
+    note = versions.note(version_of("torch"))
+    return f"{note[0].upper()}{note[1:]}." if note else ""
 
 
 def markdown_table(tallies: dict[str, Counter[str]]) -> list[str]:

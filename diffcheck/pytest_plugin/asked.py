@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from typing import Final
 
 import pytest
 
+from diffcheck import versions
 from diffcheck.commands.config import Config
 from diffcheck.modes import CPU
 
@@ -34,10 +36,12 @@ class Asked:
 
     @property
     def line(self) -> str:
-        """With what the cases are checked, and how the same inputs are drawn again."""
+        """With what the cases are checked, how the same inputs are drawn again, and what is to be told of PyTorch."""
         examples = f"{self.examples} example{'' if self.examples == 1 else 's'}"
         where = "" if self.device == CPU else f", on {self.device}"
-        return f"diffcheck: {examples} each, seed {self.seed}{where}; the same again: --diffcheck-seed={self.seed}"
+        made = f"diffcheck: {examples} each, seed {self.seed}{where}; the same again: --diffcheck-seed={self.seed}"
+        note = versions.note(version_of("torch"))
+        return f"{made}\ndiffcheck: {note}" if note else made
 
 
 ASKED: Final = pytest.StashKey[Asked]()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from importlib.metadata import version as version_of
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
+from diffcheck import versions
 from diffcheck.report.summary import Run, passes
 from diffcheck.report.text import parameters
 from diffcheck.verdict import Verdict, left_out
@@ -52,6 +54,8 @@ def _suite(root: ET.Element, file: str, results: Sequence[Result], left: Sequenc
     suite = ET.SubElement(root, "testsuite", name=_valid(file))
     properties = ET.SubElement(suite, "properties")
     ET.SubElement(properties, "property", name="seed", value=str(run.seed))
+    if note := versions.note(version_of("torch")):
+        ET.SubElement(properties, "property", name="note", value=note)
     for result in results:
         _test(suite, result, strict=run.strict)
     for case in left:

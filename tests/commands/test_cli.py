@@ -16,9 +16,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from diffcheck import versions
+from diffcheck.audit.report import Audit, text_of
 from diffcheck.commands import cli
 from diffcheck.commands.cli import main
+from diffcheck.commands.config import Config
+from diffcheck.pytest_plugin.asked import Asked
 from diffcheck.report import json_
+from diffcheck.report.junit import dumps
+from diffcheck.report.summary import Run
 
 ROOT = Path(__file__).parents[2]
 FAKE = """
@@ -357,6 +362,18 @@ def test_a_pytorch_that_was_not_tried_is_told(
     assert versions.note(torch_version) == said
     monkeypatch.setattr("diffcheck.report.terminal.version_of", lambda _: torch_version)
     monkeypatch.setattr("diffcheck.report.json_.version_of", lambda _: torch_version)
+    monkeypatch.setattr("diffcheck.report.junit.version_of", lambda _: torch_version)
+    monkeypatch.setattr("diffcheck.pytest_plugin.asked.version_of", lambda _: torch_version)
+    monkeypatch.setattr("diffcheck.audit.report.version_of", lambda _: torch_version)
+    junit = dumps(Run((), seed=1, seconds=0.0, not_run=("good.py::square",)))
+    assert (said in junit) if said else ("note" not in junit)
+    asked = Asked(
+        1, 1, chosen=True, modes=(), dtypes=(), strict=False, seconds=1.0, device="cpu", by_name=frozenset(),
+        project=Config(),
+    )  # fmt: skip
+    assert asked.line.partition("\n")[2] == (f"diffcheck: {said}" if said else "")
+    page = text_of(Audit((), "diffcheck audit", 0.0, interrupted=False))
+    assert (said[1:] in page) if said else ("torch" not in page)
     assert main(["run", "good.py", "--examples", "2", "--output", "report.json", "--format", "json"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == said
     assert json.loads(Path("report.json").read_text(encoding="utf-8"))["note"] == said
