@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import diffcheck.regression  # noqa: F401 - a package with the name of a public function: loaded once, it gives that up
-from diffcheck.errors import DeclarationError, DiffcheckError, MeaninglessOptionWarning, WrongDerivativeError
+from diffcheck.errors import DeclarationError, DiffcheckError, WrongDerivativeError
 from diffcheck.versions import __version__
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ __all__ = [
     "DiffcheckError",
     "Finding",
     "GradcheckError",
-    "MeaninglessOptionWarning",
     "OperationRule",
     "Result",
     "Results",

@@ -85,7 +85,3 @@ class WrongDerivativeError(DiffcheckError, AssertionError):
     def __init__(self, message: str, results: tuple[Any, ...]) -> None:
         super().__init__(message)
         self.results = results
-
-
-class MeaninglessOptionWarning(UserWarning):
-    """An option of `torch.autograd.gradcheck` is given that means nothing here: there are no finite differences."""

@@ -7,9 +7,8 @@ differences, but the reference, the proof and the certified numbers of `diffchec
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -27,7 +26,7 @@ from diffcheck.differentiate.autodiff import outputs_of
 from diffcheck.differentiate.batch import flat
 from diffcheck.differentiate.faults import leaves_of
 from diffcheck.draw.inputs import Layout
-from diffcheck.errors import WRONG_RULE, DeclarationError, DiffcheckError, MeaninglessOptionWarning, Unsupported
+from diffcheck.errors import WRONG_RULE, DeclarationError, DiffcheckError, Unsupported
 from diffcheck.report.failure import failure
 from diffcheck.results import Results
 from diffcheck.torch_internals import tree_leaves
@@ -78,7 +77,7 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
         inputs: A tensor or a tuple of arguments; those that require gradients are differentiated, of any of
             float64, float32, float16, bfloat16, complex128 and complex64.
             They are not changed. Sparse ones are refused; of complex ones see docs/how-it-works.md.
-        eps: No meaning here: there are no finite differences. Said in a warning if it is not the default.
+        eps: No meaning here: there are no finite differences. A message says so where something fails.
         atol: No meaning here: the tolerance is derived. See `eps`.
         rtol: As `atol`.
         raise_exception: Whether what is not right is raised, or False is returned.
@@ -114,7 +113,6 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     _need("check_forward_ad or check_backward_ad", holds=check_forward_ad or check_backward_ad)
     _need("check_backward_ad for check_batched_grad", holds=check_backward_ad or not check_batched_grad)
     _need("check_forward_ad for check_batched_forward_grad", holds=check_forward_ad or not check_batched_forward_grad)
-    _warn_of_meaningless(eps=eps, atol=atol, rtol=rtol)
     case, dtype = _case_of(func, inputs, "gradcheck", rules, reference)
     if surrogate is not None:
         case = replace(case, surrogate=surrogate)
@@ -126,7 +124,9 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     if check_grad_dtypes:
         demands += [(m, protocol.dtypes) for m in modes]
     demands += [(m, protocol.under_vmap) for m in batched]
-    return _answer(case, dtype, tuple(modes), demands, nondet_tol, raise_exception=raise_exception)
+    return _answer(
+        case, dtype, tuple(modes), demands, _Options(eps, atol, rtol, nondet_tol), raise_exception=raise_exception
+    )
 
 
 def gradgradcheck(  # noqa: PLR0913 - PyTorch's signature
@@ -183,7 +183,6 @@ def gradgradcheck(  # noqa: PLR0913 - PyTorch's signature
     _need("check_fwd_over_rev or check_rev_over_rev", holds=check_fwd_over_rev or check_rev_over_rev)
     _need("check_rev_over_rev for check_undefined_grad", holds=check_rev_over_rev or not check_undefined_grad)
     _need("check_rev_over_rev for check_batched_grad", holds=check_rev_over_rev or not check_batched_grad)
-    _warn_of_meaningless(eps=eps, atol=atol, rtol=rtol)
     case, dtype = _case_of(func, inputs, "gradgradcheck", rules)
     reverse, forward = "reverse-over-reverse", "forward-over-reverse"
     modes = [m for m, asked in ((reverse, check_rev_over_rev), (forward, check_fwd_over_rev)) if asked]
@@ -199,7 +198,9 @@ def gradgradcheck(  # noqa: PLR0913 - PyTorch's signature
     ):
         if asked and check_rev_over_rev:
             demands.append((reverse, demand))
-    return _answer(case, dtype, tuple(modes), demands, nondet_tol, raise_exception=raise_exception)
+    return _answer(
+        case, dtype, tuple(modes), demands, _Options(eps, atol, rtol, nondet_tol), raise_exception=raise_exception
+    )
 
 
 _Demand = tuple[str, Callable[[protocol.Subject], Result]]
@@ -211,14 +212,24 @@ def _need(what: str, *, holds: bool) -> None:
         raise AssertionError(f"{what} must be True")
 
 
-def _warn_of_meaningless(**options: float) -> None:
-    given = [f"{name}={value!r}" for name, value in options.items() if value != _MEANINGLESS[name]]
-    if given:
-        warnings.warn(
-            f"{', '.join(given)}: without a meaning here. There are no finite differences, and the tolerance is "
-            "derived from the dtype and the formula; leave it out",
-            MeaninglessOptionWarning,
-            stacklevel=3,
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What finite differences would be compared by."""
+
+    eps: float
+    atol: float
+    rtol: float
+    nondet_tol: float
+
+    @property
+    def unused(self) -> str:
+        """Which of them were given, though they have no meaning here."""
+        given = [f"{n}={getattr(self, n)!r}" for n, default in _MEANINGLESS.items() if getattr(self, n) != default]
+        if not given:
+            return ""
+        return (
+            f"  {', '.join(given)}: without a meaning here. There are no finite differences, and the tolerance is "
+            "derived from the dtype and the formula"
         )
 
 
@@ -315,7 +326,7 @@ def _answer(
     dtype: str,
     modes: tuple[str, ...],
     demands: Sequence[_Demand],
-    nondet_tol: float,
+    options: _Options,
     *,
     raise_exception: bool,
 ) -> bool:
@@ -334,9 +345,13 @@ def _answer(
     if not raise_exception and not any(map(_open, failed)):
         return False
     text = "\n".join(
-        line for r in failed for line in (failure(r, replay, strict=False, width=100), *_advice(r, nondet_tol)) if line
+        line
+        for r in failed
+        for line in (failure(r, replay, strict=False, width=100), *_advice(r, options.nondet_tol))
+        if line
     )
-    raise GradcheckError("\n" + text.rstrip(), Results(tuple(failed)))
+    text = "\n".join(filter(None, [text.rstrip(), options.unused]))
+    raise GradcheckError("\n" + text, Results(tuple(failed)))
 
 
 def _open(result: Result) -> bool:

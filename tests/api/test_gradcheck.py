@@ -15,7 +15,7 @@ from torch.autograd.gradcheck import gradcheck as torch_gradcheck
 from torch.autograd.gradcheck import gradgradcheck as torch_gradgradcheck
 from torch.nn import functional as F
 
-from diffcheck import GradcheckError, MeaninglessOptionWarning, Verdict, gradcheck, gradgradcheck
+from diffcheck import GradcheckError, Verdict, gradcheck, gradgradcheck
 from diffcheck.errors import DeclarationError, Unsupported
 
 EVERYTHING: Any = {
@@ -361,14 +361,17 @@ def test_a_tangent_of_another_dtype_is_caught_where_it_is_asked_for():
         gradcheck(Narrow.apply, X, check_forward_ad=True, check_grad_dtypes=True)
 
 
-def test_options_of_finite_differences_mean_nothing_and_this_is_said():
-    with pytest.warns(MeaninglessOptionWarning) as caught:
-        assert gradcheck(torch.sin, X, eps=1e-3, atol=1e-2)
-    assert [str(w.message).partition(":")[0] for w in caught] == ["eps=0.001, atol=0.01"]
-    assert caught[0].filename == __file__
-    with pytest.warns(MeaninglessOptionWarning, match="rtol=0.1"):
-        assert not gradgradcheck(custom(lambda x: x**2, lambda x, g: 2 * x.detach() * g), X, rtol=0.1,
-                                 raise_exception=False)  # fmt: skip
+def test_options_of_finite_differences_mean_nothing_and_a_failure_says_so():
+    """Nothing is raised for an option that is merely handed through: warnings are errors here."""
+    assert gradcheck(torch.sin, X, eps=1e-3, atol=1e-2)
+    wrong = custom(lambda x: x**2, lambda x, g: 2.01 * x.detach() * g)
+    with pytest.raises(GradcheckError, match=r"eps=0.001, rtol=0.1: without a meaning here\."):
+        gradcheck(wrong, X, eps=1e-3, rtol=0.1)
+    with pytest.raises(GradcheckError) as raised:
+        gradcheck(wrong, X, eps=1e-6, atol=1e-5, rtol=1e-3)
+    assert "without a meaning" not in str(raised.value)
+    assert not gradgradcheck(custom(lambda x: x**2, lambda x, g: 2 * x.detach() * g), X, rtol=0.1,
+                             raise_exception=False)  # fmt: skip
     assert gradcheck(torch.sin, X, eps=1e-6, atol=1e-5, rtol=1e-3, fast_mode=True, masked=True)
 
 
