@@ -124,9 +124,7 @@ def gradcheck(  # noqa: PLR0913 - PyTorch's signature
     if check_grad_dtypes:
         demands += [(m, protocol.dtypes) for m in modes]
     demands += [(m, protocol.under_vmap) for m in batched]
-    return _answer(
-        case, dtype, tuple(modes), demands, _Options(eps, atol, rtol, nondet_tol), raise_exception=raise_exception
-    )
+    return _answer(case, dtype, tuple(modes), demands, _Options(eps, atol, rtol, nondet_tol, raise_exception))
 
 
 def gradgradcheck(  # noqa: PLR0913 - PyTorch's signature
@@ -198,9 +196,7 @@ def gradgradcheck(  # noqa: PLR0913 - PyTorch's signature
     ):
         if asked and check_rev_over_rev:
             demands.append((reverse, demand))
-    return _answer(
-        case, dtype, tuple(modes), demands, _Options(eps, atol, rtol, nondet_tol), raise_exception=raise_exception
-    )
+    return _answer(case, dtype, tuple(modes), demands, _Options(eps, atol, rtol, nondet_tol, raise_exception))
 
 
 _Demand = tuple[str, Callable[[protocol.Subject], Result]]
@@ -214,12 +210,13 @@ def _need(what: str, *, holds: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """What finite differences would be compared by."""
+    """What finite differences would be compared by, and how it is told."""
 
     eps: float
     atol: float
     rtol: float
     nondet_tol: float
+    raise_exception: bool
 
     @property
     def unused(self) -> str:
@@ -327,8 +324,6 @@ def _answer(
     modes: tuple[str, ...],
     demands: Sequence[_Demand],
     options: _Options,
-    *,
-    raise_exception: bool,
 ) -> bool:
     # Undefined gradients are a demand of their own, which the caller may not make.
     named = frozenset((*modes, dtype))
@@ -342,7 +337,7 @@ def _answer(
         failed = [r for r in results if not _right(r)]
     if not failed:
         return True
-    if not raise_exception and not any(map(_open, failed)):
+    if not options.raise_exception and not any(map(_open, failed)):
         return False
     text = "\n".join(
         line

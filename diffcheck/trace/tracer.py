@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from diffcheck.alarm import alarm
 from diffcheck.algebra import marks
 from diffcheck.algebra.expr import ONE, ZERO, Expr
 from diffcheck.certify.cells import Function
@@ -33,7 +34,7 @@ from diffcheck.draw.inputs import copied
 from diffcheck.modes import VALUE, order, steps
 from diffcheck.rules import table
 from diffcheck.rules.complexes import Complex, parts_of
-from diffcheck.rules.registry import elements
+from diffcheck.rules.registry import Array, elements
 from diffcheck.trace.budget import Budget
 from diffcheck.trace.frames import Source
 from diffcheck.trace.seeding import Seed, Seeding, differ
@@ -145,19 +146,86 @@ def trace(
         WrongRule: A rule that somebody gave returns something else than its operation.
         BudgetExceeded: The run used up its budget.
     """
-    values = {name: copied(value) for name, value in values.items()}
-    before = {name: value.clone() for name, value in values.items()}
-    real = [a.name for a in case.arguments if a.differentiated]
-    dtype = values[real[0]].dtype
-    budget = budget or Budget()
+    asked = _Asked(case, mode, {n: v.clone() for n, v in values.items()}, budget or Budget())
+    ran = _run(asked, {n: copied(v) for n, v in values.items()}, seeds_for, sources)
+    _check_manners(asked, ran, twice=twice)
+    outputs = [e for cells in ran.outputs for e in parts_of(cells)]
+    differentiated, summed = _differentiated(asked, ran, outputs)
+    seeds = [ran.seeding.symbols(step) for step in range(order(mode))]
+    if mode == "accumulate":
+        seeds[0] = seeds[0][-len(differentiated) :]
+    reference, function = _derived(mode, differentiated, ran.inputs, seeds, {} if derived is None else derived)
+    guards = ran.shadows.guards
+    if case.surrogate is not None:
+        reference, more = stated(case, asked.values, ran.seeding.given, asked.budget)
+        guards, function = (*guards, *more), None
+    return Traced(
+        Trace(
+            variables=tuple(str(e.payload) for e in ran.inputs + ran.seeding.variables),
+            seeds=tuple(ran.seeding.seeds),
+            entries=_entries(ran.owners, ran.run.derivatives),
+            executed=tuple(e for cells in ran.executed for e in parts_of(cells)),
+            reference=reference,
+            outputs=tuple(outputs),
+            summed=summed,
+            inputs=tuple(ran.inputs),
+            guards=guards,
+            custom=tuple(dict.fromkeys(a.rule.operation for a in ran.shadows.applied if a.custom)),
+            function=function,
+        ),
+        ran.run,
+        ran.shadows.applied,
+        ran.shadows.left,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is traced, and the inputs as they were given."""
+
+    case: Case
+    mode: str
+    values: dict[str, Tensor]
+    budget: Budget
+
+    @property
+    def real(self) -> list[str]:
+        """The arguments that are differentiated."""
+        return [a.name for a in self.case.arguments if a.differentiated]
+
+    def limit(self) -> alarm:
+        """How long the case may run."""
+        return time_limit(self.budget.seconds, f"case {self.case.name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """A run, and what stood beside it in shadow memory."""
+
+    run: Run
+    values: Mapping[str, Tensor]
+    """The inputs, as they are after it."""
+    shadows: Shadows
+    seeding: Seeding
+    owners: Sequence[str]
+    executed: list[Array]
+    outputs: Sequence[Array]
+    inputs: list[Expr]
+    changed: list[str]
+    """The arguments that were written to."""
+
+
+def _run(asked: _Asked, values: dict[str, Tensor], seeds_for: SeedsFor, sources: dict[Expr, Source] | None) -> _Ran:
+    """Lets autograd differentiate the case under shadow memory."""
+    case, mode, real = asked.case, asked.mode, asked.real
     given = rules_by_operation(case.rules, f"case {case.name!r}")
-    shadows = Shadows(table(), MANTISSA_BITS[dtype], budget, sources, given)
+    shadows = Shadows(table(), MANTISSA_BITS[values[real[0]].dtype], asked.budget, sources, given)
     symbols = {name: symbols_of(name, values[name]) for name in real}
     for name in real:
         shadows.attach(values[name], symbols[name])
     seeding = Seeding(mode, real, shadows, seeds_for)
     try:
-        with case_errors(case, mode, before), as_written(), shadows, time_limit(budget.seconds, f"case {case.name!r}"):
+        with case_errors(case, mode, asked.values), as_written(), shadows, asked.limit():
             run = differentiate(case, mode, values, *seeding.for_each)
             owners = seeding.owners(order(mode), len(run.outputs))
             check_forms(case, owners, run.derivatives, seeding.like([values[n] for n in real], run.outputs))
@@ -165,58 +233,43 @@ def trace(
     finally:
         shadows.leave()
     with torch.no_grad():
-        output_shadows = seeding.outputs or [shadows.read(y) for y in run.outputs]
-    each, drew_numbers = whole(case, mode), bool(shadows.random_operations)
-    check_outputs(each, run.outputs, before)
+        outputs = seeding.outputs or [shadows.read(y) for y in run.outputs]
+    inputs = [e for name in real for e in parts_of(symbols[name])]
     changed = [n for n in real if differ(shadows.read(values[n]), symbols[n])]
-    check_unchanged(case, values, before, changed)
-    with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-        check_repeatable(each, before, run.outputs, drew_numbers=drew_numbers)
-    seeding.check_unchanged(case)
+    return _Ran(run, values, shadows, seeding, owners, executed, outputs, inputs, changed)
+
+
+def _check_manners(asked: _Asked, ran: _Ran, *, twice: bool) -> None:
+    """A case leaves its inputs as they are, and gives the same again."""
+    case, mode, values = asked.case, asked.mode, asked.values
+    each, drew_numbers = whole(case, mode), bool(ran.shadows.random_operations)
+    check_outputs(each, ran.run.outputs, values)
+    check_unchanged(case, ran.values, values, ran.changed)
+    with case_errors(case, mode, values), asked.limit():
+        check_repeatable(each, values, ran.run.outputs, drew_numbers=drew_numbers)
+    ran.seeding.check_unchanged(case)
     if twice:
-        with case_errors(case, mode, before), time_limit(budget.seconds, f"case {case.name!r}"):
-            check_same_derivatives(
-                case,
-                before,
-                lambda: differentiate(case, mode, _copies(values, before), seeding.again).derivatives,
-                drew_numbers=drew_numbers,
-            )
-    flat_inputs = [e for name in real for e in parts_of(symbols[name])]
-    outputs = [e for cells in output_shadows for e in parts_of(cells)]
+        again = partial(_derivatives_again, asked, ran)
+        with case_errors(case, mode, values), asked.limit():
+            check_same_derivatives(case, values, again, drew_numbers=drew_numbers)
+
+
+def _derivatives_again(asked: _Asked, ran: _Ran) -> Sequence[Tensor]:
+    return differentiate(asked.case, asked.mode, _copies(ran.values, asked.values), ran.seeding.again).derivatives
+
+
+def _differentiated(asked: _Asked, ran: _Ran, outputs: Sequence[Expr]) -> tuple[list[Expr], tuple[Expr, ...]]:
+    """The outputs of which the derivative is taken, and which of their parts make up a loss."""
     # The sum of complex numbers is no loss: its real part is.
-    units = [e for cells in output_shadows for z in cells.flat for e in ((ONE, ZERO) if _is_complex(z) else (ONE,))]
-    values_only = marks.as_values(outputs)
-    if case.thawed:
-        values_only = marks.thawed(values_only)
+    units = [e for cells in ran.outputs for z in cells.flat for e in ((ONE, ZERO) if _is_complex(z) else (ONE,))]
+    values = marks.as_values(outputs)
+    if asked.case.thawed:
+        values = marks.thawed(values)
     # Cleared in between, only the second pass counts. Its outputs come last.
-    counted = len(parts_of(output_shadows[-1])) if mode == "accumulate" and case.clear else len(outputs)
-    differentiated = values_only[len(outputs) - counted :]
-    seeds = [seeding.symbols(step) for step in range(order(mode))]
-    if mode == "accumulate":
-        seeds[0] = seeds[0][-counted:]
-    reference, function = _derived(mode, differentiated, flat_inputs, seeds, {} if derived is None else derived)
-    guards = shadows.guards
-    if case.surrogate is not None:
-        reference, more = stated(case, before, seeding.given, budget)
-        guards, function = (*guards, *more), None
-    return Traced(
-        Trace(
-            variables=tuple(str(e.payload) for e in flat_inputs + seeding.variables),
-            seeds=tuple(seeding.seeds),
-            entries=_entries(owners, run.derivatives),
-            executed=tuple(e for cells in executed for e in parts_of(cells)),
-            reference=reference,
-            outputs=tuple(outputs),
-            summed=tuple(e for e, unit in zip(differentiated, units[-counted:], strict=True) if unit is ONE),
-            inputs=tuple(flat_inputs),
-            guards=guards,
-            custom=tuple(dict.fromkeys(a.rule.operation for a in shadows.applied if a.custom)),
-            function=function,
-        ),
-        run,
-        shadows.applied,
-        shadows.left,
-    )
+    cleared = asked.mode == "accumulate" and asked.case.clear
+    counted = len(parts_of(ran.outputs[-1])) if cleared else len(outputs)
+    found = values[len(outputs) - counted :]
+    return found, tuple(e for e, unit in zip(found, units[-counted:], strict=True) if unit is ONE)
 
 
 def _derived(
