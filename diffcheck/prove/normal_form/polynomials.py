@@ -18,6 +18,10 @@ WIDTH: Final = 16
 HALF: Final = 1 << (WIDTH - 1)
 _MASK: Final = (1 << WIDTH) - 1
 
+_WIDE: Final = 512
+"""An integer of the exponents of so many atoms takes as long to add as everything else that a product asks for."""
+_LOOKED_AT: Final = 8
+"""Terms that are looked at for a power, in the time of one product."""
 _SPECIAL: Final = frozenset({"selector", "sin", "denominator", "sum"})
 """Kinds of atoms that stand for something, or have a relation; roots have, too."""
 
@@ -138,7 +142,7 @@ class Ring:
         """a · b, with the atoms' relations applied."""
         if not a.terms or not b.terms:
             return self.zero
-        self._spend(len(a.terms) * len(b.terms))
+        self._spend(len(a.terms) * len(b.terms) * (1 + len(self._atoms) // _WIDE))
         terms: Terms = {}
         for m, c in a.terms.items():
             for n, d in b.terms.items():
@@ -149,7 +153,7 @@ class Ring:
             raise GiveUp("too many terms")
         self._check_exponents(terms)
         result = Polynomial({m: c for m, c in terms.items() if c != 0}, a.special | b.special)
-        return self._reduced(result) if a.special & b.special else result
+        return self._reduced(result, a.special & b.special)
 
     def _spend(self, products: int) -> None:
         self._products_left -= products
@@ -194,14 +198,17 @@ class Ring:
             monomial -= exponent << (WIDTH * index)
         return found
 
-    def _reduced(self, p: Polynomial) -> Polynomial:
-        """Applies s² = s, r^q = Q and sin² = 1 - cos² until nothing changes."""
-        special = p.special
-        index = 0
-        while special >> index:
-            if (special >> index) & 1 and self._atoms[index].kind != "sum":
+    def _reduced(self, p: Polynomial, common: int) -> Polynomial:
+        """Applies s² = s, r^q = Q and sin² = 1 - cos² to a product, in the atoms that both factors have.
+
+        What only one of them has is as it was; and what comes in by a relation is a product, which is reduced.
+        """
+        while common:
+            index = (common & -common).bit_length() - 1
+            common &= common - 1
+            if self._atoms[index].kind != "sum":
+                self._spend(len(p.terms) // _LOOKED_AT)
                 p = self._reduced_in(p, index)
-            index += 1
         return p
 
     def _reduced_in(self, p: Polynomial, index: int) -> Polynomial:
@@ -306,7 +313,7 @@ class Ring:
             content = -content
         shared = self._monomial_content(p, lambda atom: atom.kind != "selector")
         # Without the denominators that all terms share, some terms have positive powers of them: those are sums again.
-        rest = self._reduced(self.scale(self._divided_by_monomial(p, shared), 1 / content))
+        rest = self._reduced(self.scale(self._divided_by_monomial(p, shared), 1 / content), p.special)
         result = self._number(1 / content)
         for index, exponent in self._factors(shared):
             factor = Polynomial({-exponent << (WIDTH * index): fmpq(1)})
