@@ -123,7 +123,10 @@ def _broken(check: Check, row: Row, broken: Broken) -> Result:
     if verdict is Verdict.UNDECIDED:
         once = "a budget of time or memory ran out at an input, and did not when it was tried again"
         return result_of(check, row, verdict, once)
-    unsteady = f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input"
+    unsteady = (
+        f"{Mistake.NONDETERMINISTIC}: a disagreement did not happen again at the same input; the case is random, or "
+        "remembers earlier calls"
+    )
     return result_of(check, row, Verdict.ERROR, unsteady)
 
 

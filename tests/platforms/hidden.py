@@ -61,7 +61,8 @@ def _longdouble() -> None:
     import numpy as np
 
     np.longdouble = np.float64  # type: ignore[assignment]
-    for name in ("float128", "float96", "complex256", "clongdouble"):
+    np.clongdouble = np.complex128  # type: ignore[assignment]
+    for name in ("float128", "float96", "complex256"):
         if hasattr(np, name):
             delattr(np, name)
 
