@@ -52,7 +52,7 @@ def test_square_ones_are_proved(name: str):
 @pytest.mark.parametrize("matrix", BY_HAND)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_rounds_as_kernels_do_is_not_called_wrong(name: str, matrix: list[list[float]]):
-    results = check(FUNCTIONS[name], torch.tensor(matrix, dtype=torch.float64))
+    results = check(FUNCTIONS[name], torch.tensor(matrix, dtype=torch.float64), seed=1)
     assert {r.verdict for r in results} <= {*PASSING, Verdict.UNDEFINED}, [(r.mode, r.reason) for r in results]
 
 
