@@ -97,8 +97,8 @@ class KinkJudge:
                 break
             point = [self._computed[i] for i in numbers]
             if all(map(math.isfinite, point)):
-                found = nearest(_vertices(block, samples), [Fraction(p) for p in point])
-                if found.within(self._tolerances(block, samples)):
+                tolerances = self._tolerances(block, samples)
+                if nearest(_vertices(block, samples), [Fraction(p) for p in point], tolerances).within(tolerances):
                     self._judged()
                     return
             if unseen >= _UNSEEN:
@@ -119,7 +119,8 @@ class KinkJudge:
         point = [self._computed[i] for i in numbers]
         finite = all(map(math.isfinite, point))
         if not finite or complete:
-            found = nearest(_vertices(block, samples), [Fraction(p) for p in point]) if finite else None
+            tolerances = self._tolerances(block, samples)
+            found = nearest(_vertices(block, samples), [Fraction(p) for p in point], tolerances) if finite else None
             self._outside(block, samples, found)
 
     def _look(self, direction: Direction) -> Sample:
@@ -237,7 +238,7 @@ class KinkJudge:
             return None
         target = [Fraction(p) for p in point]
         tolerances = self._tolerances(block, samples)
-        found = nearest(_vertices(block, samples), target)
+        found = nearest(_vertices(block, samples), target, tolerances)
         if not self._settler.is_gradient:
             return found
         for turn in range(_MOST_ROUNDS):
@@ -250,7 +251,7 @@ class KinkJudge:
                     samples += fresh
             if len(samples) == before:
                 break
-            found = nearest(_vertices(block, samples), target)
+            found = nearest(_vertices(block, samples), target, tolerances)
         return found
 
     def _towards(self, block: Block, vectors: Sequence[Sequence[Fraction]]) -> Iterator[Direction]:
@@ -284,10 +285,8 @@ class KinkJudge:
         fmt, tolerances = self._settler.fmt, self._tolerances(block, samples)
         executed = self._settler.executed_at(block.numbers)
         if executed is not None:
-            inside = nearest(_vertices(block, samples), [Fraction(e) for e in executed])
-            explained = inside.within(
-                [t + fmt.tolerance(fmt.ulp(e)) for t, e in zip(tolerances, executed, strict=True)]
-            )
+            wider = [t + fmt.tolerance(fmt.ulp(e)) for t, e in zip(tolerances, executed, strict=True)]
+            explained = nearest(_vertices(block, samples), [Fraction(e) for e in executed], wider).within(wider)
         else:
             explained = False
         for position, number in enumerate(block.numbers):
