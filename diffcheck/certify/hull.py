@@ -4,6 +4,9 @@ The nearest point of the hull is Lawson and Hanson's non-negative least squares 
 1974, chapter 23) with a row for Σλ = 1. Its weights are then refined until the residual, which is computed in
 fractions, is as small as it gets: floating-point weights alone would leave 10⁻¹⁶ of the vectors' size, and a bound may
 be less.
+
+Rounding moves each coordinate within a bound of its own. What one of them is off is therefore not shared among all:
+beside a coordinate that is known to 10⁻⁷, one that is exactly 0 stays so.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import numpy.typing as npt
 
 _MOST_PIVOTS: Final = 200
 _REFINEMENTS: Final = 4
+_LIGHTEST: Final = 2.0**-26
+"""Of a row, beside the heaviest: the square of it is what rounding leaves of the heaviest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +39,49 @@ class Nearest:
         return all(abs(r) <= Fraction(s) for r, s in zip(self.residual, slack, strict=True))
 
 
-def nearest(vertices: Sequence[Sequence[Fraction]], point: Sequence[Fraction]) -> Nearest:
-    """The point of the convex hull of some vertices that is nearest, each coordinate taken relative to its size."""
+def nearest(
+    vertices: Sequence[Sequence[Fraction]], point: Sequence[Fraction], slack: Sequence[float] | None = None
+) -> Nearest:
+    """The point of the convex hull of some vertices that is nearest, each coordinate taken relative to its size.
+
+    Args:
+        vertices: They span the hull.
+        point: To which it is to be near.
+        slack: How far each coordinate may be off: what is left is left where it may be.
+    """
     scales = [max(abs(x) for x in column) or Fraction(1) for column in zip(point, *vertices, strict=True)]
     matrix = np.array([[float(v / s) for v, s in zip(vertex, scales, strict=True)] + [1.0] for vertex in vertices]).T
     target = np.array([float(x / s) for x, s in zip(point, scales, strict=True)] + [1.0])
     weights = [Fraction(w) for w in _non_negative(matrix, target).tolist()]
     best = _with_weights(weights, vertices, point)
     support = [i for i, w in enumerate(weights) if w > 0]
+    rows = np.array([*_row_weights(scales, slack), 1.0])
+    units = [s / Fraction(w) for s, w in zip(scales, rows.tolist(), strict=False)]
     for _ in range(_REFINEMENTS):
         if not support or not any(best.residual):
             break
-        off = np.array([float(r / s) for r, s in zip(best.residual, scales, strict=True)] + [0.0])
-        step, *_rest = np.linalg.lstsq(matrix[:, support], off, rcond=None)
+        off = np.array([float(r / u) for r, u in zip(best.residual, units, strict=True)] + [0.0])
+        step, *_rest = np.linalg.lstsq(rows[:, None] * matrix[:, support], off, rcond=None)
         moved = list(best.weights)
         for i, change in zip(support, step.tolist(), strict=True):
             moved[i] = max(moved[i] + Fraction(change), Fraction(0))
         better = _with_weights(moved, vertices, point)
-        if _size(better, scales) >= _size(best, scales):
+        if _size(better, units) >= _size(best, units):
             break
         best = better
     return best
 
 
-def _size(found: Nearest, scales: Sequence[Fraction]) -> Fraction:
-    return max(abs(r) / s for r, s in zip(found.residual, scales, strict=True))
+def _row_weights(scales: Sequence[Fraction], slack: Sequence[float] | None) -> list[float]:
+    if slack is None:
+        return [1.0] * len(scales)
+    relative = [Fraction(b) / s for b, s in zip(slack, scales, strict=True)]
+    least = min(relative)
+    return [max(float(least / r), _LIGHTEST) if r else 1.0 for r in relative]
+
+
+def _size(found: Nearest, units: Sequence[Fraction]) -> Fraction:
+    return max(abs(r) / u for r, u in zip(found.residual, units, strict=True))
 
 
 def _with_weights(

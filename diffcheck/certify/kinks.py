@@ -97,8 +97,8 @@ class KinkJudge:
                 break
             point = [self._computed[i] for i in numbers]
             if all(map(math.isfinite, point)):
-                found = nearest(_vertices(block, samples), [Fraction(p) for p in point])
-                if found.within(self._slacks(block, samples)):
+                slack = self._slacks(block, samples)
+                if nearest(_vertices(block, samples), [Fraction(p) for p in point], slack).within(slack):
                     self._judged()
                     return
             if unseen >= _UNSEEN:
@@ -119,8 +119,9 @@ class KinkJudge:
         point = [self._computed[i] for i in numbers]
         finite = all(map(math.isfinite, point))
         if not finite or complete:
-            found = nearest(_vertices(block, samples), [Fraction(p) for p in point]) if finite else None
-            self._outside(block, samples, found, self._slacks(block, samples))
+            slack = self._slacks(block, samples)
+            found = nearest(_vertices(block, samples), [Fraction(p) for p in point], slack) if finite else None
+            self._outside(block, samples, found, slack)
 
     def _look(self, direction: Direction) -> Sample:
         self._looks += 1
@@ -236,7 +237,7 @@ class KinkJudge:
             return None
         target = [Fraction(p) for p in point]
         slack = self._slacks(block, samples)
-        found = nearest(_vertices(block, samples), target)
+        found = nearest(_vertices(block, samples), target, slack)
         if not self._settler.is_gradient:
             return found
         for turn in range(_MOST_ROUNDS):
@@ -249,7 +250,7 @@ class KinkJudge:
                     samples += fresh
             if len(samples) == before:
                 break
-            found = nearest(_vertices(block, samples), target)
+            found = nearest(_vertices(block, samples), target, slack)
         return found
 
     def _towards(self, block: Block, vectors: Sequence[Sequence[Fraction]]) -> Iterator[Direction]:
@@ -282,10 +283,8 @@ class KinkJudge:
         """Writes down what lies outside of the hull, unless the executed formula lies inside and lost its digits."""
         executed = self._settler.executed_at(block.numbers)
         if executed is not None:
-            inside = nearest(_vertices(block, samples), [Fraction(e) for e in executed])
-            explained = inside.within(
-                [s + RADII * self._settler.fmt.ulp(e) for s, e in zip(slack, executed, strict=True)]
-            )
+            wider = [s + RADII * self._settler.fmt.ulp(e) for s, e in zip(slack, executed, strict=True)]
+            explained = nearest(_vertices(block, samples), [Fraction(e) for e in executed], wider).within(wider)
         else:
             explained = False
         for position, number in enumerate(block.numbers):

@@ -33,3 +33,14 @@ def test_sums_of_parts_are_no_hull():
     assert not nearest(vertices, [Fraction(1), Fraction(1)]).within([0.4, 0.4])
     assert nearest(vertices, [Fraction(1, 3), Fraction(2, 3)]).within([1e-30, 1e-30])
     assert not nearest(vertices, [Fraction(1, 3), Fraction(2, 3) + Fraction(1, 10**12)]).within([1e-13, 1e-13])
+
+
+def test_what_one_coordinate_is_off_is_not_laid_on_another_that_is_exact():
+    """On the plane x + y + z = 0: y is rounded, and x is exactly 0."""
+    vertices = [[Fraction(v) for v in corner] for corner in ((2, -1, -1), (-2, 0, 2), (1, 1, -2), (-1, -2, 3))]
+    off = Fraction(1, 2**28)
+    slack = [2.0**-64, 2.0**-24, 2.0**-24]
+    point = [Fraction(0), off, Fraction(0)]
+    assert not nearest(vertices, point).within(slack)
+    assert nearest(vertices, point, slack).within(slack)
+    assert not nearest(vertices, [Fraction(1, 2**60), *point[1:]], [0.0, 2.0**-30, 2.0**-30]).within([0.0, 2.0**-30, 2.0**-30])

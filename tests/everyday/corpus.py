@@ -1,0 +1,86 @@
+"""How the corpus is written down: a right function, and a wrong twin beside it where people go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from annotated_types import Ge, Interval
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffcheck import case
+from diffcheck.declare.case import Case
+
+Scalar = Float[Tensor, ""]
+Vector = Float[Tensor, "n"]
+Matrix = Float[Tensor, "n m"]
+Square = Float[Tensor, "n n"]
+Batch = Float[Tensor, "batch d"]
+Point = Float[Tensor, "3"]
+Points = Float[Tensor, "n 3"]
+Classes = Int[Tensor, "batch"]
+
+NATURAL: Final = Interval(ge=-4, le=4)
+"""Scores, standardised data, logits."""
+UNIT: Final = Interval(ge=0, le=1)
+INSIDE: Final = Interval(gt=0, lt=1)
+POSITIVE: Final = Interval(ge=0.1, le=10)
+NOT_NEGATIVE: Final = Interval(ge=0, le=10)
+ANGLE: Final = Interval(ge=-3.2, le=3.2)
+SMALL: Final = Interval(ge=-1, le=1)
+BOUNDED: Final = Interval(ge=-10, le=10)
+NUMBER: Final = Ge(0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One function of the corpus."""
+
+    field: str
+    case: Case
+    is_wrong: bool
+
+    @property
+    def name(self) -> str:
+        """`losses/huber`, and `losses/huber_slope, wrong` for a twin."""
+        return f"{self.field}/{self.case.name}"
+
+
+ENTRIES: Final[list[Entry]] = []
+
+
+def right(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Declares a function whose derivative is right."""
+    return _declared(function, options, is_wrong=False)
+
+
+def wrong(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Declares one whose derivative, or whose `gradient=`, is wrong at some input of its domain."""
+    return _declared(function, options, is_wrong=True)
+
+
+def _declared(function: Callable[..., Any] | None, options: dict[str, Any], *, is_wrong: bool) -> Any:
+    def declare(target: Callable[..., Any]) -> Callable[..., Any]:
+        ENTRIES.append(Entry(target.__module__.rpartition(".")[2], case(target, **options), is_wrong))
+        return target
+
+    return declare if function is None else declare(function)
+
+
+def by_hand(forward: Callable[..., Tensor], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A custom Function: what is computed, and the gradients that somebody derived, from the incoming one and the inputs."""
+
+    class ByHand(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Tensor:
+            ctx.save_for_backward(*inputs)
+            return forward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            return backward(grad, *ctx.saved_tensors)
+
+    return ByHand.apply

@@ -1,0 +1,70 @@
+"""What a check says of one function of the corpus, beside what it should."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from diffcheck.checking.check import check
+from diffcheck.settings import Settings
+from diffcheck.verdict import PASSING, Result, Verdict, left_out
+from tests.everyday.corpus import ENTRIES, Entry
+
+NO_FIELD: Final = {"corpus", "measure", "run", "gaps"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was said of one function with one seed."""
+
+    name: str
+    rows: tuple[Result, ...]
+    complaints: tuple[str, ...]
+    """A line for each row that is not as it should be."""
+    seconds: float
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """The corpus, by field."""
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        if file.stem not in NO_FIELD and not file.stem.startswith("test_"):
+            import_module(f"tests.everyday.{file.stem}")
+    return tuple(ENTRIES)
+
+
+def judged(name: str, seed: int, examples: int) -> Outcome:
+    """Checks the function of that name, at default settings but for the number of inputs."""
+    (entry,) = (entry for entry in entries() if entry.name == name)
+    started = time.process_time()
+    settings = Settings(seed=seed, examples=examples, database=False)
+    rows = tuple(check(entry.case, settings, case_id=name, location=name))
+    complaints = _not_found(rows) if entry.is_wrong else _accused(rows)
+    return Outcome(name, rows, tuple(complaints), time.process_time() - started)
+
+
+def _accused(rows: tuple[Result, ...]) -> list[str]:
+    bad = [r for r in rows if r.verdict not in PASSING and not left_out(r)]
+    return [_line(r) for r in bad] or ([] if any(r.verdict in PASSING for r in rows) else ["nothing was judged"])
+
+
+def _not_found(rows: tuple[Result, ...]) -> list[str]:
+    """In every dtype something is wrong; `gradient=` is asked in one only."""
+    if any(r.verdict is Verdict.WRONG and r.mode == "gradient" for r in rows):
+        return []
+    found = {r.dtype for r in rows if r.verdict is Verdict.WRONG}
+    return [f"not found: {_line(r)}" for r in rows if r.dtype not in found]
+
+
+def _line(r: Result) -> str:
+    said = f"{r.mode} {r.dtype} {r.verdict}: {r.reason}"
+    if r.finding is not None:
+        f = r.finding
+        at = ", ".join(f"{v.name}={list(v.entries)}" for v in f.inputs)
+        why = f.diagnosis.name if f.diagnosis else ""
+        said += f" | {f.headline} [{why}] at {at}: PyTorch {f.autograd!r}, certified {f.certified}"
+    return said[:700]
