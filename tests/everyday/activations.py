@@ -60,7 +60,7 @@ def elu_by_where(x: V):
     return torch.where(x > 0, x, torch.expm1(x))
 
 
-@wrong
+@wrong(verdict="inaccurate")
 def elu_overflowing(x: Annotated[Vector, Interval(ge=-4, le=1000)]):
     return torch.where(x > 0, x, torch.exp(x) - 1)
 
@@ -110,7 +110,7 @@ def leaky_relu(x: Vector):
     return LeakyReLU.apply(x, 0.01)
 
 
-@wrong
+@wrong(verdict="error")
 def leaky_relu_zero(x: Vector):
     return LeakyReLUInPlace.apply(x, 0.01)
 
@@ -214,9 +214,15 @@ def squareplus(x: Annotated[Vector, BOUNDED]):
     return (x + torch.sqrt(x * x + 4)) / 2
 
 
-@right
-def softplus_by_hand(x: Annotated[Vector, BOUNDED]):
+@wrong
+def softplus_by_clamp(x: Annotated[Vector, BOUNDED]):
+    """At 0 the clamp gives 1, the absolute value 0: together 1, where the derivative is ½."""
     return torch.clamp(x, min=0) + torch.log1p(torch.exp(-torch.abs(x)))
+
+
+@right
+def softplus_by_logaddexp(x: Annotated[Vector, BOUNDED]):
+    return torch.logaddexp(x, torch.zeros_like(x))
 
 
 @right

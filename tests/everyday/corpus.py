@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffcheck import case
 from diffcheck.declare.case import Case
+from diffcheck.verdict import Verdict
 
 Scalar = Float[Tensor, ""]
 Vector = Float[Tensor, "n"]
@@ -41,7 +42,13 @@ class Entry:
 
     field: str
     case: Case
-    is_wrong: bool
+    verdict: Verdict | None = None
+    """Of a wrong twin: what is to be said of it in every dtype."""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it is one."""
+        return self.verdict is not None
 
     @property
     def name(self) -> str:
@@ -54,17 +61,23 @@ ENTRIES: Final[list[Entry]] = []
 
 def right(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Declares a function whose derivative is right."""
-    return _declared(function, options, is_wrong=False)
+    return _declared(function, options, None)
 
 
-def wrong(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Declares one whose derivative, or whose `gradient=`, is wrong at some input of its domain."""
-    return _declared(function, options, is_wrong=True)
+def wrong(function: Callable[..., Any] | None = None, *, verdict: str = "wrong", **options: Any) -> Any:
+    """Declares one whose derivative, or whose `gradient=`, is wrong at some input of its domain.
+
+    Args:
+        function: It.
+        verdict: `inaccurate` where what goes wrong is an overflow on the way, `error` where it is a side effect.
+        **options: Those of `case`.
+    """
+    return _declared(function, options, Verdict(verdict))
 
 
-def _declared(function: Callable[..., Any] | None, options: dict[str, Any], *, is_wrong: bool) -> Any:
+def _declared(function: Callable[..., Any] | None, options: dict[str, Any], verdict: Verdict | None) -> Any:
     def declare(target: Callable[..., Any]) -> Callable[..., Any]:
-        ENTRIES.append(Entry(target.__module__.rpartition(".")[2], case(target, **options), is_wrong))
+        ENTRIES.append(Entry(target.__module__.rpartition(".")[2], case(target, **options), verdict))
         return target
 
     return declare if function is None else declare(function)

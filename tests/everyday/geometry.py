@@ -46,7 +46,7 @@ def pairwise_squared(a: Annotated[Float[Tensor, "n d"], NATURAL], b: Annotated[F
 
 @right
 def cdist(a: Annotated[Float[Tensor, "n d"], NATURAL], b: Annotated[Float[Tensor, "m d"], NATURAL]):
-    return torch.cdist(a, b)
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @wrong

@@ -70,8 +70,8 @@ def _stable_bce(x, y):
     return (x.clamp(min=0) - x * y + torch.log1p(torch.exp(-x.abs()))).mean()
 
 
-@right
-def bce_stable_by_hand(x: Annotated[Vector, NATURAL], y: Annotated[Vector, UNIT]):
+@wrong
+def bce_by_clamp(x: Annotated[Vector, NATURAL], y: Annotated[Vector, UNIT]):
     return _stable_bce(x, y)
 
 
@@ -82,9 +82,9 @@ def bce_clamped(p: Annotated[Vector, INSIDE], y: Annotated[Vector, UNIT]):
 
 
 bce_rule = by_hand(
-    lambda x, y: _stable_bce(x, y), lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), -g * x / x.numel())
+    _stable_bce, lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), -g * x / x.numel())
 )
-bce_slip = by_hand(lambda x, y: _stable_bce(x, y), lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), None))
+bce_slip = by_hand(_stable_bce, lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), None))
 
 
 @right

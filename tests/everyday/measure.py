@@ -43,7 +43,7 @@ def judged(name: str, seed: int, examples: int) -> Outcome:
     started = time.process_time()
     settings = Settings(seed=seed, examples=examples, database=False)
     rows = tuple(check(entry.case, settings, case_id=name, location=name))
-    complaints = _not_found(rows) if entry.is_wrong else _accused(rows)
+    complaints = _not_found(rows, entry.verdict) if entry.verdict else _accused(rows)
     return Outcome(name, rows, tuple(complaints), time.process_time() - started)
 
 
@@ -52,11 +52,11 @@ def _accused(rows: tuple[Result, ...]) -> list[str]:
     return [_line(r) for r in bad] or ([] if any(r.verdict in PASSING for r in rows) else ["nothing was judged"])
 
 
-def _not_found(rows: tuple[Result, ...]) -> list[str]:
+def _not_found(rows: tuple[Result, ...], expected: Verdict) -> list[str]:
     """In every dtype something is wrong; `gradient=` is asked in one only."""
-    if any(r.verdict is Verdict.WRONG and r.mode == "gradient" for r in rows):
+    if any(r.verdict is expected and r.mode == "gradient" for r in rows):
         return []
-    found = {r.dtype for r in rows if r.verdict is Verdict.WRONG}
+    found = {r.dtype for r in rows if r.verdict is expected}
     return [f"not found: {_line(r)}" for r in rows if r.dtype not in found]
 
 
