@@ -23,6 +23,8 @@ _MOST_PIVOTS: Final = 200
 _REFINEMENTS: Final = 4
 _LIGHTEST: Final = 2.0**-26
 """Of a row, beside the heaviest: the square of it is what rounding leaves of the heaviest one."""
+_NOTHING: Final = Fraction(1, 2**20)
+"""What rounding may have moved a coordinate by is no more than this in the search for the nearest point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,18 @@ class Nearest:
 def nearest(
     vertices: Sequence[Sequence[Fraction]], point: Sequence[Fraction], slack: Sequence[float] | None = None
 ) -> Nearest:
-    """The point of the convex hull of some vertices that is nearest, each coordinate taken relative to its size.
+    """The point of the convex hull of some vertices that is nearest, each coordinate relative to how far they are from it.
 
     Args:
         vertices: They span the hull.
         point: To which it is to be near.
         slack: How far each coordinate may be off: what is left is left where it may be.
     """
-    scales = [max(abs(x) for x in column) or Fraction(1) for column in zip(point, *vertices, strict=True)]
-    matrix = np.array([[float(v / s) for v, s in zip(vertex, scales, strict=True)] + [1.0] for vertex in vertices]).T
-    target = np.array([float(x / s) for x, s in zip(point, scales, strict=True)] + [1.0])
+    scales = _scales(vertices, point, slack)
+    # From the point: vertices that differ in their tenth digit only are as far from each other as others.
+    away = [[float((v - x) / s) for v, x, s in zip(vertex, point, scales, strict=True)] for vertex in vertices]
+    matrix = np.array([[*vertex, 1.0] for vertex in away]).T
+    target = np.array([0.0] * len(point) + [1.0])
     weights = [Fraction(w) for w in _non_negative(matrix, target).tolist()]
     best = _with_weights(weights, vertices, point)
     support = [i for i, w in enumerate(weights) if w > 0]
@@ -70,6 +74,15 @@ def nearest(
             break
         best = better
     return best
+
+
+def _scales(
+    vertices: Sequence[Sequence[Fraction]], point: Sequence[Fraction], slack: Sequence[float] | None
+) -> list[Fraction]:
+    """Of each coordinate: how far vertices lie from the point, or what makes rounding nothing beside the others."""
+    spread = [max(abs(v - x) for v in column) for x, *column in zip(point, *vertices, strict=True)]
+    allowed = [Fraction(0)] * len(spread) if slack is None else [Fraction(s) / _NOTHING for s in slack]
+    return [max(a, b) or Fraction(1) for a, b in zip(spread, allowed, strict=True)]
 
 
 def _row_weights(scales: Sequence[Fraction], slack: Sequence[float] | None) -> list[float]:

@@ -44,3 +44,13 @@ def test_what_one_coordinate_is_off_is_not_laid_on_another_that_is_exact():
     assert not nearest(vertices, point).within(slack)
     assert nearest(vertices, point, slack).within(slack)
     assert not nearest(vertices, [Fraction(1, 2**60), *point[1:]], [0.0, 2.0**-30, 2.0**-30]).within([0.0, 2.0**-30, 2.0**-30])
+
+
+def test_a_vertex_is_within_though_all_differ_in_their_last_digits_only():
+    one = [Fraction(1, 4), Fraction(1), Fraction(-5, 8)]
+    other = [x + Fraction(k, 10**11) for x, k in zip(one, (1, -2, 3), strict=True)]
+    for point in (one, other, [(a + 3 * b) / 4 for a, b in zip(one, other, strict=True)]):
+        assert nearest([one, other], point, [1e-16] * 3).within([1e-16] * 3)
+        assert nearest([one, other], point).within([1e-16] * 3)
+    beyond = [2 * b - a for a, b in zip(one, other, strict=True)]
+    assert not nearest([one, other], beyond, [1e-16] * 3).within([1e-16] * 3)
