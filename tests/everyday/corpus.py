@@ -77,7 +77,8 @@ def wrong(function: Callable[..., Any] | None = None, *, verdict: str = "wrong",
 
 def _declared(function: Callable[..., Any] | None, options: dict[str, Any], verdict: Verdict | None) -> Any:
     def declare(target: Callable[..., Any]) -> Callable[..., Any]:
-        ENTRIES.append(Entry(target.__module__.rpartition(".")[2], case(target, **options), verdict))
+        field = getattr(target, "__module__", "").rpartition("tests.everyday.")[2] or "twins"
+        ENTRIES.append(Entry(field, case(target, **options), verdict))
         return target
 
     return declare if function is None else declare(function)

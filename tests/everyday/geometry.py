@@ -50,7 +50,7 @@ def cdist(a: Annotated[Float[Tensor, "n d"], NATURAL], b: Annotated[Float[Tensor
 
 
 @wrong
-def distances_to_themselves(x: Annotated[Float[Tensor, "n d"], NATURAL]):
+def distances_to_themselves(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
     return ((x[:, None] - x[None]) ** 2).sum(-1).sqrt()
 
 

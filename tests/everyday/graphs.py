@@ -98,7 +98,7 @@ def link_score(x: Nodes, source: Edges, target: Edges):
 
 
 @right
-def soft_adjacency(x: Nodes):
+def soft_adjacency(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
     d = (x[:, None] - x).square().sum(-1)
     return torch.exp(-d).fill_diagonal_(0)
 

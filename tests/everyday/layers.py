@@ -142,9 +142,16 @@ def masked_attention(scores: Annotated[Matrix, NATURAL], mask: Bool[Tensor, "n m
     return scores.masked_fill(~mask, -1e4).softmax(-1) @ v
 
 
-@wrong
+@right
 def attention_to_nothing(scores: Annotated[Matrix, NATURAL], mask: Bool[Tensor, "n m"]):
+    """The softmax of a row of nothing is NaN, and so is its gradient: the mask keeps it from the scores."""
     p = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return torch.where(mask.any(-1, keepdim=True), p, torch.zeros_like(p))
+
+
+@wrong
+def attention_by_added_mask(scores: Annotated[Matrix, NATURAL], mask: Bool[Tensor, "n m"]):
+    p = (scores + torch.where(mask, 0.0, float("-inf"))).softmax(-1)
     return torch.where(mask.any(-1, keepdim=True), p, torch.zeros_like(p))
 
 
@@ -230,7 +237,7 @@ def bilinear_upsample(x: Float[Tensor, "1 1 3 3"]):
 
 
 @right
-def gru_cell(x: Annotated[Vector, SMALL], h: Annotated[Scalar, SMALL], w: Annotated[Float[Tensor, "3 n"], SMALL], u: Annotated[Float[Tensor, "3"], SMALL]):
+def gru_cell(x: Annotated[Float[Tensor, "2"], SMALL], h: Annotated[Scalar, SMALL], w: Annotated[Float[Tensor, "3 2"], SMALL], u: Annotated[Float[Tensor, "3"], SMALL]):
     a, b = w @ x, u * h
     r, z = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])
     n = torch.tanh(a[2] + r * b[2])

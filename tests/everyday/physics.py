@@ -77,7 +77,7 @@ def pair_potential_power(r: Annotated[Vector, Interval(ge=0.8, le=3)]):
 
 
 @right
-def coulomb(x: Annotated[Points, NATURAL], q: Annotated[Vector, SMALL]):
+def coulomb(x: Annotated[Float[Tensor, "3 3"], NATURAL], q: Annotated[Float[Tensor, "3"], SMALL]):
     d = x[:, None] - x[None]
     r = torch.sqrt(d.square().sum(-1) + 0.01)
     energy = q[:, None] * q / r
@@ -85,7 +85,7 @@ def coulomb(x: Annotated[Points, NATURAL], q: Annotated[Vector, SMALL]):
 
 
 @wrong
-def coulomb_with_itself(x: Annotated[Points, NATURAL]):
+def coulomb_with_itself(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
     r = torch.cdist(x, x)
     off = ~torch.eye(len(x), dtype=torch.bool)
     return torch.where(off & (r > 0.5), 1 / r, torch.zeros_like(r)).sum()

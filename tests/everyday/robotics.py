@@ -43,6 +43,12 @@ def bicycle(theta: Annotated[Scalar, ANGLE], v: Annotated[Scalar, POSITIVE], del
 
 
 @right
+def bearing_angle(x: Annotated[Float[Tensor, "2"], Interval(ge=-4, le=-1)], landmark: Annotated[Float[Tensor, "2"], Interval(ge=0, le=4)]):
+    d = landmark - x
+    return torch.atan2(d[1], d[0])
+
+
+@right
 def bearing(x: Annotated[Float[Tensor, "2"], Interval(ge=-4, le=-1)], landmark: Annotated[Float[Tensor, "2"], Interval(ge=0, le=4)]):
     d = landmark - x
     return torch.atan2(d[1], d[0]), torch.hypot(d[0], d[1])

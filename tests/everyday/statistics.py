@@ -200,12 +200,12 @@ def gaussian_process_likelihood(y: Annotated[Float[Tensor, "3"], NATURAL], lengt
 
 
 @right
-def matern_half(x: Annotated[Float[Tensor, "n"], NATURAL], length: Annotated[Scalar, POSITIVE]):
+def matern_half(x: Annotated[Float[Tensor, "4"], NATURAL], length: Annotated[Scalar, POSITIVE]):
     return torch.exp(-(x[:, None] - x).abs() / length)
 
 
 @wrong
-def matern_by_root(x: Annotated[Float[Tensor, "n d"], NATURAL]):
+def matern_by_root(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
     r = (x[:, None] - x).square().sum(-1).sqrt()
     return (1 + r) * torch.exp(-r)
 
@@ -213,6 +213,11 @@ def matern_by_root(x: Annotated[Float[Tensor, "n d"], NATURAL]):
 @right
 def hidden_markov_step(a: Annotated[Float[Tensor, "3"], NATURAL], t: Annotated[Float[Tensor, "3 3"], NATURAL], e: Annotated[Float[Tensor, "3"], NATURAL]):
     return torch.logsumexp(a[:, None] + t.log_softmax(1), 0) + e
+
+
+@right
+def kalman_gain(p: Annotated[Scalar, POSITIVE], r: Annotated[Scalar, POSITIVE]):
+    return p / (p + r)
 
 
 @right
