@@ -120,7 +120,7 @@ def windows_of(x: Float[Tensor, "6"]):
 
 
 @right
-def stacked_statistics(x: Annotated[Matrix, NATURAL]):
+def stacked_statistics(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
     return torch.stack([x.mean(), x.max(), x.min(), x.square().sum()])
 
 

@@ -49,6 +49,12 @@ def cdist(a: Annotated[Float[Tensor, "n d"], NATURAL], b: Annotated[Float[Tensor
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+@right
+def cdist_by_products(a: Annotated[Float[Tensor, "n d"], NATURAL], b: Annotated[Float[Tensor, "m d"], NATURAL]):
+    """Beyond 25 rows PyTorch takes the squares apart."""
+    return torch.cdist(a, b)
+
+
 @wrong
 def distances_to_themselves(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
     return ((x[:, None] - x[None]) ** 2).sum(-1).sqrt()

@@ -42,10 +42,11 @@ def segment_mean(x: Annotated[Vector, NATURAL], s: Segments):
 
 
 @wrong
-def segment_mean_of_none(x: Annotated[Vector, NATURAL], s: Segments):
-    total = torch.zeros(3, dtype=x.dtype).scatter_add(0, s, x)
-    squares = torch.zeros(3, dtype=x.dtype).scatter_add(0, s, x * x)
-    return torch.where(squares > 0, total / squares.sqrt(), torch.zeros_like(total))
+def segment_deviation(x: Annotated[Vector, NATURAL], s: Segments):
+    """A segment of one element has variance 0, whatever the element: the root's infinity times 0 is NaN."""
+    count = torch.zeros(3, dtype=x.dtype).scatter_add(0, s, torch.ones_like(x)).clamp(min=1)
+    mean = torch.zeros(3, dtype=x.dtype).scatter_add(0, s, x) / count
+    return (torch.zeros(3, dtype=x.dtype).scatter_add(0, s, (x - mean[s]) ** 2) / count).sqrt()
 
 
 @right
@@ -99,6 +100,13 @@ def link_score(x: Nodes, source: Edges, target: Edges):
 
 @right
 def soft_adjacency(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
+    d = (x[:, None] - x).square().sum(-1)
+    return torch.exp(-d) * (1 - torch.eye(3, dtype=x.dtype))
+
+
+@wrong(verdict="error")
+def soft_adjacency_in_place(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
+    """The exponential has kept what is overwritten."""
     d = (x[:, None] - x).square().sum(-1)
     return torch.exp(-d).fill_diagonal_(0)
 
