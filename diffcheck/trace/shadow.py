@@ -493,6 +493,8 @@ class Shadows(DispatchMode):
         state = self._state
         if state.phase != "forward" or state.inside_decomposition:
             return
+        if op.detaches and torch_internals.is_running_backward():
+            return  # a function that asks for a gradient itself: autograd takes results that it has kept as new tensors
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
         inherited = state.frozen.get(id(source))
         stop = inherited[1] if inherited is not None else None

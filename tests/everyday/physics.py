@@ -135,7 +135,7 @@ def van_der_waals(t: Positive, v: Annotated[Scalar, Interval(ge=1, le=9)]):
 
 
 @right
-def fermi(e: Annotated[Vector, NATURAL], mu: Annotated[Scalar, NATURAL], t: Positive):
+def fermi(e: Annotated[Vector, SMALL], mu: Annotated[Scalar, SMALL], t: Annotated[Scalar, Interval(ge=0.5, le=4)]):
     return torch.sigmoid(-(e - mu) / t)
 
 

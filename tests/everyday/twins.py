@@ -103,4 +103,9 @@ SLIPS: Final[dict[Callable[[Tensor, Gradients], Gradients], tuple[Callable[..., 
 for _slip, _functions in SLIPS.items():
     for _function in _functions:
         _hints = {n: h for n, h in get_type_hints(_function, include_extras=True).items() if n != "return"}
-        wrong(_slipping(_function, _slip), inputs=_hints, name=f"{_function.__name__}_{_slip.__name__}")
+        wrong(
+            _slipping(_function, _slip),
+            verdict="inaccurate" if _slip is rounded else "wrong",
+            inputs=_hints,
+            name=f"{_function.__name__}_{_slip.__name__}",
+        )
