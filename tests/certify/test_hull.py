@@ -43,7 +43,9 @@ def test_what_one_coordinate_is_off_is_not_laid_on_another_that_is_exact():
     point = [Fraction(0), off, Fraction(0)]
     assert not nearest(vertices, point).within(slack)
     assert nearest(vertices, point, slack).within(slack)
-    assert not nearest(vertices, [Fraction(1, 2**60), *point[1:]], [0.0, 2.0**-30, 2.0**-30]).within([0.0, 2.0**-30, 2.0**-30])
+    assert not nearest(vertices, [Fraction(1, 2**60), *point[1:]], [0.0, 2.0**-30, 2.0**-30]).within(
+        [0.0, 2.0**-30, 2.0**-30]
+    )
 
 
 def test_a_vertex_is_within_though_all_differ_in_their_last_digits_only():

@@ -161,7 +161,11 @@ def glu(x: Annotated[Float[Tensor, "n 4"], NATURAL]):
 
 
 @right
-def swiglu(x: Annotated[Float[Tensor, "n d"], NATURAL], w: Annotated[Float[Tensor, "h d"], NATURAL], v: Annotated[Float[Tensor, "h d"], NATURAL]):
+def swiglu(
+    x: Annotated[Float[Tensor, "n d"], NATURAL],
+    w: Annotated[Float[Tensor, "h d"], NATURAL],
+    v: Annotated[Float[Tensor, "h d"], NATURAL],
+):
     return F.silu(x @ w.T) * (x @ v.T)
 
 

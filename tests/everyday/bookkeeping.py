@@ -141,7 +141,11 @@ def moving_target(x: Vector, target: Vector):
 
 
 @right
-def select_action(q: Annotated[Float[Tensor, "b a"], NATURAL], a: Annotated[Int[Tensor, "b"], Ge(0), Lt("a")], r: Annotated[Float[Tensor, "b"], NATURAL]):
+def select_action(
+    q: Annotated[Float[Tensor, "b a"], NATURAL],
+    a: Annotated[Int[Tensor, "b"], Ge(0), Lt("a")],
+    r: Annotated[Float[Tensor, "b"], NATURAL],
+):
     chosen = q.gather(1, a[:, None])[:, 0]
     with torch.no_grad():
         target = r + 0.9 * q.max(1).values

@@ -45,7 +45,12 @@ def cauchy(x: Real, m: Real, s: Scale):
 
 @right
 def student_t(x: Real, nu: Annotated[Vector, Interval(ge=1, le=10)]):
-    return torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2) - 0.5 * (nu * math.pi).log() - (nu + 1) / 2 * torch.log1p(x**2 / nu)
+    return (
+        torch.lgamma((nu + 1) / 2)
+        - torch.lgamma(nu / 2)
+        - 0.5 * (nu * math.pi).log()
+        - (nu + 1) / 2 * torch.log1p(x**2 / nu)
+    )
 
 
 @right
@@ -148,7 +153,9 @@ def pareto(x: Annotated[Vector, Interval(ge=2, le=9)], a: Scale):
 
 
 @right
-def mixture_of_normals(x: Annotated[Scalar, NATURAL], w: Real, m: Real, log_s: Annotated[Vector, Interval(ge=-1, le=1)]):
+def mixture_of_normals(
+    x: Annotated[Scalar, NATURAL], w: Real, m: Real, log_s: Annotated[Vector, Interval(ge=-1, le=1)]
+):
     parts = w.log_softmax(0) - 0.5 * ((x - m) / log_s.exp()) ** 2 - log_s
     return torch.logsumexp(parts, 0)
 
@@ -168,7 +175,9 @@ def log_evidence_of_largest(a: Real):
 
 
 @right
-def multivariate_normal(x: Annotated[Float[Tensor, "2"], NATURAL], d: Annotated[Float[Tensor, "2"], POSITIVE], c: Annotated[Scalar, NATURAL]):
+def multivariate_normal(
+    x: Annotated[Float[Tensor, "2"], NATURAL], d: Annotated[Float[Tensor, "2"], POSITIVE], c: Annotated[Scalar, NATURAL]
+):
     zero = torch.zeros_like(c)
     scale = torch.stack([torch.stack([d[0], zero]), torch.stack([c, d[1]])])
     z = torch.linalg.solve_triangular(scale, x[:, None], upper=False)
@@ -228,7 +237,9 @@ def planar_flow(z: Real, w: Real, u: Real, b: Annotated[Scalar, NATURAL]):
 
 
 @right
-def affine_coupling(x: Annotated[Float[Tensor, "n 4"], NATURAL], w: Annotated[Float[Tensor, "2 4"], Interval(ge=-0.5, le=0.5)]):
+def affine_coupling(
+    x: Annotated[Float[Tensor, "n 4"], NATURAL], w: Annotated[Float[Tensor, "2 4"], Interval(ge=-0.5, le=0.5)]
+):
     a, b = x.chunk(2, -1)
     s, t = (a @ w).chunk(2, -1)
     return torch.cat([a, b * torch.exp(s) + t], -1), s.sum(-1)

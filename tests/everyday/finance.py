@@ -31,12 +31,22 @@ def black_scholes(s: Price, k: Price, r: Rate, sigma: Volatility, t: Years):
     return _call(s, k, r, sigma, t)
 
 
-@right(gradient=lambda s, sigma: {"s": _cdf(torch.log(s / 100) / sigma + sigma / 2), "sigma": s * torch.exp(-((torch.log(s / 100) / sigma + sigma / 2) ** 2) / 2) / math.sqrt(2 * math.pi)})
+@right(
+    gradient=lambda s, sigma: {
+        "s": _cdf(torch.log(s / 100) / sigma + sigma / 2),
+        "sigma": s * torch.exp(-((torch.log(s / 100) / sigma + sigma / 2) ** 2) / 2) / math.sqrt(2 * math.pi),
+    }
+)
 def call_without_rate(s: Price, sigma: Volatility):
     return _call(s, torch.full_like(s, 100.0), torch.zeros_like(s), sigma, torch.ones_like(s))
 
 
-@wrong(gradient=lambda s, sigma: {"s": _cdf(torch.log(s / 100) / sigma - sigma / 2), "sigma": s * torch.exp(-((torch.log(s / 100) / sigma + sigma / 2) ** 2) / 2) / math.sqrt(2 * math.pi)})
+@wrong(
+    gradient=lambda s, sigma: {
+        "s": _cdf(torch.log(s / 100) / sigma - sigma / 2),
+        "sigma": s * torch.exp(-((torch.log(s / 100) / sigma + sigma / 2) ** 2) / 2) / math.sqrt(2 * math.pi),
+    }
+)
 def call_delta_of_other_d(s: Price, sigma: Volatility):
     return _call(s, torch.full_like(s, 100.0), torch.zeros_like(s), sigma, torch.ones_like(s))
 
@@ -69,7 +79,9 @@ def sharpe(r: Annotated[Float[Tensor, "5"], Interval(ge=-0.2, le=0.2)]):
 
 
 @right
-def portfolio_variance(w: Annotated[Float[Tensor, "3"], Interval(ge=0, le=1)], l: Annotated[Float[Tensor, "3 3"], NATURAL]):
+def portfolio_variance(
+    w: Annotated[Float[Tensor, "3"], Interval(ge=0, le=1)], l: Annotated[Float[Tensor, "3 3"], NATURAL]
+):
     return w @ (l @ l.T) @ w
 
 
@@ -128,7 +140,11 @@ def asian_option(z: Annotated[Float[Tensor, "4"], NATURAL], s: Price, sigma: Vol
 
 
 @right
-def nelson_siegel(t: Annotated[Vector, Interval(ge=0.5, le=30)], b: Annotated[Float[Tensor, "3"], NATURAL], lam: Annotated[Scalar, Interval(ge=0.3, le=2)]):
+def nelson_siegel(
+    t: Annotated[Vector, Interval(ge=0.5, le=30)],
+    b: Annotated[Float[Tensor, "3"], NATURAL],
+    lam: Annotated[Scalar, Interval(ge=0.3, le=2)],
+):
     x = lam * t
     slope = -torch.expm1(-x) / x
     return b[0] + b[1] * slope + b[2] * (slope - torch.exp(-x))
@@ -143,7 +159,10 @@ def ewma_variance(r: Annotated[Float[Tensor, "4"], Interval(ge=-0.2, le=0.2)]):
 
 
 @right
-def garch(r: Annotated[Float[Tensor, "4"], Interval(ge=-0.2, le=0.2)], p: Annotated[Float[Tensor, "3"], Interval(ge=0.05, le=0.4)]):
+def garch(
+    r: Annotated[Float[Tensor, "4"], Interval(ge=-0.2, le=0.2)],
+    p: Annotated[Float[Tensor, "3"], Interval(ge=0.05, le=0.4)],
+):
     v = p[0]
     loss = 0.0
     for x in r:

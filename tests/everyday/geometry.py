@@ -200,7 +200,9 @@ def pinhole_power(p: Annotated[Points, Interval(ge=1, le=8)]):
 
 
 @right
-def volume_rendering(density: Annotated[Vector, Interval(ge=0, le=5)], colour: Annotated[Float[Tensor, "n 3"], Interval(ge=0, le=1)]):
+def volume_rendering(
+    density: Annotated[Vector, Interval(ge=0, le=5)], colour: Annotated[Float[Tensor, "n 3"], Interval(ge=0, le=1)]
+):
     alpha = 1 - torch.exp(-density * 0.1)
     t = torch.cumprod(torch.cat([torch.ones(1).to(alpha), 1 - alpha[:-1] + 1e-10]), 0)
     return ((alpha * t)[:, None] * colour).sum(0)
@@ -230,7 +232,9 @@ def chamfer(a: Annotated[Float[Tensor, "n 2"], NATURAL], b: Annotated[Float[Tens
 
 
 @right
-def box_iou(a: Annotated[Float[Tensor, "2"], Interval(ge=0, le=1)], b: Annotated[Float[Tensor, "2"], Interval(ge=0, le=1)]):
+def box_iou(
+    a: Annotated[Float[Tensor, "2"], Interval(ge=0, le=1)], b: Annotated[Float[Tensor, "2"], Interval(ge=0, le=1)]
+):
     overlap = (torch.minimum(a, b) + 1).clamp(min=0).prod()
     return overlap / ((a + 1).prod() + (b + 1).prod() - overlap)
 
@@ -243,11 +247,17 @@ def positional_encoding(x: Annotated[Vector, Interval(ge=-1, le=1)]):
 
 
 @right
-def spherical_to_cartesian(r: Annotated[Scalar, POSITIVE], theta: Annotated[Scalar, ANGLE], phi: Annotated[Scalar, ANGLE]):
+def spherical_to_cartesian(
+    r: Annotated[Scalar, POSITIVE], theta: Annotated[Scalar, ANGLE], phi: Annotated[Scalar, ANGLE]
+):
     return torch.stack([r * theta.sin() * phi.cos(), r * theta.sin() * phi.sin(), r * theta.cos()])
 
 
 @right
-def haversine(lat1: Annotated[Scalar, Interval(ge=-1.5, le=1.5)], lat2: Annotated[Scalar, Interval(ge=-1.5, le=1.5)], dlon: Annotated[Scalar, Interval(ge=0.5, le=2)]):
+def haversine(
+    lat1: Annotated[Scalar, Interval(ge=-1.5, le=1.5)],
+    lat2: Annotated[Scalar, Interval(ge=-1.5, le=1.5)],
+    dlon: Annotated[Scalar, Interval(ge=0.5, le=2)],
+):
     h = torch.sin((lat2 - lat1) / 2) ** 2 + lat1.cos() * lat2.cos() * torch.sin(dlon / 2) ** 2
     return 2 * torch.asin(torch.sqrt(h))

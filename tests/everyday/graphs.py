@@ -20,7 +20,9 @@ def message_passing(x: Nodes, source: Edges, target: Edges):
     return torch.zeros_like(x).index_add(0, target, x[source])
 
 
-gather_rule = by_hand(lambda x, i: x[i], lambda g, x, i: (torch.zeros_like(x).index_put((i,), g, accumulate=True), None))
+gather_rule = by_hand(
+    lambda x, i: x[i], lambda g, x, i: (torch.zeros_like(x).index_put((i,), g, accumulate=True), None)
+)
 gather_slip = by_hand(lambda x, i: x[i], lambda g, x, i: (torch.zeros_like(x).index_put((i,), g), None))
 
 

@@ -15,7 +15,9 @@ Features = Annotated[Batch, NATURAL]
 Tokens = Annotated[Float[Tensor, "t d"], NATURAL]
 
 
-@right(gradient=lambda x, w, b: {"x": w.sum(0).expand_as(x), "w": x.sum(0).expand_as(w), "b": torch.full_like(b, len(x))})
+@right(
+    gradient=lambda x, w, b: {"x": w.sum(0).expand_as(x), "w": x.sum(0).expand_as(w), "b": torch.full_like(b, len(x))}
+)
 def linear(x: Batch, w: Float[Tensor, "o d"], b: Float[Tensor, "o"]):
     return F.linear(x, w, b)
 
@@ -29,7 +31,12 @@ def linear_bias_mean(x: Batch, w: Float[Tensor, "o d"], b: Float[Tensor, "o"]):
 
 
 @right
-def mlp(x: Features, w: Annotated[Float[Tensor, "h d"], SMALL], b: Annotated[Float[Tensor, "h"], SMALL], v: Annotated[Float[Tensor, "h"], SMALL]):
+def mlp(
+    x: Features,
+    w: Annotated[Float[Tensor, "h d"], SMALL],
+    b: Annotated[Float[Tensor, "h"], SMALL],
+    v: Annotated[Float[Tensor, "h"], SMALL],
+):
     return torch.tanh(x @ w.T + b) @ v
 
 
@@ -110,7 +117,9 @@ def instance_norm(x: Annotated[Float[Tensor, "batch 2 3"], NATURAL]):
 
 
 @right
-def weight_norm(x: Features, v: Annotated[Float[Tensor, "o d"], Interval(ge=0.1, le=2)], g: Annotated[Float[Tensor, "o"], NATURAL]):
+def weight_norm(
+    x: Features, v: Annotated[Float[Tensor, "o d"], Interval(ge=0.1, le=2)], g: Annotated[Float[Tensor, "o"], NATURAL]
+):
     w = g[:, None] * v / v.norm(dim=1, keepdim=True)
     return x @ w.T
 
@@ -138,7 +147,9 @@ def causal_attention(x: Tokens):
 
 
 @right
-def masked_attention(scores: Annotated[Matrix, NATURAL], mask: Bool[Tensor, "n m"], v: Annotated[Float[Tensor, "m d"], NATURAL]):
+def masked_attention(
+    scores: Annotated[Matrix, NATURAL], mask: Bool[Tensor, "n m"], v: Annotated[Float[Tensor, "m d"], NATURAL]
+):
     return scores.masked_fill(~mask, -1e4).softmax(-1) @ v
 
 
@@ -183,7 +194,12 @@ def linear_attention(q: Tokens, k: Tokens, v: Tokens):
 
 
 @right
-def low_rank_adapter(x: Features, w: Annotated[Float[Tensor, "o d"], SMALL], a: Annotated[Float[Tensor, "2 d"], SMALL], b: Annotated[Float[Tensor, "o 2"], SMALL]):
+def low_rank_adapter(
+    x: Features,
+    w: Annotated[Float[Tensor, "o d"], SMALL],
+    a: Annotated[Float[Tensor, "2 d"], SMALL],
+    b: Annotated[Float[Tensor, "o 2"], SMALL],
+):
     return x @ w.T.detach() + 0.5 * (x @ a.T) @ b.T
 
 
@@ -237,7 +253,12 @@ def bilinear_upsample(x: Float[Tensor, "1 1 3 3"]):
 
 
 @right
-def gru_cell(x: Annotated[Float[Tensor, "2"], SMALL], h: Annotated[Scalar, SMALL], w: Annotated[Float[Tensor, "3 2"], SMALL], u: Annotated[Float[Tensor, "3"], SMALL]):
+def gru_cell(
+    x: Annotated[Float[Tensor, "2"], SMALL],
+    h: Annotated[Scalar, SMALL],
+    w: Annotated[Float[Tensor, "3 2"], SMALL],
+    u: Annotated[Float[Tensor, "3"], SMALL],
+):
     a, b = w @ x, u * h
     r, z = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])
     n = torch.tanh(a[2] + r * b[2])
@@ -266,7 +287,11 @@ def dropout_with_given_mask(x: Batch, keep: Bool[Tensor, "batch d"]):
 
 
 @right
-def mixture_of_experts(x: Annotated[Float[Tensor, "batch 2"], NATURAL], gate: Annotated[Float[Tensor, "2 3"], SMALL], experts: Annotated[Float[Tensor, "3 2 2"], SMALL]):
+def mixture_of_experts(
+    x: Annotated[Float[Tensor, "batch 2"], NATURAL],
+    gate: Annotated[Float[Tensor, "2 3"], SMALL],
+    experts: Annotated[Float[Tensor, "3 2 2"], SMALL],
+):
     weight = (x @ gate).softmax(-1)
     return torch.einsum("bk,kij,bj->bi", weight, experts, x)
 

@@ -81,9 +81,7 @@ def bce_clamped(p: Annotated[Vector, INSIDE], y: Annotated[Vector, UNIT]):
     return -(y * p.log() + (1 - y) * (1 - p).log()).mean()
 
 
-bce_rule = by_hand(
-    _stable_bce, lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), -g * x / x.numel())
-)
+bce_rule = by_hand(_stable_bce, lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), -g * x / x.numel()))
 bce_slip = by_hand(_stable_bce, lambda g, x, y: (g * (torch.sigmoid(x) - y) / x.numel(), None))
 
 

@@ -122,7 +122,11 @@ def trace_of_product(a: Annotated[Matrix, NATURAL], b: Annotated[Matrix, NATURAL
 
 
 @right
-def einsum_bilinear(x: Annotated[Float[Tensor, "b i"], NATURAL], w: Annotated[Float[Tensor, "o i j"], NATURAL], y: Annotated[Float[Tensor, "b j"], NATURAL]):
+def einsum_bilinear(
+    x: Annotated[Float[Tensor, "b i"], NATURAL],
+    w: Annotated[Float[Tensor, "o i j"], NATURAL],
+    y: Annotated[Float[Tensor, "b j"], NATURAL],
+):
     return torch.einsum("bi,oij,bj->bo", x, w, y)
 
 
@@ -185,7 +189,11 @@ def conjugate_gradient_step(a: Small2, b: Annotated[Float[Tensor, "2"], Interval
 
 
 @right
-def woodbury(u: Annotated[Float[Tensor, "3"], NATURAL], x: Annotated[Float[Tensor, "3"], NATURAL], d: Annotated[Scalar, Interval(ge=1, le=4)]):
+def woodbury(
+    u: Annotated[Float[Tensor, "3"], NATURAL],
+    x: Annotated[Float[Tensor, "3"], NATURAL],
+    d: Annotated[Scalar, Interval(ge=1, le=4)],
+):
     return x / d - u * (u @ x) / (d * d + d * (u @ u))
 
 
@@ -195,5 +203,7 @@ def batched_product(a: Float[Tensor, "b n m"], c: Float[Tensor, "b m k"]):
 
 
 @right
-def low_rank_log_det(u: Annotated[Float[Tensor, "n"], NATURAL], d: Annotated[Float[Tensor, "n"], Interval(ge=0.5, le=4)]):
+def low_rank_log_det(
+    u: Annotated[Float[Tensor, "n"], NATURAL], d: Annotated[Float[Tensor, "n"], Interval(ge=0.5, le=4)]
+):
     return d.log().sum() + torch.log1p((u * u / d).sum())

@@ -28,7 +28,9 @@ def pendulum_euler(theta: Annotated[Scalar, ANGLE], omega: Annotated[Scalar, NAT
 
 
 @right
-def van_der_pol_rk4(x: Annotated[Scalar, SMALL], v: Annotated[Scalar, SMALL], mu: Annotated[Scalar, Interval(ge=0, le=1)]):
+def van_der_pol_rk4(
+    x: Annotated[Scalar, SMALL], v: Annotated[Scalar, SMALL], mu: Annotated[Scalar, Interval(ge=0, le=1)]
+):
     def f(x, v):
         return v, mu * (1 - x * x) * v - x
 

@@ -13,13 +13,19 @@ Pose = Annotated[Float[Tensor, "3"], ANGLE]
 Joints = Annotated[Float[Tensor, "2"], ANGLE]
 
 
-@right(gradient=lambda q: torch.stack([q[0].cos() - q[0].sin() + q.sum().cos() - q.sum().sin(), q.sum().cos() - q.sum().sin()]))
+@right(
+    gradient=lambda q: torch.stack(
+        [q[0].cos() - q[0].sin() + q.sum().cos() - q.sum().sin(), q.sum().cos() - q.sum().sin()]
+    )
+)
 def two_link_arm(q: Joints):
     a = q[0] + q[1]
     return torch.stack([q[0].cos() + a.cos(), q[0].sin() + a.sin()])
 
 
-@wrong(gradient=lambda q: torch.stack([q[0].cos() - q[0].sin() + q.sum().cos() - q.sum().sin(), q[1].cos() - q[1].sin()]))
+@wrong(
+    gradient=lambda q: torch.stack([q[0].cos() - q[0].sin() + q.sum().cos() - q.sum().sin(), q[1].cos() - q[1].sin()])
+)
 def two_link_arm_local_angle(q: Joints):
     a = q[0] + q[1]
     return torch.stack([q[0].cos() + a.cos(), q[0].sin() + a.sin()])
@@ -37,25 +43,37 @@ def unicycle(x: Pose, v: Annotated[Scalar, SMALL], w: Annotated[Scalar, SMALL]):
 
 
 @right
-def bicycle(theta: Annotated[Scalar, ANGLE], v: Annotated[Scalar, POSITIVE], delta: Annotated[Scalar, Interval(ge=-0.6, le=0.6)]):
+def bicycle(
+    theta: Annotated[Scalar, ANGLE], v: Annotated[Scalar, POSITIVE], delta: Annotated[Scalar, Interval(ge=-0.6, le=0.6)]
+):
     beta = torch.atan(0.5 * torch.tan(delta))
     return v * torch.cos(theta + beta), v * torch.sin(theta + beta), v * torch.sin(beta) / 0.5
 
 
 @right
-def bearing_angle(x: Annotated[Float[Tensor, "2"], Interval(ge=-4, le=-1)], landmark: Annotated[Float[Tensor, "2"], Interval(ge=0, le=4)]):
+def bearing_angle(
+    x: Annotated[Float[Tensor, "2"], Interval(ge=-4, le=-1)],
+    landmark: Annotated[Float[Tensor, "2"], Interval(ge=0, le=4)],
+):
     d = landmark - x
     return torch.atan2(d[1], d[0])
 
 
 @right
-def bearing(x: Annotated[Float[Tensor, "2"], Interval(ge=-4, le=-1)], landmark: Annotated[Float[Tensor, "2"], Interval(ge=0, le=4)]):
+def bearing(
+    x: Annotated[Float[Tensor, "2"], Interval(ge=-4, le=-1)],
+    landmark: Annotated[Float[Tensor, "2"], Interval(ge=0, le=4)],
+):
     d = landmark - x
     return torch.atan2(d[1], d[0]), torch.hypot(d[0], d[1])
 
 
-bearing_slip = by_hand(lambda y, x: torch.atan2(y, x), lambda g, y, x: (g * y / (x * x + y * y), -g * x / (x * x + y * y)))
-bearing_rule = by_hand(lambda y, x: torch.atan2(y, x), lambda g, y, x: (g * x / (x * x + y * y), -g * y / (x * x + y * y)))
+bearing_slip = by_hand(
+    lambda y, x: torch.atan2(y, x), lambda g, y, x: (g * y / (x * x + y * y), -g * x / (x * x + y * y))
+)
+bearing_rule = by_hand(
+    lambda y, x: torch.atan2(y, x), lambda g, y, x: (g * x / (x * x + y * y), -g * y / (x * x + y * y))
+)
 
 
 @right
@@ -117,7 +135,11 @@ def smoothness(x: Annotated[Float[Tensor, "5 2"], NATURAL]):
 
 
 @right
-def extended_kalman(x: Annotated[Float[Tensor, "2"], Interval(ge=0.5, le=4)], p: Annotated[Scalar, POSITIVE], z: Annotated[Scalar, POSITIVE]):
+def extended_kalman(
+    x: Annotated[Float[Tensor, "2"], Interval(ge=0.5, le=4)],
+    p: Annotated[Scalar, POSITIVE],
+    z: Annotated[Scalar, POSITIVE],
+):
     r = x.norm()
     h = x / r
     s = p * (h @ h) + 0.1

@@ -1,6 +1,6 @@
 """The whole corpus at default settings, with several seeds: what fails, and what seeds disagree about.
 
-    python tests/everyday/run.py --seeds 5 [-k NAME] [--examples N] [-j 2]
+python tests/everyday/run.py --seeds 5 [-k NAME] [--examples N] [-j 2]
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def main() -> int:
         bad += bool(lines)
         slowest = max(outcome.seconds for outcome in outcomes)
         if lines or options.v or slowest > 10:
-            print(f"{'FAIL' if lines else 'ok  '} {outcomes[0].name} ({slowest:.1f}s)", *lines, sep="\n     ", flush=True)
+            print(
+                f"{'FAIL' if lines else 'ok  '} {outcomes[0].name} ({slowest:.1f}s)", *lines, sep="\n     ", flush=True
+            )
     print(f"{len(chosen)} functions, {bad} with complaints, {dict(verdicts)}, {time.perf_counter() - started:.0f}s")
     return int(bad > 0)
 

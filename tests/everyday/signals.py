@@ -159,7 +159,10 @@ def bezier(p: Annotated[Float[Tensor, "3 2"], NATURAL], t: Annotated[Scalar, UNI
 
 
 @right
-def sample_image(image: Annotated[Float[Tensor, "1 1 3 3"], SMALL], at: Annotated[Float[Tensor, "1 2 1 2"], Interval(ge=-0.9, le=0.9)]):
+def sample_image(
+    image: Annotated[Float[Tensor, "1 1 3 3"], SMALL],
+    at: Annotated[Float[Tensor, "1 2 1 2"], Interval(ge=-0.9, le=0.9)],
+):
     return F.grid_sample(image, at, align_corners=False)
 
 
@@ -193,7 +196,9 @@ def luminance(x: Annotated[Float[Tensor, "n 3"], UNIT]):
 def ssim_of_patches(x: Annotated[Float[Tensor, "4"], UNIT], y: Annotated[Float[Tensor, "4"], UNIT]):
     mx, my = x.mean(), y.mean()
     cov = ((x - mx) * (y - my)).mean()
-    return ((2 * mx * my + 1e-2) * (2 * cov + 1e-2)) / ((mx**2 + my**2 + 1e-2) * (x.var(correction=0) + y.var(correction=0) + 1e-2))
+    return ((2 * mx * my + 1e-2) * (2 * cov + 1e-2)) / (
+        (mx**2 + my**2 + 1e-2) * (x.var(correction=0) + y.var(correction=0) + 1e-2)
+    )
 
 
 @right

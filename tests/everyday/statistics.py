@@ -131,18 +131,29 @@ def chi_squared(observed: Annotated[Vector, POSITIVE], expected: Annotated[Vecto
     return ((observed - expected) ** 2 / expected).sum()
 
 
-@wrong(gradient=lambda observed, expected: {"observed": 2 * (observed - expected) / expected, "expected": -2 * (observed - expected) / expected})
+@wrong(
+    gradient=lambda observed, expected: {
+        "observed": 2 * (observed - expected) / expected,
+        "expected": -2 * (observed - expected) / expected,
+    }
+)
 def chi_squared_denominator(observed: Annotated[Vector, POSITIVE], expected: Annotated[Vector, POSITIVE]):
     return ((observed - expected) ** 2 / expected).sum()
 
 
 @right
-def logistic_regression(x: Data, w: Annotated[Float[Tensor, "d"], SMALL], y: Annotated[Int[Tensor, "batch"], Ge(0), Lt(2)]):
+def logistic_regression(
+    x: Data, w: Annotated[Float[Tensor, "d"], SMALL], y: Annotated[Int[Tensor, "batch"], Ge(0), Lt(2)]
+):
     return F.binary_cross_entropy_with_logits(x @ w, y.to(x.dtype)) + 0.01 * w.square().sum()
 
 
 @right
-def poisson_regression(x: Annotated[Batch, SMALL], w: Annotated[Float[Tensor, "d"], SMALL], y: Annotated[Int[Tensor, "batch"], Ge(0), Lt(5)]):
+def poisson_regression(
+    x: Annotated[Batch, SMALL],
+    w: Annotated[Float[Tensor, "d"], SMALL],
+    y: Annotated[Int[Tensor, "batch"], Ge(0), Lt(5)],
+):
     eta = x @ w
     return (eta.exp() - y * eta).sum()
 
@@ -177,7 +188,11 @@ def ordinal(score: Annotated[Scalar, NATURAL], cuts: Annotated[Float[Tensor, "2"
 
 
 @right
-def rbf_kernel(a: Annotated[Float[Tensor, "n d"], NATURAL], b: Annotated[Float[Tensor, "m d"], NATURAL], length: Annotated[Scalar, POSITIVE]):
+def rbf_kernel(
+    a: Annotated[Float[Tensor, "n d"], NATURAL],
+    b: Annotated[Float[Tensor, "m d"], NATURAL],
+    length: Annotated[Scalar, POSITIVE],
+):
     d = (a[:, None] - b[None]).square().sum(-1)
     return torch.exp(-d / (2 * length**2))
 
@@ -191,7 +206,9 @@ def mmd(a: Annotated[Float[Tensor, "3"], NATURAL], b: Annotated[Float[Tensor, "3
 
 
 @right
-def gaussian_process_likelihood(y: Annotated[Float[Tensor, "3"], NATURAL], length: Annotated[Scalar, Interval(ge=0.5, le=3)]):
+def gaussian_process_likelihood(
+    y: Annotated[Float[Tensor, "3"], NATURAL], length: Annotated[Scalar, Interval(ge=0.5, le=3)]
+):
     t = torch.arange(3, dtype=y.dtype)
     k = torch.exp(-((t[:, None] - t) ** 2) / (2 * length**2)) + 0.5 * torch.eye(3, dtype=y.dtype)
     chol = torch.linalg.cholesky(k)
@@ -211,7 +228,11 @@ def matern_by_root(x: Annotated[Float[Tensor, "3 2"], NATURAL]):
 
 
 @right
-def hidden_markov_step(a: Annotated[Float[Tensor, "3"], NATURAL], t: Annotated[Float[Tensor, "3 3"], NATURAL], e: Annotated[Float[Tensor, "3"], NATURAL]):
+def hidden_markov_step(
+    a: Annotated[Float[Tensor, "3"], NATURAL],
+    t: Annotated[Float[Tensor, "3 3"], NATURAL],
+    e: Annotated[Float[Tensor, "3"], NATURAL],
+):
     return torch.logsumexp(a[:, None] + t.log_softmax(1), 0) + e
 
 
