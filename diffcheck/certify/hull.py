@@ -44,7 +44,7 @@ class Nearest:
 def nearest(
     vertices: Sequence[Sequence[Fraction]], point: Sequence[Fraction], slack: Sequence[float] | None = None
 ) -> Nearest:
-    """The point of the convex hull of some vertices that is nearest, each coordinate relative to how far they are from it.
+    """The point of the convex hull of some vertices that is nearest, relative to how far they lie from it.
 
     Args:
         vertices: They span the hull.

@@ -85,7 +85,7 @@ def _declared(function: Callable[..., Any] | None, options: dict[str, Any], verd
 
 
 def by_hand(forward: Callable[..., Tensor], backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A custom Function: what is computed, and the gradients that somebody derived, from the incoming one and the inputs."""
+    """A custom Function: what is computed, and gradients that somebody derived, of the incoming one and the inputs."""
 
     class ByHand(torch.autograd.Function):
         @staticmethod

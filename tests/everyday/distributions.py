@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval, Lt
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch import distributions as D
+from torch import distributions as dist
 
 from tests.everyday.corpus import INSIDE, NATURAL, POSITIVE, Scalar, Vector, by_hand, right, wrong
 
@@ -30,17 +30,17 @@ def normal_scale_sign(x: Real, m: Real, s: Scale):
 
 @right
 def normal(x: Real, m: Real, s: Scale):
-    return D.Normal(m, s).log_prob(x).sum()
+    return dist.Normal(m, s).log_prob(x).sum()
 
 
 @right
 def laplace(x: Real, m: Real, b: Scale):
-    return D.Laplace(m, b).log_prob(x)
+    return dist.Laplace(m, b).log_prob(x)
 
 
 @right
 def cauchy(x: Real, m: Real, s: Scale):
-    return D.Cauchy(m, s).log_prob(x)
+    return dist.Cauchy(m, s).log_prob(x)
 
 
 @right
@@ -55,7 +55,7 @@ def student_t(x: Real, nu: Annotated[Vector, Interval(ge=1, le=10)]):
 
 @right
 def gamma(x: Scale, a: Scale, b: Scale):
-    return D.Gamma(a, b).log_prob(x)
+    return dist.Gamma(a, b).log_prob(x)
 
 
 gamma_rule = by_hand(
@@ -80,7 +80,7 @@ def gamma_without_digamma(x: Scale, a: Annotated[Vector, Interval(ge=2, le=8)]):
 
 @right
 def beta(x: Half, a: Scale, b: Scale):
-    return D.Beta(a, b).log_prob(x)
+    return dist.Beta(a, b).log_prob(x)
 
 
 @right
@@ -101,7 +101,7 @@ def weibull(x: Scale, k: Annotated[Vector, Interval(ge=0.5, le=3)], lam: Scale):
 
 @right
 def poisson(rate: Scale, k: Counts):
-    return D.Poisson(rate).log_prob(k.to(rate.dtype))
+    return dist.Poisson(rate).log_prob(k.to(rate.dtype))
 
 
 @right
@@ -117,7 +117,7 @@ def bernoulli(p: Half, y: Annotated[Int[Tensor, "n"], Ge(0), Lt(2)]):
 
 @right
 def categorical(logits: Annotated[Float[Tensor, "b k"], NATURAL], y: Annotated[Int[Tensor, "b"], Ge(0), Lt("k")]):
-    return D.Categorical(logits=logits).log_prob(y)
+    return dist.Categorical(logits=logits).log_prob(y)
 
 
 @right
@@ -144,7 +144,7 @@ def gumbel(x: Real):
 
 @right
 def log_normal(x: Scale, m: Real, s: Scale):
-    return D.LogNormal(m, s).log_prob(x)
+    return dist.LogNormal(m, s).log_prob(x)
 
 
 @right
@@ -206,7 +206,7 @@ def kl_to_standard_sign(m: Real, log_var: Annotated[Vector, NATURAL]):
 
 @right
 def kl_beta(a: Scale, b: Scale):
-    return D.kl_divergence(D.Beta(a, b), D.Beta(torch.full_like(a, 2.0), torch.full_like(b, 3.0)))
+    return dist.kl_divergence(dist.Beta(a, b), dist.Beta(torch.full_like(a, 2.0), torch.full_like(b, 3.0)))
 
 
 @right
@@ -216,7 +216,7 @@ def kl_bernoulli(p: Half, q: Half):
 
 @right
 def kl_categorical(p: Annotated[Float[Tensor, "b k"], NATURAL], q: Annotated[Float[Tensor, "b k"], NATURAL]):
-    return D.kl_divergence(D.Categorical(logits=p), D.Categorical(logits=q))
+    return dist.kl_divergence(dist.Categorical(logits=p), dist.Categorical(logits=q))
 
 
 @right

@@ -80,9 +80,9 @@ def sharpe(r: Annotated[Float[Tensor, "5"], Interval(ge=-0.2, le=0.2)]):
 
 @right
 def portfolio_variance(
-    w: Annotated[Float[Tensor, "3"], Interval(ge=0, le=1)], l: Annotated[Float[Tensor, "3 3"], NATURAL]
+    w: Annotated[Float[Tensor, "3"], Interval(ge=0, le=1)], factor: Annotated[Float[Tensor, "3 3"], NATURAL]
 ):
-    return w @ (l @ l.T) @ w
+    return w @ (factor @ factor.T) @ w
 
 
 variance_slip = by_hand(lambda w, c: w @ c @ w, lambda g, w, c: (2 * g * (c @ w), g * torch.outer(w, w)))

@@ -42,7 +42,7 @@ GAPS: Final = {
     "signals/sample_image": _gap(
         "error",
         "reverse",
-        "a place within rounding of a pixel's middle: the kernel rounds it to the one side, the rule decides for the other",
+        "a place within rounding of a pixel's middle: the kernel rounds it to one side, the rule takes the other",
     ),
     "geometry/cdist_by_products": _gap(
         "inaccurate",

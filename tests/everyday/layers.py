@@ -9,7 +9,7 @@ from annotated_types import Ge, Interval, Lt
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tests.everyday.corpus import NATURAL, SMALL, Batch, Matrix, Scalar, Vector, by_hand, right, wrong
+from tests.everyday.corpus import NATURAL, SMALL, Batch, Matrix, Scalar, by_hand, right, wrong
 
 Features = Annotated[Batch, NATURAL]
 Tokens = Annotated[Float[Tensor, "t d"], NATURAL]

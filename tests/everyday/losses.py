@@ -10,7 +10,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tests.everyday.corpus import (
-    INSIDE, NATURAL, POSITIVE, UNIT, Batch, Matrix, Vector, by_hand, right, wrong,
+    INSIDE,
+    NATURAL,
+    POSITIVE,
+    UNIT,
+    Batch,
+    Matrix,
+    Vector,
+    by_hand,
+    right,
+    wrong,
 )  # fmt: skip
 
 Target = Annotated[Int[Tensor, "batch"], Ge(0), Lt("classes")]

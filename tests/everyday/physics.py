@@ -8,7 +8,7 @@ from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor
 
-from tests.everyday.corpus import ANGLE, NATURAL, POSITIVE, SMALL, Points, Scalar, Vector, by_hand, right, wrong
+from tests.everyday.corpus import ANGLE, NATURAL, POSITIVE, SMALL, Scalar, Vector, by_hand, right, wrong
 
 State = Annotated[Vector, SMALL]
 Positive = Annotated[Scalar, POSITIVE]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.everyday.measure import Outcome, entries, judged
+from tests.everyday.measure import Outcome, entries, is_gap, judged
 
 
 def main() -> int:
@@ -59,11 +59,11 @@ def _all(names: list[str], seeds: int, examples: int, processes: int) -> Iterato
 
 def _disagreements(outcomes: list[Outcome]) -> list[str]:
     """Rows whose verdict is another one with another seed."""
-    found = []
-    for rows in zip(*(outcome.rows for outcome in outcomes), strict=True):
-        if len({row.verdict for row in rows}) > 1:
-            found.append(f"seeds disagree: {rows[0].mode} {rows[0].dtype}: {', '.join(str(r.verdict) for r in rows)}")
-    return found
+    return [
+        f"seeds disagree: {rows[0].mode} {rows[0].dtype}: {', '.join(str(r.verdict) for r in rows)}"
+        for rows in zip(*(outcome.rows for outcome in outcomes), strict=True)
+        if len({row.verdict for row in rows}) > 1 and not any(is_gap(outcomes[0].name, row) for row in rows)
+    ]
 
 
 if __name__ == "__main__":

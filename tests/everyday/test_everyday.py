@@ -1,4 +1,4 @@
-"""Right functions as people write them pass, wrong twins are found: a part of the corpus, as cheaply as it can be asked.
+"""Right functions as people write them pass, wrong twins are found: a part of the corpus, asked cheaply.
 
 `python tests/everyday/run.py --seeds 5` asks for all of it at default settings (docs/everyday.md).
 """
@@ -24,8 +24,8 @@ from tests.everyday.measure import complaints, entries, is_gap, judged
 
 RIGHT = [entry for entry in entries() if not entry.is_wrong]
 WRONG = [entry for entry in entries() if entry.is_wrong]
-SHARE = 8
-"""Of the wrong twins, one of so many is looked for here."""
+SHARE_OF_RIGHT, SHARE_OF_WRONG = 2, 24
+"""One of so many is asked for here."""
 AT_ONE_INPUT = {"distributions/kl_beta", "geometry/exponential_map", "matrices/vandermonde"}
 """Gaps that show at any input."""
 
@@ -51,20 +51,26 @@ def _random(known: Argument, shape: tuple[int, ...], generator: torch.Generator)
     return lower + (upper - lower) * torch.rand(shape, dtype=torch.float64, generator=generator)
 
 
-@pytest.mark.parametrize("entry", RIGHT, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", RIGHT[::SHARE_OF_RIGHT], ids=lambda entry: entry.name)
 def test_what_is_right_passes(entry: Entry):
     settings = Settings(seed=1, examples=1, modes=("reverse",), dtypes=("float64",), database=False)
     (result, *_) = check(at_one_input(entry.case), settings, case_id=entry.name, location=entry.name)
-    if entry.name in AT_ONE_INPUT:
-        assert is_gap(entry.name, result), result
-    else:
-        assert result.verdict in PASSING, complaints(entry, [result])
+    assert entry.name in AT_ONE_INPUT or result.verdict in PASSING, complaints(entry, [result])
 
 
-@pytest.mark.parametrize("entry", WRONG[::SHARE], ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", WRONG[::SHARE_OF_WRONG], ids=lambda entry: entry.name)
 def test_what_is_wrong_is_found(entry: Entry):
     found = judged(entry.name, seed=1, examples=4, modes=("reverse",), dtypes=("float64",))
     assert not found.complaints
+
+
+@pytest.mark.parametrize("name", sorted(AT_ONE_INPUT))
+def test_what_is_known_not_to_pass_still_does_not(name: str):
+    """Whoever mends it takes it out of the table."""
+    (entry,) = (entry for entry in RIGHT if entry.name == name)
+    settings = Settings(seed=1, examples=1, modes=("reverse",), dtypes=("float64",), database=False)
+    (result,) = check(at_one_input(entry.case), settings, case_id=name, location=name)
+    assert is_gap(name, result), result
 
 
 def test_the_corpus_is_large_and_a_third_of_it_has_a_wrong_twin():

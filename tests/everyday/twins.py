@@ -1,4 +1,4 @@
-"""Wrong twins by one slip each: a Function that computes what the right one does, and whose backward pass errs at its end."""
+"""Wrong twins by one slip each: a Function that computes what the right one does, and errs where its backward ends."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, get_type_hints
@@ -7,8 +7,19 @@ import torch
 from torch import Tensor
 
 from tests.everyday import (
-    activations, bookkeeping, distributions, finance, geometry, graphs, layers, losses, matrices, physics, robotics,
-    signals, statistics,
+    activations,
+    bookkeeping,
+    distributions,
+    finance,
+    geometry,
+    graphs,
+    layers,
+    losses,
+    matrices,
+    physics,
+    robotics,
+    signals,
+    statistics,
 )  # fmt: skip
 from tests.everyday.corpus import wrong
 
