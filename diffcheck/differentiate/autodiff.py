@@ -135,29 +135,23 @@ def forward(
 
 
 def _moved(
-    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
+    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor], missing: int | None = None
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     def outputs_at(primals: Sequence[Tensor]) -> list[Tensor]:
-        return outputs_of(function([forward_ad.make_dual(x, t) for x, t in zip(primals, tangents, strict=True)]))
+        pairs = enumerate(zip(primals, tangents, strict=True))
+        return outputs_of(function([x if i == missing else forward_ad.make_dual(x, t) for i, (x, t) in pairs]))
 
-    outputs = _recorded_if_needed(outputs_at, inputs)
-    pairs = [forward_ad.unpack_dual(y) for y in outputs]
-    return [p.primal for p in pairs], [p.tangent for p in pairs]
-
-
-def _recorded_if_needed(
-    outputs_at: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]
-) -> list[Tensor]:
-    """What a function gives in forward mode. It may ask for gradients itself, of inputs that require them then."""
     try:
-        return outputs_at(inputs)
+        outputs = outputs_at(inputs)
     except DiffcheckError:
         raise
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-        try:
-            return outputs_at(_recorded(inputs))
+        try:  # it may ask for gradients itself, which needs what people differentiate to require them
+            outputs = outputs_at(_recorded(inputs))
         except Exception:  # noqa: BLE001 - see above
             raise error from None
+    pairs = [forward_ad.unpack_dual(y) for y in outputs]
+    return [p.primal for p in pairs], [p.tangent for p in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,11 +467,5 @@ def forward_without(
     function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor], missing: int
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Forward mode with an input, by position, that has no tangent at all."""
-
-    def outputs_at(primals: Sequence[Tensor]) -> list[Tensor]:
-        given = enumerate(zip(primals, tangents, strict=True))
-        return outputs_of(function([x if i == missing else forward_ad.make_dual(x, t) for i, (x, t) in given]))
-
     with forward_ad.dual_level():
-        pairs = [forward_ad.unpack_dual(y) for y in _recorded_if_needed(outputs_at, inputs)]
-        return [p.primal for p in pairs], [p.tangent for p in pairs]
+        return _moved(function, inputs, tangents, missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 import torch
 from annotated_types import Ge, Interval
@@ -14,6 +14,8 @@ from torch import Tensor
 from diffcheck import case
 from diffcheck.declare.case import Case
 from diffcheck.verdict import Verdict
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Scalar = Float[Tensor, ""]
 Vector = Float[Tensor, "n"]
@@ -59,12 +61,20 @@ class Entry:
 ENTRIES: Final[list[Entry]] = []
 
 
-def right(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+@overload
+def right(function: F, /) -> F: ...
+@overload
+def right(**options: Any) -> Callable[[F], F]: ...
+def right(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declares a function whose derivative is right."""
     return _declared(function, options, None)
 
 
-def wrong(function: Callable[..., Any] | None = None, *, verdict: str = "wrong", **options: Any) -> Any:
+@overload
+def wrong(function: F, /, *, verdict: str = ..., **options: Any) -> F: ...
+@overload
+def wrong(*, verdict: str = ..., **options: Any) -> Callable[[F], F]: ...
+def wrong(function: Callable[..., Any] | None = None, /, *, verdict: str = "wrong", **options: Any) -> Any:
     """Declares one whose derivative, or whose `gradient=`, is wrong at some input of its domain.
 
     Args:

@@ -278,7 +278,7 @@ class Block(nn.Module):
         return out
 
 
-residual_block = right(Block(), name="residual_block")
+residual_block = right(name="residual_block")(Block())
 
 
 @right
