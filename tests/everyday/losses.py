@@ -271,10 +271,17 @@ def masked_mse(x: Batch, y: Batch, mask: Bool[Tensor, "batch d"]):
     return (m * (x - y) ** 2).sum() / m.sum().clamp(min=1)
 
 
-@wrong
-def masked_mse_nothing_selected(x: Vector, y: Vector, mask: Bool[Tensor, "n"]):
+@right
+def masked_mse_by_index(x: Vector, y: Vector, mask: Bool[Tensor, "n"]):
+    """Of nothing selected the gradient is NaN, and goes to nothing."""
     loss = (x - y)[mask] ** 2
     return torch.where(mask.any(), loss.sum() / mask.sum(), torch.zeros(()).to(x))
+
+
+@wrong
+def masked_mse_nothing_selected(x: Vector, y: Vector, mask: Bool[Tensor, "n"]):
+    loss = ((x - y) ** 2 * mask).sum() / mask.sum()
+    return torch.where(mask.any(), loss, torch.zeros_like(loss))
 
 
 @right
