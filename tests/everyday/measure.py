@@ -53,7 +53,8 @@ def complaints(entry: Entry, rows: Sequence[Result]) -> list[str]:
     if entry.verdict:
         return _not_found(rows, entry.verdict)
     bad = [r for r in rows if r.verdict not in PASSING and not left_out(r) and not is_gap(entry.name, r)]
-    return list(map(_line, bad)) or ([] if any(r.verdict in PASSING for r in rows) else ["nothing was judged"])
+    judged_at_all = any(r.verdict in PASSING or is_gap(entry.name, r) for r in rows)
+    return list(map(_line, bad)) or ([] if judged_at_all else ["nothing was judged"])
 
 
 def is_gap(name: str, row: Result) -> bool:
