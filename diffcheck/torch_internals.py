@@ -25,6 +25,7 @@ _SAMPLE: Final = "torch.ops.aten.add.Tensor"
 HOOKS: Final[Mapping[str, str]] = {
     "torch._C._is_fwd_grad_enabled": "tells a custom Function's forward from no_grad",
     "torch._C._set_grad_enabled": "tells no_grad of the user's from one of PyTorch's",
+    "torch._C._current_graph_task_id": "tells what autograd detaches in a function that asks for gradients itself",
     "torch._C.DispatchKey.CompositeImplicitAutograd": "tells which operations PyTorch runs as others",
     "torch._C._dispatch_has_kernel": "tells which overloads of an operation exist",
     "torch._C._jit_get_all_schemas": "tells what operations are called",
@@ -152,6 +153,12 @@ def no_modes() -> AbstractContextManager[Any]:
 def forward_mode_is_on() -> bool:
     """Whether autograd would carry tangents."""
     return bool(get("torch._C._is_fwd_grad_enabled")())
+
+
+def is_running_backward() -> bool:
+    """Whether autograd's engine is at work on this thread."""
+    task = find("torch._C._current_graph_task_id")
+    return task is not None and task() != -1
 
 
 def switches_reverse_mode(function: Any) -> bool:

@@ -135,11 +135,11 @@ def forward(
 
 
 def _moved(
-    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
+    function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor], missing: int | None = None
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     def outputs_at(primals: Sequence[Tensor]) -> list[Tensor]:
-        duals = [forward_ad.make_dual(x, t) for x, t in zip(primals, tangents, strict=True)]
-        return outputs_of(function(duals))
+        pairs = enumerate(zip(primals, tangents, strict=True))
+        return outputs_of(function([x if i == missing else forward_ad.make_dual(x, t) for i, (x, t) in pairs]))
 
     try:
         outputs = outputs_at(inputs)
@@ -468,9 +468,4 @@ def forward_without(
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Forward mode with an input, by position, that has no tangent at all."""
     with forward_ad.dual_level():
-        duals = [
-            x if i == missing else forward_ad.make_dual(x, t)
-            for i, (x, t) in enumerate(zip(inputs, tangents, strict=True))
-        ]
-        pairs = [forward_ad.unpack_dual(y) for y in outputs_of(function(duals))]
-        return [p.primal for p in pairs], [p.tangent for p in pairs]
+        return _moved(function, inputs, tangents, missing)

@@ -77,6 +77,14 @@ def inside_function() -> bool:
     return not torch_internals.forward_mode_is_on() and not torch.is_inference_mode_enabled()
 
 
+def takes_out() -> bool:
+    """Whether a `detach` is autograd's, which takes out a result that it has kept, as a new tensor.
+
+    In the forward phase it does so for a function that asks for a gradient itself.
+    """
+    return torch_internals.is_running_backward()
+
+
 def is_from_function(tensor: Tensor) -> bool:
     """Whether a custom Function returned the tensor, in Python or in C++, or a scripted function."""
     node: Any = tensor.grad_fn

@@ -32,7 +32,7 @@ from diffcheck.trace.application import prepared
 from diffcheck.trace.budget import Budget, Spending
 from diffcheck.trace.deciding import Operands, is_discrete, rely_on
 from diffcheck.trace.frames import Source, users_line
-from diffcheck.trace.grad_mode import GradMode, Stop, inside_function, is_from_function
+from diffcheck.trace.grad_mode import GradMode, Stop, inside_function, is_from_function, takes_out
 from diffcheck.trace.stand_in import Applied, Call, StandIns, copied
 from diffcheck.trace.storages import Storages, are_views, exact_constants
 from diffcheck.trace.watch import PythonWatch
@@ -454,11 +454,10 @@ class Shadows(DispatchMode):
 
     def _inherit_frozen(self, op: Operation, args: tuple[Any, ...], outputs: Sequence[Tensor]) -> None:
         state = self._state
-        if state.phase != "forward" or state.inside_decomposition:
+        if state.phase != "forward" or state.inside_decomposition or (op.detaches and takes_out()):
             return
         source = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
-        inherited = state.frozen.get(id(source))
-        stop = inherited[1] if inherited is not None else None
+        stop = state.frozen.get(id(source), (None, None))[1]
         if stop is None or op.detaches:
             stop = self._grad_mode.stop(detaches=op.detaches, called=self._watch.calls > 0) or stop
         if stop is not None:

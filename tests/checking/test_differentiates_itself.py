@@ -62,7 +62,34 @@ def by_func(x: Tensor) -> Tensor:
     return torch.func.grad(lambda y: (y**3).sum())(x)
 
 
-RIGHT = [penalty, residual, asserted, chosen, by_func]
+def penalty_of_results(x: Tensor) -> Tensor:
+    """Of operations that keep their results: autograd detaches them where it takes them out again."""
+    value = torch.tanh(x) * x.exp() + torch.sigmoid(x) / torch.sqrt(x * x + 1)
+    (g,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    return g.pow(2).sum()
+
+
+RIGHT = [penalty, residual, asserted, chosen, by_func, penalty_of_results]
+
+
+def test_where_an_input_has_no_tangent_a_gradient_may_be_asked_for_inside():
+    def residual_with_a_speed(x: Tensor, a: Tensor) -> Tensor:
+        u = torch.tanh(a * x)
+        (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        return ((slope + u) ** 2).mean()
+
+    both = {"x": Float[Tensor, "n"], "a": Float[Tensor, ""]}
+    results = check(residual_with_a_speed, inputs=both, seed=1, examples=10, dtypes=["float64"])
+    assert [r.verdict for r in results if r.mode == "forward"] == [Verdict.PROVED], results
+
+
+def test_what_is_detached_of_a_gradient_taken_inside_is_constant_all_the_same():
+    def scaled(x: Tensor) -> Tensor:
+        (g,) = torch.autograd.grad(torch.tanh(x).sum(), x, create_graph=True)
+        return g.detach() * x
+
+    results = judged(scaled, gradient=lambda x: 1 - torch.tanh(x) ** 2)
+    assert results.proved, results
 
 
 @pytest.mark.parametrize("function", RIGHT)

@@ -172,7 +172,10 @@ def _quotient(ours: Expr, right: Expr) -> tuple[Mistake, str, Expr] | None:
         return None
     a, b = symbolic.to_sympy([ours, right])
     reduce = sympy.simplify if sympy.count_ops(b / a) <= _SIMPLIFIED else sympy.cancel
-    quotient = reduce(b / a)
+    try:
+        quotient = reduce(b / a)
+    except TypeError:  # SymPy tries conditions at a pole: clipping of 1/(1 - x²), at x = 1
+        return None
     top, bottom = quotient.replace(sympy.tan, lambda u: sympy.sin(u) / sympy.cos(u)).together().as_numer_denom()
     if not quotient.free_symbols or (top.free_symbols and bottom.free_symbols):
         return None
