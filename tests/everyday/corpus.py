@@ -87,7 +87,7 @@ def wrong(function: Callable[..., Any] | None = None, /, *, verdict: str = "wron
 
 def _declared(function: Callable[..., Any] | None, options: dict[str, Any], verdict: Verdict | None) -> Any:
     def declare(target: Callable[..., Any]) -> Callable[..., Any]:
-        field = getattr(target, "__module__", "").partition("tests.everyday.")[2] or "twins"
+        field = (getattr(target, "__module__", None) or "").partition("tests.everyday.")[2] or "twins"
         ENTRIES.append(Entry(field, case(target, **options), verdict))
         return target
 
