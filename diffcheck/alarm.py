@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -81,7 +81,7 @@ class _Timer:
         self._seconds, self._error = seconds, error
         self._left = _Left(seconds, time.thread_time)
         self._raised: list[BaseException] = []
-        self._quiet = _Quiet(lambda ignored: any(ignored is one for one in self._raised))
+        self._quiet = _Quiet(self._raised)
 
     def start(self) -> None:
         self._before = signal.signal(signal.SIGALRM, self._ring)
@@ -113,8 +113,7 @@ class _Watchdog:
         self._over = threading.Event()
         self._ringing = threading.Lock()
         raised: list[BaseException] = []
-        self._is_ours: Callable[[BaseException | None], bool] = lambda error: any(error is one for one in raised)
-        self._quiet = _Quiet(self._is_ours)
+        self._quiet = _Quiet(raised)
 
         class Ring(BaseException):
             def __new__(cls) -> Any:
@@ -141,7 +140,7 @@ class _Watchdog:
             for _ in range(2):  # on its way back a loop raises what is pending
                 pass
         except BaseException as error:
-            if not self._is_ours(error):
+            if not self._quiet.is_ours(error):
                 raise
         finally:
             self._end()
@@ -189,8 +188,12 @@ def _raise_in(thread: int, error: type[BaseException]) -> None:
 class _Quiet:
     """Says nothing of an alarm that rang in a finaliser, where Python ignores and reports it: it rings again."""
 
-    def __init__(self, ours: Callable[[BaseException | None], bool]) -> None:
-        self._ours = ours
+    def __init__(self, raised: Sequence[BaseException]) -> None:
+        self._raised = raised
+
+    def is_ours(self, error: BaseException | None) -> bool:
+        """Whether it is what the alarm raised."""
+        return any(error is one for one in self._raised)
 
     def start(self) -> None:
         self._before = sys.unraisablehook
@@ -201,5 +204,5 @@ class _Quiet:
             sys.unraisablehook = self._before
 
     def _hook(self, ignored: sys.UnraisableHookArgs) -> None:
-        if not self._ours(ignored.exc_value):
+        if not self.is_ours(ignored.exc_value):
             self._before(ignored)
